@@ -1,0 +1,1 @@
+"""Resources of the data model, under APISIX's names. No I/O: values in, values out."""

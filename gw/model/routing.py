@@ -1,0 +1,28 @@
+"""What the router needs of a route, so that an index can be built without decoding the route itself."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class RouteKey(NamedTuple):
+    """The part of a route that decides where it stands in the index. Stored as a plain array in a snapshot's index."""
+
+    uris: Sequence[str]
+    hosts: Sequence[str]  # empty: any host, or the service's hosts
+    methods: Sequence[str]  # empty: any method
+    priority: int
+    status: int  # 0: the route is switched off
+    service_id: str | None  # its `hosts` hold for a route that names none
+
+
+def route_key(route: Mapping[str, Any]) -> RouteKey:
+    """Read a route key off a validated route (defaults filled in)."""
+    service_id = route.get("service_id")
+    return RouteKey(
+        uris=route.get("uris") or [route["uri"]],
+        hosts=route.get("hosts") or ([route["host"]] if route.get("host") else []),
+        methods=route.get("methods") or [],
+        priority=route.get("priority", 0),
+        status=route.get("status", 1),
+        service_id=None if service_id is None else str(service_id),
+    )
