@@ -1,0 +1,137 @@
+"""Where changes leave the agent: collected for a moment, published to shared memory, kept on disk.
+
+A publish that fails (no room in /dev/shm) loses nothing: its changes wait, newer ones join them, and each heartbeat
+tries again. The workers meanwhile serve the last version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from gw.clock import Clock
+from gw.errors import SegmentError
+from gw.model.keys import ResourceKey
+from gw.shm.cells import WorkerTable, is_alive
+from gw.shm.layout import AgentState
+from gw.shm.writer import Change, Publisher
+from sync_agent.last_good import LastGood
+
+log = logging.getLogger(__name__)
+
+# Changes that come within this time of a publish go out together. A lone change does not wait. Long enough to bundle
+# a thousand writes a second into 200 versions, short beside the workers' jitter.
+COLLECT_S: Final = 0.005
+# A worker takes a heartbeat older than 3 s for a dead agent, so five may be late before that.
+HEARTBEAT_S: Final = 0.5
+# Writing the last good snapshot costs as much as the configuration is large: at most a twentieth of the agent's time
+# goes there, and never more often than this.
+LAST_GOOD_PAUSE_S: Final = 1.0
+LAST_GOOD_SHARE: Final = 20
+
+
+class Outlet:
+    """Publishes what it is offered. All methods but `run` return at once; call them on the agent's event loop."""
+
+    def __init__(self, publisher: Publisher, table: WorkerTable, last_good: LastGood, clock: Clock) -> None:
+        self.problem = ""  # why the newest changes are not published or not kept on disk; empty when they are
+        self._publisher = publisher
+        self._table = table
+        self._last_good = last_good
+        self._clock = clock
+        self._state = AgentState.LOADING
+        self._pending: dict[ResourceKey, Change] = {}
+        self._pending_revision: int | None = None
+        self._published_at_s = float("-inf")
+        self._due: asyncio.TimerHandle | None = None
+        self._writer = ThreadPoolExecutor(1, "last-good")
+        self._kept_version = last_good.version
+        self._keep_at_s = 0.0
+
+    @property
+    def published(self) -> Mapping[ResourceKey, object]:
+        """What is served now."""
+        return self._publisher.entries
+
+    def set_following(self, following: bool) -> None:
+        """Say whether the store is being followed, for the heartbeat to carry."""
+        self._state = AgentState.WATCHING if following else AgentState.BACKING_OFF
+
+    def offer(self, changes: Iterable[Change], revision: int) -> None:
+        """Take changes in, the newest of a resource counts, and publish them now or within COLLECT_S."""
+        for change in changes:
+            self._pending[change.key] = change
+        self._pending_revision = revision
+        if self._due is None:
+            wait_s = self._published_at_s + COLLECT_S - self._clock.monotonic()
+            if wait_s <= 0:
+                self._publish()
+            else:
+                self._due = asyncio.get_running_loop().call_later(wait_s, self._publish)
+
+    async def run(self) -> None:
+        """Heartbeat, retries, old snapshots and the last good file, until cancelled."""
+        try:
+            while True:
+                self._beat()
+                await self._keep()
+                await asyncio.sleep(HEARTBEAT_S)
+        finally:
+            if self._due is not None:
+                self._due.cancel()
+
+    async def close(self) -> None:
+        """Publish what waits, say that the agent stopped, and keep the last version on disk."""
+        self._state = AgentState.STOPPED
+        if self._pending_revision is not None:
+            self._publish()
+        self._publisher.touch(self._state)
+        self._keep_at_s = 0.0
+        await self._keep()
+        self._writer.shutdown()
+
+    def _publish(self) -> None:
+        self._due = None
+        if self._pending_revision is None:
+            return
+        try:
+            self._publisher.publish(self._pending.values(), self._pending_revision, self._state)
+        except SegmentError as error:
+            if not self.problem:
+                log.error("cannot publish: %s; the last version stays, trying again", error)
+            self.problem = str(error)
+            return
+        if self.problem:
+            log.info("publishing again, at version %d", self._publisher.version)
+            self.problem = ""
+        self._published_at_s = self._clock.monotonic()
+        self._pending = {}
+        self._pending_revision = None
+
+    def _beat(self) -> None:
+        if self._pending_revision is not None and self._due is None:
+            self._publish()
+        self._publisher.touch(self._state)
+        used = {number for _, cell in self._table.read_all() if is_alive(cell) for number in cell.snapshots}
+        self._publisher.sweep(used)
+
+    async def _keep(self) -> None:
+        """Write the last good file, if there is something new and the last time is long enough ago."""
+        publisher = self._publisher
+        if publisher.version == self._kept_version or self._clock.monotonic() < self._keep_at_s:
+            return
+        version, revision = publisher.version, publisher.revision
+        began_s = self._clock.monotonic()
+        try:
+            await asyncio.get_running_loop().run_in_executor(
+                self._writer, self._last_good.save, dict(publisher.entries), version, revision
+            )
+        except OSError as error:
+            log.error("cannot keep the last good snapshot at %s: %s", self._last_good.path, error)
+        else:
+            self._kept_version = version
+        took_s = self._clock.monotonic() - began_s
+        self._keep_at_s = self._clock.monotonic() + max(LAST_GOOD_PAUSE_S, took_s * LAST_GOOD_SHARE)
