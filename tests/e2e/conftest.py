@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.etcd import Etcd, running_etcd
+from tests.support.etcd import Etcd
 
 
 @pytest.fixture
 def etcd(tmp_path: Path) -> Iterator[Etcd]:
     """A real etcd of this test alone."""
-    with running_etcd(tmp_path / "etcd") as server:
+    # Above etcd's own 1.5 MiB, so that a value no gateway should take can be put there.
+    with Etcd(tmp_path, args=("--max-request-bytes=4194304",)) as server:
         yield server

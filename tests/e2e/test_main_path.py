@@ -72,7 +72,7 @@ def test_a_route_written_with_etcds_own_client_appears_and_goes_without_a_restar
         "deployment": {
             "role": "traditional",
             "role_traditional": {"config_provider": "etcd"},
-            "etcd": {"host": [etcd.url], "prefix": prefix},
+            "etcd": {"host": [etcd.endpoint], "prefix": prefix},
         }
     }
     with running_upstream() as upstream, running_gateway(tmp_path / "gateway", config) as gateway:
