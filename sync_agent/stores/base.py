@@ -2,7 +2,7 @@
 
 The rules every store keeps, proven by tests/contract:
 
-- A key is relative to the store's prefix (`routes/1`), ordered by its UTF-8 bytes. Values are bytes, nobody looks inside.
+- A key is relative to the store's prefix (`routes/1`), ordered by its UTF-8 bytes. Values are bytes that nobody reads.
 - Each write has a revision greater than all before it, also after a restart. An empty store stands at revision 1, as
   etcd's does. Deleting and expiring are writes.
 - All pages of one list show the store at one revision.
