@@ -1,0 +1,94 @@
+"""Rules between fields that a schema cannot say. Plain functions over a resource that already fits its schema.
+
+They are those of APISIX's `check_upstream_conf` (apisix/upstream.lua, 3.x) with its texts, and two of our own: the
+addresses that nodes are keyed by must be addresses, and a chash key's pattern means what it was meant to (APISIX's
+`A-z` also lets `[`, `\\`, `]`, `^` and a backtick through).
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import AddressValueError, IPv6Address
+from typing import Any, Final
+
+from gw.schema.explain import Complaint
+from gw.schema.wording import bare, quote
+
+MAX_PORT: Final = 65535
+# host, host:port, [IPv6], [IPv6]:port
+_ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|[0-9a-zA-Z._-]+)(?::(?P<port>[0-9]+))?\Z")
+
+_HEADER_KEY: Final = "^[a-zA-Z0-9_-]+$"
+_KEY_PATTERNS: Final[Mapping[str, str]] = {
+    "vars": (
+        "^(uri|server_name|server_addr|request_uri|remote_port|remote_addr|query_string|host|hostname|mqtt_client_id"
+        "|arg_[0-9a-zA-Z_-]+)$"
+    ),
+    "header": _HEADER_KEY,
+    "cookie": _HEADER_KEY,
+}
+_KEYS: Final = {hash_on: re.compile(pattern[:-1] + r"\Z") for hash_on, pattern in _KEY_PATTERNS.items()}
+
+
+def check_rules(kind: str, resource: Mapping[str, Any]) -> Complaint | None:
+    """The first rule that the resource breaks, None when it keeps all."""
+    for rule in RULES[kind]:
+        for complaint in rule(resource):
+            return complaint
+    return None
+
+
+def _upstream(upstream: Mapping[str, Any]) -> Iterator[Complaint]:
+    nodes = upstream.get("nodes")
+    if isinstance(nodes, dict):
+        for address in nodes:
+            if reason := address_fault(address):
+                yield Complaint(("nodes", address), reason)
+    rewrites = upstream["pass_host"] == "rewrite"  # noqa: S105 - a mode, not a password
+    if rewrites and not upstream.get("upstream_host"):
+        yield Complaint(("upstream_host",), "`upstream_host` can't be empty when `pass_host` is `rewrite`")
+    if upstream["type"] == "chash":
+        yield from _chash(upstream)
+
+
+def _chash(upstream: Mapping[str, Any]) -> Iterator[Complaint]:
+    hash_on = upstream["hash_on"]
+    if hash_on == "consumer":
+        return
+    key = upstream.get("key")
+    if key is None:
+        yield Complaint(("key",), "missing key")
+    elif hash_on in _KEYS and not _KEYS[hash_on].match(key):
+        yield Complaint(("key",), f'failed to match pattern "{_KEY_PATTERNS[hash_on]}" with {quote(key)}')
+
+
+def _own_upstream(resource: Mapping[str, Any]) -> Iterator[Complaint]:
+    if "upstream" in resource:
+        for complaint in _upstream(resource["upstream"]):
+            yield Complaint(("upstream", *complaint.place), complaint.reason)
+
+
+def address_fault(address: str) -> str | None:
+    """What is wrong with the address that a node is keyed by, None when it is one."""
+    match = _ADDRESS.match(address)
+    literal = match["v6"] if match else address
+    if literal is not None and not _is_ipv6(literal):
+        return f"invalid node address {quote(address)}: expected host or host:port, IPv6 in brackets"
+    port = match["port"] if match else None
+    if port is not None and (len(port) > len(str(MAX_PORT)) or not 1 <= int(port) <= MAX_PORT):
+        return f"invalid port {bare(port)}"
+    return None
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return IPv6Address(text).scope_id is None
+    except AddressValueError:
+        return False
+
+
+Rule = Callable[[Mapping[str, Any]], Iterator[Complaint]]
+RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
+    "routes": (_own_upstream,),
+    "services": (_own_upstream,),
+    "upstreams": (_upstream,),
+}
