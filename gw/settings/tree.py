@@ -1,0 +1,375 @@
+"""The settings that every process reads, declared once. Nothing in here is a secret: those are in `agent_tree`.
+
+APISIX's names where it has them (conf/config.yaml.example of 3.x), ours under `gw`. An attribute has its unit at the
+end of its name. What the help says is printed into conf/config-default.yaml by `gw.settings.reference`.
+"""
+# ruff: noqa: RUF009 - setting, section and derived are field specifiers, as dataclasses.field is
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from gw.settings import kinds, network
+from gw.settings.declare import derived, section, setting
+from gw.settings.network import Listen, Network
+
+Window: TypeAlias = tuple[int, int]
+
+# Longer than any wait that makes sense for one client (nginx takes more, but a day is already "never").
+_MAX_TIME_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class ControlListen:
+    """Where the control API listens, and whether it does."""
+
+    ip: str = setting(network.ip_address(), default="127.0.0.1", help="Address of the control API.")
+    port: int = setting(network.PORT, default=9090, help="Port of the control API.")
+    enabled: bool = derived(True)
+
+    @property
+    def listen(self) -> Listen:
+        return Listen(self.ip, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusListen:
+    """Where /status and /status/ready are answered."""
+
+    ip: str = setting(network.ip_address(), default="127.0.0.1", help="Address of the status listener.")
+    port: int = setting(network.PORT, default=7085, help="Port of the status listener.")
+
+    @property
+    def listen(self) -> Listen:
+        return Listen(self.ip, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """How a route is found."""
+
+    http: str = setting(
+        kinds.choice("radixtree_host_uri", "radixtree_uri", "radixtree_uri_with_parameter"),
+        default="radixtree_host_uri",
+        help="What a route is looked up by: host and path; path alone; path alone, with :name and *name in it.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SslSettings:
+    """TLS towards services outside (etcd)."""
+
+    ssl_trusted_certificate: Path | None = setting(
+        kinds.either("system", None, kinds.file_path()),
+        default="system",
+        help="PEM file with the CA certificates that TLS peers are verified against; system: those of the host.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ApisixSettings:
+    """The gateway's listeners and its router."""
+
+    node_listen: tuple[Listen, ...] = setting(
+        network.traffic_listens(),
+        default=[9080],
+        help="Where HTTP traffic is accepted. Without an ip: 0.0.0.0, all IPv4 addresses of the host.",
+    )
+    enable_admin: bool = setting(kinds.boolean(), default=True, help="Whether the Admin API is served.")
+    enable_control: bool = setting(kinds.boolean(), default=True, help="Whether the control API is served.")
+    control: ControlListen = section(ControlListen)
+    status: StatusListen = section(StatusListen)
+    router: RouterSettings = section(RouterSettings)
+    ssl: SslSettings = section(SslSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class AdminListen:
+    """Where the Admin API listens."""
+
+    ip: str = setting(
+        network.ip_address(),
+        default="127.0.0.1",
+        help="Address of the Admin API. (APISIX: 0.0.0.0; here reaching it from other hosts is a decision.)",
+    )
+    port: int = setting(network.PORT, default=9180, help="Port of the Admin API.")
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """The Admin API. Its keys are the agent's: `agent_tree`."""
+
+    admin_key_required: bool = setting(
+        kinds.boolean(),
+        default=True,
+        help="Whether a key in X-API-KEY is asked for. false is accepted only where loopback alone can reach the API.",
+    )
+    enable_admin_cors: bool = setting(
+        kinds.boolean(), default=True, help="Whether answers carry CORS headers, for a dashboard in a browser."
+    )
+    allow_admin: tuple[Network, ...] = setting(
+        network.networks(),
+        default=["127.0.0.0/24"],
+        help="Who may call the Admin API. An empty list lets nobody in. (APISIX: everybody.)",
+    )
+    admin_listen: AdminListen = section(AdminListen)
+
+    @property
+    def listen(self) -> Listen:
+        return Listen(self.admin_listen.ip, self.admin_listen.port)
+
+
+@dataclass(frozen=True, slots=True)
+class TraditionalRole:
+    """The role that serves traffic and the Admin API from one store."""
+
+    config_provider: str = setting(
+        kinds.choice("etcd", later=("yaml",)),
+        default="etcd",
+        help="APISIX's name for a store with a watch. Which store it is says gw.store.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentSettings:
+    """APISIX's deployment section, without what belongs to the agent."""
+
+    role: str = setting(
+        kinds.choice("traditional", later=("control_plane", "data_plane", "standalone")),
+        default="traditional",
+        help="Serve traffic and the Admin API from one store.",
+    )
+    role_traditional: TraditionalRole = section(TraditionalRole)
+    admin: AdminSettings = section(AdminSettings)
+
+    @property
+    def config_provider(self) -> str:
+        return self.role_traditional.config_provider
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamKeepalive:
+    """Idle connections to upstream nodes, where the upstream itself does not say otherwise."""
+
+    keepalive: int = setting(
+        kinds.integer(0, 100_000), default=320, unit="connections", help="Idle connections a worker keeps at most."
+    )
+    keepalive_requests: int = setting(
+        kinds.integer(1, 1_000_000_000), default=1000, unit="requests", help="Requests one connection serves at most."
+    )
+    keepalive_timeout_s: float = setting(
+        kinds.seconds(0, _MAX_TIME_S),
+        key="keepalive_timeout",
+        default="60s",
+        unit="seconds",
+        help="How long an idle connection is kept.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """What the client side of the proxy allows, by nginx's names. `access_log` None is standard output."""
+
+    enable_access_log: bool = setting(kinds.boolean(), default=True, help="Whether requests are logged.")
+    access_log: Path | None = setting(
+        kinds.either("-", None, kinds.file_path()),
+        default="-",
+        help="Where requests are logged; - is standard output. (APISIX: logs/access.log.)",
+    )
+    keepalive_timeout_s: float = setting(
+        kinds.seconds(0, _MAX_TIME_S),
+        key="keepalive_timeout",
+        default="60s",
+        unit="seconds",
+        help="How long an idle client connection stays open; 0 closes after each answer.",
+    )
+    client_header_timeout_s: float = setting(
+        kinds.seconds(0.001, _MAX_TIME_S),
+        key="client_header_timeout",
+        default="60s",
+        unit="seconds",
+        help="Within what time a client must have sent the whole head of a request.",
+    )
+    client_body_timeout_s: float = setting(
+        kinds.seconds(0.001, _MAX_TIME_S),
+        key="client_body_timeout",
+        default="60s",
+        unit="seconds",
+        help="Longest pause between two pieces of a request body.",
+    )
+    client_max_body_size_bytes: int = setting(
+        kinds.size(0, 1 << 50),
+        key="client_max_body_size",
+        default=0,
+        unit="bytes",
+        help="Largest request body; 0 means any. Above it the answer is 413.",
+    )
+    send_timeout_s: float = setting(
+        kinds.seconds(0.001, _MAX_TIME_S),
+        key="send_timeout",
+        default="10s",
+        unit="seconds",
+        help="Longest pause in which a client takes nothing of an answer.",
+    )
+    underscores_in_headers: bool = setting(
+        kinds.boolean(),
+        default="on",
+        help="on: header names with _ are passed on; off: such headers are dropped.",
+    )
+    upstream: UpstreamKeepalive = section(UpstreamKeepalive)
+
+
+@dataclass(frozen=True, slots=True)
+class NginxConfig:
+    """APISIX's section for what nginx did there and gunicorn and our proxy do here."""
+
+    worker_processes: int | None = setting(
+        kinds.either("auto", None, kinds.integer(1, 1024)),
+        default="auto",
+        unit="processes",
+        help="Workers, as APISIX names them; gw.workers wins. auto: one per CPU this process may use.",
+    )
+    worker_shutdown_timeout_s: float = setting(
+        kinds.seconds(0, _MAX_TIME_S),
+        key="worker_shutdown_timeout",
+        default="240s",
+        unit="seconds",
+        help="How long requests in flight may take to finish when a worker is stopped.",
+    )
+    http: HttpSettings = section(HttpSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class ShmSettings:
+    """The shared memory between agent and workers."""
+
+    name: str = setting(
+        # Long enough for any name, short enough for the socket's path (107 bytes) to leave room for a directory.
+        kinds.text("1 to 40 letters, digits, - and _", r"[A-Za-z0-9_-]{1,40}"),
+        default="jitterway",
+        help="Name of this gateway on its host: of its shared memory, locks and sockets. Two gateways take two names.",
+    )
+    log_size_bytes: int = setting(
+        # One resource (gw.limits.resource) must fit more than once, or each change would be a full rebuild.
+        kinds.size(64 << 10, 1 << 30),
+        key="log_size",
+        default="8m",
+        unit="bytes",
+        help="Size of the change log. A worker that falls behind by more than this rebuilds in full.",
+    )
+    group: str | None = setting(
+        kinds.optional(kinds.text("the name of a group", r"[A-Za-z0-9_.-]{1,64}")),
+        default=None,
+        help="Group of the workers, which may read the agent's segments. null: the group of the process.",
+    )
+    owners: tuple[str, ...] = setting(
+        kinds.list_of(kinds.text("the name of a user", r"[A-Za-z0-9_.-]{1,64}"), "a list of names of users"),
+        default=[],
+        help="Users whose segments are trusted besides our own: agent and workers, where these are two users.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildSettings:
+    """When workers take up a new version."""
+
+    poll_interval_ms: int = setting(
+        kinds.integer(1, 10_000), default=5, unit="ms", help="How often a worker looks at the version counter."
+    )
+    full_jitter_ms: Window = setting(
+        kinds.window_ms(600_000), default=[0, 500], unit="ms", help="Random wait before a full rebuild."
+    )
+    update_jitter_ms: Window = setting(
+        kinds.window_ms(600_000), default=[0, 20], unit="ms", help="Random wait before applying a few changes."
+    )
+    slice_ms: int = setting(
+        kinds.integer(1, 1000), default=1, unit="ms", help="Longest piece of a full rebuild between two events."
+    )
+    max_concurrent_full: int = setting(
+        kinds.integer(1, 1024), default=1, unit="workers", help="Workers of this host in a full rebuild at once."
+    )
+    full_timeout_ms: int = setting(
+        kinds.integer(100, 3_600_000), default=10_000, unit="ms", help="A rebuild that takes longer gives up its turn."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """Sizes beyond which something is refused, so that no client and no resource can fill the memory."""
+
+    request_line_bytes: int = setting(
+        # gunicorn's own ceiling for a limited request line is 8190.
+        kinds.size(128, 8190),
+        key="request_line",
+        default=8190,
+        unit="bytes",
+        help="Longest request line (method, path and query).",
+    )
+    request_headers: int = setting(
+        # gunicorn's ceiling.
+        kinds.integer(1, 32768), default=100, unit="headers", help="Most header lines of a request."
+    )
+    request_header_bytes: int = setting(
+        kinds.size(128, 1 << 20), key="request_header", default=8190, unit="bytes", help="Longest header line."
+    )
+    resource_bytes: int = setting(
+        kinds.size(1 << 10, 16 << 20),
+        key="resource",
+        default="1m",
+        unit="bytes",
+        help="Largest resource (route, service, ...) in the store; a larger one is reported and not published.",
+    )
+    admin_body_bytes: int = setting(
+        # APISIX's MAX_REQ_BODY (apisix/admin/init.lua) is 1.5 MiB.
+        kinds.size(1 << 10, 64 << 20),
+        key="admin_body",
+        default="1536k",
+        unit="bytes",
+        help="Largest request body of the Admin API.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GwSettings:
+    """What is Jitterway's own."""
+
+    workers: int = setting(
+        # auto is 0 until `load` has worked it out.
+        kinds.either("auto", 0, kinds.integer(1, 1024)),
+        default="auto",
+        unit="processes",
+        help="Worker processes. auto: as nginx_config.worker_processes says.",
+    )
+    shm: ShmSettings = section(ShmSettings)
+    run_dir: Path = setting(kinds.file_path(), default="var/run", help="Where sockets, locks and pid files lie.")
+    data_dir: Path = setting(
+        kinds.file_path(), default="var", help="Where the embedded store, the last good snapshot and the key lie."
+    )
+    rebuild: RebuildSettings = section(RebuildSettings)
+    limits: LimitSettings = section(LimitSettings)
+    log_level: str = setting(
+        kinds.choice("debug", "info", "warning", "error"), default="info", help="What is worth a line in the log."
+    )
+    graceful_timeout_s: float = derived(0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The worker's part of the configuration: everything but secrets.
+
+    `source` is the user's file, absolute. `warnings` are for people: what was accepted but does nothing, or is risky.
+    """
+
+    apisix: ApisixSettings = section(ApisixSettings)
+    deployment: DeploymentSettings = section(DeploymentSettings)
+    nginx_config: NginxConfig = section(NginxConfig)
+    gw: GwSettings = section(GwSettings)
+    source: Path = derived(Path())
+    warnings: tuple[str, ...] = derived(())
+
+    @property
+    def socket_path(self) -> Path:
+        """The Unix socket on which the agent answers."""
+        return self.gw.run_dir / f"{self.gw.shm.name}.agent.sock"

@@ -1,0 +1,143 @@
+"""Keys of APISIX's configuration that mean nothing here: not yet, not any more, or never.
+
+A configuration written for APISIX should start, and nothing in it may be ignored in silence: each such key that stands
+in a file is a warning. Those whose silence would be dangerous (the operator believes in TLS, in an allow-list) stop the
+start. A name that neither we nor APISIX know is an error in any case. Names as in conf/config.yaml.example of 3.x.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_LATER: Final = "is not supported yet, and does nothing"
+_NGINX: Final = "configures nginx, and does nothing here"
+_NEVER: Final = "has no meaning here, and does nothing"
+
+# Dotted path -> what to tell. A path covers everything below it.
+IGNORED: Final[dict[str, str]] = {
+    **dict.fromkeys(
+        (
+            "apisix.enable_dev_mode",
+            "apisix.show_upstream_status_in_response_header",
+            "apisix.enable_http2",
+            "apisix.proxy_cache",
+            "apisix.delete_uri_tail_slash",
+            "apisix.normalize_uri_like_servlet",
+            "apisix.router.ssl",
+            "apisix.dns_resolver",
+            "apisix.dns_resolver_valid",
+            "apisix.resolver_timeout",
+            "apisix.enable_resolv_search_opt",
+            "apisix.ssl.enable",
+            "apisix.ssl.listen",
+            "apisix.ssl.ssl_protocols",
+            "apisix.ssl.ssl_ciphers",
+            "apisix.ssl.ssl_session_tickets",
+            "apisix.ssl.fallback_sni",
+            "apisix.data_encryption",
+            "apisix.disable_upstream_healthcheck",
+            "apisix.trusted_addresses",
+            "apisix.enable_server_tokens",
+            "apisix.lru",
+            "apisix.tracing",
+            "apisix.global_rule_skip_internal_api",
+            "deployment.admin.enable_admin_ui",
+            "discovery",
+            "graphql",
+            "plugins",
+            "stream_plugins",
+            "plugin_attr",
+            "api_breaker",
+            "nginx_config.http.access_log_buffer",
+            "nginx_config.http.access_log_format",
+            "nginx_config.http.access_log_format_escape",
+            "nginx_config.http.real_ip_header",
+            "nginx_config.http.real_ip_recursive",
+            "nginx_config.http.real_ip_from",
+            "nginx_config.http.proxy_ssl_server_name",
+            "nginx_config.http.charset",
+        ),
+        _LATER,
+    ),
+    **dict.fromkeys(
+        (
+            "nginx_config.user",
+            "nginx_config.error_log",
+            "nginx_config.enable_cpu_affinity",
+            "nginx_config.worker_rlimit_nofile",
+            "nginx_config.max_pending_timers",
+            "nginx_config.max_running_timers",
+            "nginx_config.event",
+            "nginx_config.envs",
+            "nginx_config.meta",
+            "nginx_config.stream",
+            "nginx_config.main_configuration_snippet",
+            "nginx_config.http_configuration_snippet",
+            "nginx_config.http_server_configuration_snippet",
+            "nginx_config.http_server_location_configuration_snippet",
+            "nginx_config.http_admin_configuration_snippet",
+            "nginx_config.http_end_configuration_snippet",
+            "nginx_config.stream_configuration_snippet",
+            "nginx_config.http.lua_shared_dict",
+            "nginx_config.http.custom_lua_shared_dict",
+            "nginx_config.http.variables_hash_max_size",
+        ),
+        _NGINX,
+    ),
+    **dict.fromkeys(
+        (
+            "apisix.enable_reuseport",
+            "apisix.extra_lua_path",
+            "apisix.extra_lua_cpath",
+            "apisix.lua_module_hook",
+            "apisix.disable_sync_configuration_during_start",
+            "apisix.worker_startup_time_threshold",
+            "apisix.events",
+            "deployment.etcd.use_grpc",
+            "deployment.etcd.resync_delay",
+            "deployment.etcd.watch_timeout",
+            "deployment.etcd.health_check_timeout",
+            "deployment.etcd.startup_retry",
+            "deployment.role_control_plane",
+            "deployment.role_data_plane",
+            "deployment.certs",
+            "ext-plugin",
+            "wasm",
+            "xrpc",
+        ),
+        _NEVER,
+    ),
+    "apisix.enable_ipv6": "does nothing; list {ip: '::', port: ...} in apisix.node_listen",
+    "nginx_config.error_log_level": "does nothing; use gw.log_level",
+    "deployment.admin.admin_api_version": "does nothing: the answers are those of v3",
+}
+
+# What must not be ignored: while it is switched on, the operator counts on it.
+STOPPING: Final[dict[str, str]] = {
+    "apisix.proxy_protocol": "is not supported yet; without it clients would appear under the balancer's address",
+    "apisix.proxy_mode": "is not supported yet, other than http; streams would not be proxied",
+    "apisix.stream_proxy": "is not supported yet; its ports would not be open",
+    "deployment.admin.https_admin": "is not supported yet; keys would travel in clear. Leave the Admin API on loopback",
+    "deployment.admin.admin_api_mtls": "is not supported yet; nobody's certificate would be asked for",
+}
+
+# APISIX 2.x, or what hands remember: where it is now.
+MOVED: Final[dict[str, str]] = {
+    "etcd": "deployment.etcd",
+    "apisix.admin_key": "deployment.admin.admin_key",
+    "apisix.allow_admin": "deployment.admin.allow_admin",
+    "apisix.admin_listen": "deployment.admin.admin_listen",
+    "apisix.port_admin": "deployment.admin.admin_listen.port",
+    "apisix.https_admin": "deployment.admin.https_admin",
+    "apisix.admin_api_mtls": "deployment.admin.admin_api_mtls",
+    "apisix.admin_api_version": "deployment.admin.admin_api_version",
+    "apisix.enable_admin_cors": "deployment.admin.enable_admin_cors",
+    "apisix.config_center": "deployment.role_traditional.config_provider",
+}
+
+
+def is_off(value: object) -> bool:
+    """Whether a value of a key in STOPPING asks for nothing: empty, false, the default, or a mapping of such."""
+    if isinstance(value, dict):
+        return all(is_off(item) for item in value.values())
+    return not value or value in ("http", "off", "false")
