@@ -1,0 +1,157 @@
+"""The workers' table: what each worker says of itself. The master gives cells out, each worker writes its own.
+
+A report is believed only as far as it goes: a cell that is torn counts as none, and one whose process is gone is dead
+whatever it says. One master at a time gives cells out; a later one goes on with the table it finds.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final
+
+from gw.errors import SegmentError
+from gw.shm import process
+from gw.shm.layout import (
+    CELL_BYTES,
+    EXPECTED_OFFSET,
+    MASTER_PID_OFFSET,
+    MASTER_START_OFFSET,
+    TABLE_BYTES,
+    TABLE_CAPACITY,
+    TABLE_HEADER_BYTES,
+    Cell,
+    CellState,
+    cell_offset,
+    is_table_header,
+    pack_cell,
+    pack_table_header,
+    unpack_cell,
+    unpack_cell_owner,
+)
+from gw.shm.names import SegmentNames, aside
+from gw.shm.segment import TABLE_MODE, Segment, SegmentSpace, UntrustedSegment
+
+# A copy is torn when its owner writes at that moment; the next is whole. A cell torn so often has lost its owner.
+CELL_ATTEMPTS: Final = 4
+_FREE: Final = bytes(CELL_BYTES)
+
+
+class WorkerTable:
+    """The table of one gateway. Opened before a fork, it serves the children as well."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+
+    @classmethod
+    def open_or_create(cls, space: SegmentSpace, names: SegmentNames) -> "WorkerTable":
+        """For the master. A table that is no table of our format is replaced.
+
+        Raises UntrustedSegment for a stranger's, SegmentError when there is no room.
+        """
+        try:
+            return cls.open(space, names)
+        except UntrustedSegment:
+            raise
+        except SegmentError:
+            return cls._create(space, names)
+
+    @classmethod
+    def open(cls, space: SegmentSpace, names: SegmentNames, *, writable: bool = True) -> "WorkerTable":
+        """For the agent and for who only looks. Raises SegmentMissing as long as no master has made one."""
+        segment = space.open(names.workers, writable=writable, mode=TABLE_MODE)
+        is_ours = segment.size == TABLE_BYTES and is_table_header(bytes(segment.view[:TABLE_HEADER_BYTES]))
+        if not is_ours:
+            segment.close()
+            raise SegmentError(f"{names.workers} is no workers' table of this format")
+        return cls(segment)
+
+    @classmethod
+    def _create(cls, space: SegmentSpace, names: SegmentNames) -> "WorkerTable":
+        space.unlink(aside(names.workers))
+        segment = space.create(aside(names.workers), TABLE_BYTES, TABLE_MODE)
+        try:
+            segment.store(0, pack_table_header())
+            space.rename(aside(names.workers), names.workers)
+        except BaseException:
+            with suppress(SegmentError):
+                space.unlink(aside(names.workers))
+            raise
+        return cls(segment)
+
+    @property
+    def expected(self) -> int:
+        """How many workers the master means to have."""
+        return self._segment.load_u64(EXPECTED_OFFSET)
+
+    @property
+    def master_pid(self) -> int:
+        """The master that set `expected`, 0 when there was none or it is gone."""
+        pid = self._segment.load_u64(MASTER_PID_OFFSET)
+        return pid if process.is_alive(pid, self._segment.load_u64(MASTER_START_OFFSET)) else 0
+
+    def set_expected(self, workers: int) -> None:
+        """For the master: how many workers there will be, and that it is we who say so."""
+        pid = os.getpid()
+        self._segment.store_u64(MASTER_START_OFFSET, process.start_time(pid) or 0)
+        self._segment.store_u64(MASTER_PID_OFFSET, pid)
+        self._segment.store_u64(EXPECTED_OFFSET, workers)
+
+    def reserve(self) -> int:
+        """For the master, before the fork: the lowest cell that is free or whose process is gone.
+
+        Until the worker writes it, the cell is held in the master's name. Raises SegmentError when all are taken.
+        """
+        for index in range(TABLE_CAPACITY):
+            if not self._is_taken(index):
+                pid = os.getpid()
+                self.write(index, Cell(CellState.RESERVED, pid, start_time=process.start_time(pid) or 0))
+                return index
+        raise SegmentError(f"all {TABLE_CAPACITY} cells of {self._segment.name} belong to living workers")
+
+    def free(self, index: int) -> None:
+        """For the master, when the child is gone."""
+        self._segment.store(cell_offset(index), _FREE)
+
+    def write(self, index: int, cell: Cell) -> None:
+        """For the cell's owner alone."""
+        self._segment.store(cell_offset(index), pack_cell(cell))
+
+    def read(self, index: int) -> Cell | None:
+        """What stands in a cell, None when it is free or torn."""
+        at = cell_offset(index)
+        for _ in range(CELL_ATTEMPTS):
+            raw = bytes(self._segment.view[at : at + CELL_BYTES])
+            if raw == _FREE:
+                return None
+            if (cell := unpack_cell(raw)) is not None:
+                return cell
+        return None
+
+    def _is_taken(self, index: int) -> bool:
+        # Unchecked on purpose: an owner rewrites its cell with the same pid, so a torn cell still tells whose it is.
+        at = cell_offset(index)
+        pid, started = unpack_cell_owner(bytes(self._segment.view[at : at + CELL_BYTES]))
+        return process.is_alive(pid, started)
+
+    def read_all(self) -> list[tuple[int, Cell]]:
+        """Every cell that says something, dead or alive, with its index."""
+        return [(index, cell) for index in range(TABLE_CAPACITY) if (cell := self.read(index)) is not None]
+
+    def live(self) -> Iterator[tuple[int, Cell]]:
+        """The cells of living workers; those that are only reserved are left out."""
+        for index, cell in self.read_all():
+            if cell.state is not CellState.RESERVED and self.is_alive(cell):
+                yield index, cell
+
+    def used_snapshots(self) -> set[int]:
+        """The bases that living workers say they use: what `Publisher.sweep` must leave."""
+        return {number for _, cell in self.live() for number in (cell.snapshot, cell.previous_snapshot) if number}
+
+    @staticmethod
+    def is_alive(cell: Cell) -> bool:
+        """Whether the process that a cell names still runs."""
+        return process.is_alive(cell.pid, cell.start_time)
+
+    def close(self) -> None:
+        """Unmap."""
+        self._segment.close()

@@ -1,0 +1,47 @@
+"""What the segments of one gateway are called. The format is in the name, so two formats never meet in one segment."""
+
+import re
+from typing import Final
+
+from gw.shm.layout import FORMAT
+
+# What /dev/shm takes for a file name, without the characters that would need quoting in a shell.
+_ALLOWED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+class SegmentNames:
+    """The names that belong to the gateway called `name`; two gateways on one host differ in it.
+
+    Raises ValueError for a name that is empty, longer than 100 characters, or holds more than letters, digits, `_.-`.
+    """
+
+    __slots__ = ("_own", "control", "log", "name", "prefix", "workers")
+
+    def __init__(self, name: str) -> None:
+        if not _ALLOWED.fullmatch(name):
+            raise ValueError(f"shared-memory name {name!r}: up to 100 letters, digits and _.- are allowed")
+        self.name = name
+        self.prefix = f"/{name}.v{FORMAT}."
+        self.control = f"{self.prefix}control"
+        self.log = f"{self.prefix}log"
+        self.workers = f"{self.prefix}workers"
+        # Matched in full: the prefix of a gateway `a` also begins the names of one called `a.v1.b`.
+        self._own = re.compile(re.escape(self.prefix) + r"(?:(?:control|log|workers)(?:\.new)?|snapshot\.(\d{1,19}))")
+
+    def snapshot(self, number: int) -> str:
+        """The base with this number."""
+        return f"{self.prefix}snapshot.{number}"
+
+    def snapshot_number(self, name: str) -> int | None:
+        """The number in a snapshot's name, None for any other name."""
+        match = self._own.fullmatch(name)
+        return int(match[1]) if match and match[1] else None
+
+    def owns(self, name: str) -> bool:
+        """Whether a segment of this name is one of ours, those being written aside (`.new`) included."""
+        return self._own.fullmatch(name) is not None
+
+
+def aside(name: str) -> str:
+    """Where a segment is prepared before it is renamed into its place, so that nobody meets it half made."""
+    return f"{name}.new"
