@@ -24,8 +24,8 @@ UNHASHED_FIELDS: Final = frozenset({"update_time"})
 def encode_resource(resource: Mapping[str, Any]) -> bytes:
     """Canonical bytes of a resource: what is published to workers and what its content hash is taken over.
 
-    Raises ValueError, OverflowError or UnicodeEncodeError for what msgpack cannot carry (integers over 64 bits, lone
-    surrogates, nesting of more than 511 levels).
+    Raises ValueError, OverflowError, UnicodeEncodeError or RecursionError for what msgpack cannot carry (integers over
+    64 bits, lone surrogates, nesting of hundreds of levels). Nothing of that passes `gw.schema.validate`.
     """
     kept = {name: value for name, value in resource.items() if name not in UNHASHED_FIELDS}
     return bytes(msgpack.packb(_sorted(kept)))

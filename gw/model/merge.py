@@ -70,7 +70,7 @@ def effective_hosts(route: Route, service: Service | None) -> tuple[str, ...]:
 
 
 def websocket_enabled(route: Route, service: Service | None) -> bool:
-    """Whether upgrades are passed on: as the route says, where it says anything, else as its service does (init.lua)."""
+    """Whether upgrades are passed on: as the route says if it says anything, else as its service does (init.lua)."""
     if route.enable_websocket is None and service is not None:
         return bool(service.enable_websocket)
     return bool(route.enable_websocket)
