@@ -187,7 +187,10 @@ def either(word: str, value: U, kind: Kind[T]) -> Kind[T | U]:
     """The kind, or one word that stands for `value` (`auto`, `system`)."""
 
     def parse(raw: object, context: Context) -> T | U:
-        return value if raw == word else kind.parse(raw, context)
+        try:
+            return value if raw == word else kind.parse(raw, context)
+        except Refused as refused:
+            raise Refused(f"{refused.reason} (or {word})", at=refused.at) from None
 
     return Kind(f"{word}, or {kind.form}", parse)
 

@@ -54,7 +54,7 @@ def load_settings(path: str | Path, *, environ: Mapping[str, str] | None = None)
 
 
 def load_agent_settings(path: str | Path, *, environ: Mapping[str, str] | None = None) -> AgentSettings:
-    """The settings of a configuration file and of agent.yaml beside it: also the store's credentials and the admin keys.
+    """The settings of a configuration file and of agent.yaml beside it: credentials and admin keys too.
 
     Raises ConfigError as `load_settings`, also when others than the owner could read agent.yaml.
     """
@@ -69,7 +69,8 @@ class _File:
     """One configuration file while it is being read: what it says, and what was wrong with it so far."""
 
     def __init__(self, path: str | Path, environ: Mapping[str, str] | None) -> None:
-        self.source = Path(path).absolute()
+        # The directory as it really is, but the file by the name it was given (a symbolic link may change its target).
+        self.source = Path(path).parent.resolve() / Path(path).name
         self._environ = os.environ if environ is None else environ
         self.raw = read_settings_file(self.source)
         self._overlay: dict[str, Any] = {}
