@@ -15,7 +15,7 @@ from gw.model.digest import content_hash, encode_resource
 from gw.model.keys import ResourceKey, parse_store_key
 from gw.model.routing import route_key
 from gw.schema import parse_json, validate
-from gw.shm.writer import Change
+from gw.shm.log import Change
 from sync_agent.stores.base import Event, KeyValue
 
 

@@ -1,18 +1,12 @@
-"""The last good snapshot on disk, so that a host starts and serves with its store down.
+"""The last good configuration on disk, so that a host starts and serves with its store down.
 
 A file that becomes configuration is trusted no more than an Admin API write: it is read only if it belongs to us and
-nobody else may write it, its checksums hold, and each resource passes its schema again.
-
-The file is the bytes of a snapshot segment (see docs/segment.md) behind a header of its own:
+nobody else may write it, its hash holds, and each resource passes its schema again.
 
     offset  size  what
     0       8     magic, b"JWLGOOD1"
-    8       8     version, u64 little endian
-    16      8     store revision, u64
-    24      8     digest, u64
-    32      4     crc32 of bytes 0 to 31
-    36      4     zero
-    40      ...   the snapshot
+    8       32    blake2b (256 bits) of everything behind it
+    40      ...   msgpack: [version, store revision, [[kind, id, canonical bytes of the resource], ...]]
 """
 
 from __future__ import annotations
@@ -21,26 +15,25 @@ import contextlib
 import logging
 import os
 import stat
-import struct
-import zlib
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from gw.errors import InvalidResource, SegmentError
-from gw.model.digest import decode_resource, digest_of
+import msgpack
+
+from gw.errors import InvalidResource
+from gw.model.digest import decode_resource
 from gw.model.keys import KINDS, ResourceKey
 from gw.schema import validate
-from gw.shm.snapshot import decode_snapshot, encode_snapshot
-from gw.shm.writer import Entry
+from gw.shm.snapshot import Entry
 from sync_agent.intake import change_of
 
 log = logging.getLogger(__name__)
 
 MAGIC: Final = b"JWLGOOD1"
-HEADER: Final = struct.Struct("<8sQQQ")
-CHECKED: Final = struct.Struct("<II")
-HEADER_BYTES: Final = HEADER.size + CHECKED.size
+HASH_BYTES: Final = 32
+HEADER_BYTES: Final = len(MAGIC) + HASH_BYTES
 
 
 class Kept(NamedTuple):
@@ -61,16 +54,11 @@ class LastGood:
     def load(self) -> Kept | None:
         """What the file holds, or None if there is none or it cannot be believed (which is logged)."""
         try:
-            content = self._read()
+            kept = _decode(self._read())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            log.error("the last good snapshot at %s is not used: %s", self.path, error)
-            return None
-        try:
-            kept = _decode(content)
-        except (SegmentError, ValueError) as error:
-            log.error("the last good snapshot at %s is not used: %s", self.path, error)
+            log.error("the last good configuration at %s is not used: %s", self.path, error)
             return None
         self.version = kept.version
         return kept
@@ -80,17 +68,16 @@ class LastGood:
 
         Raises OSError.
         """
-        digest = digest_of((key, entry.hash) for key, entry in entries.items())
-        head = HEADER.pack(MAGIC, version, revision, digest)
+        named = [(key.kind, key.id, entry.blob) for key, entry in entries.items()]
+        body = msgpack.packb((version, revision, named), unicode_errors="surrogatepass")
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         aside = self.path.with_suffix(".new")
         with contextlib.suppress(FileNotFoundError):
             aside.unlink()
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with open(descriptor, "wb") as file:
-            file.write(head)
-            file.write(CHECKED.pack(zlib.crc32(head), 0))
-            file.write(encode_snapshot(entries))
+            file.write(MAGIC + _hash(body))
+            file.write(body)
             file.flush()
             os.fsync(file.fileno())
         os.rename(aside, self.path)
@@ -109,28 +96,31 @@ class LastGood:
 
 
 def _decode(content: bytes) -> Kept:
-    """Raises ValueError or SegmentError for what cannot be believed as a whole; one bad resource is left out."""
-    if len(content) < HEADER_BYTES:
-        raise ValueError("it is cut short")
-    magic, version, revision, digest = HEADER.unpack_from(content)
-    checksum, _ = CHECKED.unpack_from(content, HEADER.size)
-    if magic != MAGIC or checksum != zlib.crc32(content[: HEADER.size]):
-        raise ValueError("its header is damaged, or it is no last good snapshot")
-    stored = decode_snapshot(memoryview(content)[HEADER_BYTES:])
-    if digest_of((key, ref.hash) for key, ref in stored.items()) != digest:
-        raise ValueError("its digest does not fit its content")
+    """Raises ValueError for what cannot be believed as a whole; one bad resource is left out."""
+    body = content[HEADER_BYTES:]
+    if content[:HEADER_BYTES] != MAGIC + _hash(body):
+        raise ValueError("it is damaged, cut short, or something else")
+    try:
+        version, revision, named = msgpack.unpackb(body, use_list=False, unicode_errors="surrogatepass")
+    except (msgpack.UnpackException, TypeError) as error:
+        raise ValueError(f"it cannot be decoded: {error}") from None
     entries: dict[ResourceKey, Entry] = {}
-    for key, ref in stored.items():
-        if key.kind not in KINDS:
+    for kind, id, blob in named:
+        key = ResourceKey(kind, id)
+        if kind not in KINDS:
             continue
         try:
-            change = change_of(key, validate(key.kind, key.id, decode_resource(ref.blob())))
-        except InvalidResource as error:
-            log.error("left out of the last good snapshot: %s", error)
+            change = change_of(key, validate(kind, id, decode_resource(blob)))
+        except (InvalidResource, ValueError) as error:
+            log.error("left out of the last good configuration: %s", error)
             continue
         assert change.blob is not None
         entries[key] = Entry(change.hash, change.blob, change.routing)
     return Kept(entries, version, revision)
+
+
+def _hash(body: bytes) -> bytes:
+    return blake2b(body, digest_size=HASH_BYTES).digest()
 
 
 def _sync_directory(path: Path) -> None:

@@ -7,17 +7,18 @@ tries again. The workers meanwhile serve the last version.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from gw.clock import Clock
 from gw.errors import SegmentError
 from gw.model.keys import ResourceKey
-from gw.shm.cells import WorkerTable, is_alive
 from gw.shm.layout import AgentState
-from gw.shm.writer import Change, Publisher
+from gw.shm.log import Change
+from gw.shm.writer import Publisher
 from sync_agent.last_good import LastGood
 
 log = logging.getLogger(__name__)
@@ -34,12 +35,17 @@ LAST_GOOD_SHARE: Final = 20
 
 
 class Outlet:
-    """Publishes what it is offered. All methods but `run` return at once; call them on the agent's event loop."""
+    """Publishes what it is offered. All methods but `run` return at once; call them on the agent's event loop.
 
-    def __init__(self, publisher: Publisher, table: WorkerTable, last_good: LastGood, clock: Clock) -> None:
+    `used_snapshots` tells which bases living workers say they use.
+    """
+
+    def __init__(
+        self, publisher: Publisher, used_snapshots: Callable[[], set[int]], last_good: LastGood, clock: Clock
+    ) -> None:
         self.problem = ""  # why the newest changes are not published or not kept on disk; empty when they are
         self._publisher = publisher
-        self._table = table
+        self._used_snapshots = used_snapshots
         self._last_good = last_good
         self._clock = clock
         self._state = AgentState.LOADING
@@ -88,7 +94,8 @@ class Outlet:
         self._state = AgentState.STOPPED
         if self._pending_revision is not None:
             self._publish()
-        self._publisher.touch(self._state)
+        with contextlib.suppress(SegmentError):
+            self._publisher.touch(self._state)
         self._keep_at_s = 0.0
         await self._keep()
         self._writer.shutdown()
@@ -114,9 +121,11 @@ class Outlet:
     def _beat(self) -> None:
         if self._pending_revision is not None and self._due is None:
             self._publish()
-        self._publisher.touch(self._state)
-        used = {number for _, cell in self._table.read_all() if is_alive(cell) for number in cell.snapshots}
-        self._publisher.sweep(used)
+        try:
+            self._publisher.touch(self._state)
+            self._publisher.sweep(self._used_snapshots())
+        except SegmentError as error:
+            log.error("shared memory: %s", error)
 
     async def _keep(self) -> None:
         """Write the last good file, if there is something new and the last time is long enough ago."""

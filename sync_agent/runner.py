@@ -146,6 +146,6 @@ class Runner:
         if isinstance(event, Lost) and before not in (State.LISTING, State.OPENING):
             log.warning("the store is lost: %s; what is published stays", event.reason)
         elif isinstance(event, HistoryGone) or (after is State.LISTING and before is not State.WAITING_TO_LIST):
-            log.info("loading everything from the store%s", f" ({self._machine.problem})" if self._machine.problem else "")
+            log.info("loading everything from the store %s", self._machine.problem and f"({self._machine.problem})")
         elif isinstance(event, WatchOpened) and after is State.WATCHING:
             log.info("watching the store from revision %d on", event.head.revision + 1)

@@ -1,0 +1,99 @@
+"""CPU time of processes, and nginx as reference and upstream."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tests.support.ports import free_ports
+from tests.support.waiting import wait_until
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(pids: Iterable[int]) -> float:
+    """User + system time the processes have used so far, seconds (the kernel counts in ticks of 10 ms)."""
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS_PER_S
+
+
+def pin(pids: Iterable[int], core: int) -> None:
+    """Keep processes on one core, so that what is measured and what loads it do not share one."""
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(pid, {core % (os.cpu_count() or 1)})
+
+
+COMMON = """
+worker_processes 1;
+daemon off;
+error_log stderr error;
+pid {directory}/nginx.pid;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi; scgi_temp_path {directory}/scgi;
+    keepalive_requests 100000000;
+    {http}
+}}
+"""
+BACKEND = """server {{ listen 127.0.0.1:{port}; location / {{ return 200 "{body}"; }} }}"""
+PROXY = """
+    upstream backend {{ server 127.0.0.1:{backend}; keepalive 320; keepalive_requests 100000000; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://backend;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $host;
+            proxy_set_header X-Real-IP $remote_addr;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        }}
+    }}
+"""
+
+
+class Nginx:
+    """One nginx with one worker; `port` is where it listens."""
+
+    def __init__(self, directory: Path, port: int, http: str) -> None:
+        self.port = port
+        directory.mkdir(parents=True)
+        (directory / "nginx.conf").write_text(COMMON.format(directory=directory, http=http))
+        self._process = subprocess.Popen(["nginx", "-p", str(directory), "-c", str(directory / "nginx.conf")])
+        wait_until(lambda: self.worker_pids, what="nginx to start its worker")
+
+    @property
+    def worker_pids(self) -> list[int]:
+        pid = self._process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+@contextlib.contextmanager
+def running_nginx(directory: Path, body_bytes: int) -> Iterator[tuple[Nginx, Nginx]]:
+    """A backend that answers `body_bytes` bytes, and a reference proxy before it, each with one worker.
+
+    Raises SystemExit, saying what to install, where there is no nginx.
+    """
+    if shutil.which("nginx") is None:
+        raise SystemExit("this benchmark needs nginx as backend and as reference: apt-get install nginx")
+    backend_port, proxy_port = free_ports(2)
+    with contextlib.ExitStack() as stack:
+        backend = Nginx(directory / "backend", backend_port, BACKEND.format(port=backend_port, body="x" * body_bytes))
+        stack.callback(backend.close)
+        proxy = Nginx(directory / "proxy", proxy_port, PROXY.format(port=proxy_port, backend=backend_port))
+        stack.callback(proxy.close)
+        yield backend, proxy
