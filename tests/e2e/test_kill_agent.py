@@ -1,0 +1,143 @@
+"""kill -9 of the agent at random moments, 200 times, while it publishes: no reader ever sees a mixed state."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from gw.clock import SystemClock
+from gw.errors import SegmentError
+from gw.model.digest import digest_of
+from gw.settings import load_agent_settings
+from gw.shm.names import SegmentNames
+from gw.shm.reader import SnapshotReader
+from gw.shm.segment import PosixSpace
+from sync_agent.stores import open_store
+from tests.support.gateway import Gateway
+from tests.support.waiting import wait_until
+
+KILLS = 200
+# The time an agent gets after it took over: from nothing to some tens of publishes.
+LONGEST_LIFE_S = 0.06
+
+
+class Nursery:
+    """Forks agents from a process that has imported them already."""
+
+    def __init__(self, output: Path) -> None:
+        self._log = output.open("wb")
+        command = [sys.executable, "-m", "tests.support.nursery"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
+
+    def agent(self, config: Path) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(bytes(config) + b"\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+        self._log.close()
+
+
+class Writer(threading.Thread):
+    """Changes routes in the store without a pause, as another program would."""
+
+    def __init__(self, config: Path) -> None:
+        super().__init__()
+        self._config = config
+        self.stopping = threading.Event()
+        self.written: dict[str, int] = {}
+
+    def run(self) -> None:
+        asyncio.run(self._write())
+
+    async def _write(self) -> None:
+        store = open_store(load_agent_settings(self._config), SystemClock())
+        try:
+            number = 0
+            while not self.stopping.is_set():
+                number += 1
+                id = f"r{number % 50}"
+                # Some records fit in the ring many times over, some are a new base by themselves.
+                size = 30_000 if number % 40 == 0 else 100
+                route = {"uri": f"/{number}", "desc": "x" * size, "upstream": {"nodes": {"127.0.0.1:80": 1}}}
+                await store.put(f"routes/{id}", json.dumps(route).encode())
+                self.written[id] = number
+                await asyncio.sleep(0.002)
+        finally:
+            await store.close()
+
+
+def test_readers_never_see_a_mixed_state_and_versions_only_grow(tmp_path: Path):
+    gateway = Gateway(tmp_path, {"gw": {"shm": {"log_size": "64k"}, "limits": {"resource": "64k"}}})
+    space, names = PosixSpace(), SegmentNames(gateway.name)
+    reader = SnapshotReader(space, names, SystemClock())
+    rng = random.Random(20261120)
+    nursery, writer = Nursery(tmp_path / "agents.log"), Writer(gateway.config_path)
+    seen: dict[int, int] = {}  # epoch -> highest version
+    states = 0
+
+    def look() -> None:
+        nonlocal states
+        with contextlib.suppress(SegmentError):  # overrun five times in a row, on a busy machine
+            loaded = reader.load()
+            digest = digest_of((key, entry.hash) for key, entry in loaded.entries.items())
+            assert digest == loaded.slot.digest
+            for entry in loaded.entries.values():
+                entry.blob()
+            assert loaded.slot.version >= seen.get(loaded.slot.epoch, 0)
+            seen[loaded.slot.epoch] = loaded.slot.version
+            states += 1
+            loaded.entries.clear()
+            loaded.base.close()
+
+    def is_published_by(pid: int) -> bool:
+        slot = reader.peek()
+        return slot is not None and slot.agent_pid == pid
+
+    try:
+        writer.start()
+        for _ in range(KILLS):
+            pid = nursery.agent(gateway.config_path)
+            wait_until(lambda pid=pid: is_published_by(pid), what="the agent to take over", every_s=0.001)
+            end_s = time.monotonic() + rng.uniform(0, LONGEST_LIFE_S)
+            while time.monotonic() < end_s:
+                look()
+            os.kill(pid, signal.SIGKILL)
+            look()
+        assert len(seen) == 1, "an agent that finds valid segments never begins a new epoch"
+        assert states > KILLS
+
+        writer.stopping.set()
+        writer.join()
+        last = nursery.agent(gateway.config_path)
+
+        def has_everything() -> bool:
+            loaded = reader.load()
+            uris = {key.id: entry.routing[0][0] for key, entry in loaded.entries.items()}
+            return uris == {id: f"/{number}" for id, number in writer.written.items()}
+
+        wait_until(has_everything, what="the last agent to have all that was written")
+        look()
+        os.kill(last, signal.SIGTERM)
+    finally:
+        writer.stopping.set()
+        writer.join()
+        nursery.close()
+        reader.close()
+        gateway.kill()
