@@ -1,0 +1,75 @@
+"""The Admin API as a falcon application: the gate, the routes, and what becomes of everything that is raised.
+
+It holds no state but a connection to the agent, and knows neither keys nor the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Any, Final
+
+import falcon
+import falcon.asgi
+
+from gw.admin.agent_client import AgentClient
+from gw.admin.gate import Gate
+from gw.admin.reply import AdminError, error_of, send_error
+from gw.admin.resource import Resources
+from gw.errors import AgentUnavailable
+from gw.model.operations import NOUNS
+from gw.settings import Settings
+
+log = logging.getLogger(__name__)
+
+PREFIX: Final = "/apisix/admin"
+
+
+def admin_app(settings: Settings, client: AgentClient) -> falcon.asgi.App[Any, Any]:
+    """The application for the admin listener. `client` is closed with it (ASGI lifespan)."""
+    # The host's own name is what administrators type; a page elsewhere cannot make a browser send it for its own.
+    host_names = {socket.gethostname(), settings.deployment.admin.listen.ip}
+    app = falcon.asgi.App(middleware=Gate(settings.deployment.admin, client, host_names))
+    app.req_options.strip_url_path_trailing_slash = True
+    resources = Resources(client, settings.gw.limits.admin_body_bytes)
+    app.add_route(PREFIX + "/{kind}", resources, suffix="collection")
+    app.add_route(PREFIX + "/{kind}/{id}", resources, suffix="item")
+    app.add_route(PREFIX + "/{kind}/{id}/{path:path}", resources, suffix="part")
+    app.add_error_handler(Exception, _on_unforeseen)
+    app.add_error_handler(falcon.HTTPError, _on_http_error)
+    app.add_error_handler(AgentUnavailable, _on_agent_away)
+    app.add_error_handler(AdminError, _on_admin_error)
+    return app
+
+
+async def _on_admin_error(
+    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: AdminError, params: dict[str, Any]
+) -> None:
+    send_error(resp, error)
+
+
+async def _on_agent_away(
+    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: AgentUnavailable, params: dict[str, Any]
+) -> None:
+    send_error(resp, error_of(503, str(error)))
+
+
+async def _on_http_error(
+    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: falcon.HTTPError, params: dict[str, Any]
+) -> None:
+    """Falcon's own refusals (no such path, no such method, headers it cannot read) in APISIX's form."""
+    if error.status_code == 404:
+        reason = "404 Route Not Found"
+    elif error.status_code == 405:
+        noun = NOUNS.get(params.get("kind", ""), "resource")
+        reason = f"not supported `{req.method}` method for {noun}"
+    else:
+        reason = error.description or error.title or "invalid request"
+    send_error(resp, error_of(error.status_code, reason, dict(error.headers or {})))
+
+
+async def _on_unforeseen(
+    req: falcon.asgi.Request, resp: falcon.asgi.Response, error: Exception, params: dict[str, Any]
+) -> None:
+    log.error("an admin request failed in a way that was not foreseen", exc_info=error)
+    send_error(resp, error_of(500, "internal error, see the log"))

@@ -1,0 +1,61 @@
+"""Query parameters of the Admin API. All of them raise AdminError 400 for a value that means nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import falcon.asgi
+
+from gw.admin.reply import error_of
+from gw.model.operations import List
+
+# APISIX's range.
+PAGE_SIZES: Final = range(10, 501)
+# The longest lease etcd grants, in seconds (MaxLeaseTTL of its lessor).
+MAX_TTL_S: Final = 9_000_000_000
+# More pages of the smallest size than any store has keys; it keeps what is computed with it a small number.
+_MAX_PAGE: Final = 2**31
+# As long as a number of use can be, so that no effort goes into others.
+_NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
+
+
+def ttl_s(req: falcon.asgi.Request) -> int | None:
+    """`ttl`: seconds after which a store deletes what is written; 0, like absence, is for ever."""
+    text = req.get_param("ttl")
+    if text is None:
+        return None
+    if not _NUMBER.fullmatch(text) or int(text) > MAX_TTL_S:
+        raise error_of(400, "invalid argument ttl: should be a number")
+    return int(text) or None
+
+
+def force(req: falcon.asgi.Request) -> bool:
+    """`force=true`: delete also what is in use. Any other value is not that, as in APISIX."""
+    return req.get_param("force") == "true"
+
+
+def listing(req: falcon.asgi.Request, kind: str) -> List:
+    """What a list is to show. With `page` or `page_size`, one page (the first, of ten) as far as not said otherwise."""
+    page, page_size = _number(req, "page"), _number(req, "page_size")
+    if page is not None and page_size is None:
+        page_size = PAGE_SIZES.start
+    if page_size is not None and page_size not in PAGE_SIZES:
+        raise error_of(400, f"page_size must be between {PAGE_SIZES.start} and {PAGE_SIZES.stop - 1}")
+    return List(
+        kind,
+        page=min(max(page or 1, 1), _MAX_PAGE),
+        page_size=page_size,
+        name=req.get_param("name"),
+        uri=req.get_param("uri"),
+        label=req.get_param("label"),
+    )
+
+
+def _number(req: falcon.asgi.Request, name: str) -> int | None:
+    text = req.get_param(name)
+    if text is None:
+        return None
+    if not _NUMBER.fullmatch(text):
+        raise error_of(400, f"invalid argument {name}: should be a number")
+    return int(text)

@@ -1,0 +1,363 @@
+"""The admin operations on resources, against the store as it stands. Knows no sockets and no HTTP.
+
+- Whoever asks, the key comes first: `perform` is the only way in, and it authorises every operation but Status.
+- A write is conditional on the revision that was read for it. When somebody else wrote in between, everything is read
+  and judged again, a bounded number of times: no update is lost, and no write rests on what is no longer so.
+- What is written is admitted by the same function that later admits it for publishing, on the same bytes.
+- Defaults are not filled in: what is stored is what was sent, `id`, and the two times (as in APISIX since 3.14).
+- Writes of one resource take turns on this host, so that the condition fails for a writer elsewhere only. So do writes
+  whose outcome depends on other resources; see references.py for what that does not stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from gw.clock import Clock
+from gw.errors import InvalidResource, StoreError
+from gw.model.keys import KINDS, ResourceKey, parse_store_key
+from gw.model.operations import (
+    NOUNS,
+    Answer,
+    Authorize,
+    Create,
+    Delete,
+    Get,
+    Item,
+    List,
+    Operation,
+    Outcome,
+    Patch,
+    Put,
+    Request,
+    Status,
+)
+from sync_agent.admin import references
+from sync_agent.admin.keys import AdminKeys
+from sync_agent.admin.listing import Filter, InvalidFilter, PageOf
+from sync_agent.admin.patch import InvalidSubPath, merge, place
+from sync_agent.admin.stored import StoredValueError, encode_stored, parse_stored
+from sync_agent.intake import admit
+from sync_agent.stores.base import Head, KeyValue, Store, Written
+
+log = logging.getLogger(__name__)
+
+# A lost round means that a writer on another host got through. Losing to twenty of them in a row is not administration.
+WRITE_ATTEMPTS: Final = 20
+# A store that has not answered by then is away. Longer than a store's own time-outs, so that its own reason is heard.
+OPERATION_TIMEOUT_S: Final = 30.0
+# APISIX's schema of an id. `.` and `..` fit the characters, but no client or proxy hands them on as a path segment.
+ID_PATTERN: Final = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,64}")
+# Kept by the agent. Callers may not set them, as in APISIX since 3.7; a PATCH may, as there.
+MANAGED_FIELDS: Final = ("create_time", "update_time")
+
+Emit = Callable[[Sequence[Item]], Awaitable[None]]
+
+
+class _Refused(Exception):
+    """Ends an operation with this answer."""
+
+    def __init__(self, outcome: Outcome, reason: str) -> None:
+        super().__init__(reason)
+        self.answer = Answer(outcome, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class AdminLimits:
+    """Bounds of resources and of the socket. Sizes in bytes; the defaults are those of the settings."""
+
+    resource_bytes: int = 1024 * 1024
+    body_bytes: int = 1536 * 1024  # of the Admin API: what workers let through
+    # Operations of one agent under way at once. They mostly wait for the store; more would only wait longer.
+    concurrent_operations: int = 64
+    # The workers of a host, and a few `gw status`.
+    connections: int = 256
+
+    @property
+    def frame_bytes(self) -> int:
+        """Longest request: msgpack takes 9 bytes for a number that JSON writes in 4 (`1e1,`); and the rest of it."""
+        return self.body_bytes * 9 // 4 + 64 * 1024
+
+
+class Operations:
+    """Performs operations. `prefix` is the store's, and stands before the keys that callers are shown."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: AdminKeys,
+        clock: Clock,
+        *,
+        prefix: str,
+        resource_bytes: int,
+        status: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._clock = clock
+        self._prefix = prefix.rstrip("/")
+        self._resource_bytes = resource_bytes
+        self._status = status
+        self._references_turn = asyncio.Lock()
+        self._turns: WeakValueDictionary[ResourceKey, asyncio.Lock] = WeakValueDictionary()
+
+    async def perform(self, request: Request, emit: Emit) -> Answer:
+        """Do what is asked, if the key allows it. Long lists go to `emit` in parts. Raises nothing but cancellation."""
+        operation = request.operation
+        try:
+            if isinstance(operation, Status):
+                return Answer(Outcome.OK, status=self._status())
+            refusal = self._keys.refusal(request.api_key, operation)
+            if refusal is not None:
+                return Answer(Outcome.UNAUTHORIZED, refusal)
+            async with asyncio.timeout(OPERATION_TIMEOUT_S):
+                return await self._dispatch(operation, emit)
+        except _Refused as refused:
+            return refused.answer
+        except StoreError as error:
+            return Answer(Outcome.UNAVAILABLE, f"the configuration store did not do it: {error}")
+        except TimeoutError:
+            return Answer(
+                Outcome.UNAVAILABLE,
+                f"the configuration store did not answer within {OPERATION_TIMEOUT_S:g} s; a write may still be made",
+            )
+        except Exception:
+            log.exception("an admin operation (%s) failed in a way that was not foreseen", operation.op)
+            return Answer(Outcome.FAILED, "internal error of the agent, see its log")
+
+    async def _dispatch(self, operation: Operation, emit: Emit) -> Answer:
+        if isinstance(operation, Authorize | Status):
+            return Answer(Outcome.OK)
+        if operation.kind not in KINDS:
+            raise _Refused(Outcome.INVALID, f"Unsupported resource type: {operation.kind}")
+        match operation:
+            case Get(kind, id):
+                return await self._get(_key(kind, id))
+            case List():
+                return await self._list(operation, emit)
+            case Create():
+                return await self._create(operation)
+            case Put():
+                return await self._put(operation)
+            case Patch():
+                return await self._patch(operation)
+            case Delete():
+                return await self._delete(operation)
+
+    async def _get(self, key: ResourceKey) -> Answer:
+        found, head = await self._store.get(str(key))
+        if found is None:
+            return _not_found(head)
+        _parse(found)
+        return Answer(Outcome.OK, items=(self._item(found),), revision=head.revision)
+
+    async def _list(self, wanted: List, emit: Emit) -> Answer:
+        try:
+            passing = Filter(wanted)
+        except InvalidFilter as error:
+            raise _Refused(Outcome.INVALID, str(error)) from None
+        page = None if wanted.page_size is None else PageOf(wanted.page, wanted.page_size)
+        total = revision = 0
+        async with contextlib.aclosing(self._store.list()) as pages:
+            async for stored in pages:
+                revision = stored.head.revision
+                items = self._passing_items(wanted.kind, passing, stored.items)
+                total += len(items)
+                if page is None:
+                    await emit(items)
+                else:
+                    for item in items:
+                        page.add(item)
+                # A page of the store is judged without a break; between two, others have their turn.
+                await asyncio.sleep(0)
+        return Answer(Outcome.OK, items=page.items() if page else (), total=total, revision=revision)
+
+    def _passing_items(self, kind: str, passing: Filter, stored: Sequence[KeyValue]) -> list[Item]:
+        """The resources of one kind that the filter lets through. What is not JSON is left out: the status names it."""
+        items = []
+        for kv in stored:
+            key = parse_store_key(kv.key)
+            if key is None or key.kind != kind:
+                continue
+            with contextlib.suppress(StoredValueError):
+                if passing.passes(parse_stored(kv.value)):
+                    items.append(self._item(kv))
+        return items
+
+    async def _create(self, wanted: Create) -> Answer:
+        body = _object(wanted.kind, wanted.body)
+        _forbid_managed(body)
+        if body.get("id") is not None:
+            raise _Refused(Outcome.INVALID, f"wrong {NOUNS[wanted.kind]} id, do not need it")
+        last = 0
+        for _ in range(WRITE_ATTEMPTS):
+            # As in APISIX the id is a revision. One below that of the write itself cannot have been taken by a POST
+            # before, unless the store was restored from a backup: hence the condition, and the step past a taken one.
+            head = await self._store.head()
+            last = max(head.revision, last) + 1
+            key = ResourceKey(wanted.kind, f"{last:020d}")
+            value = self._stamped(key, body, None)
+            async with self._checked(key, value) as encoded:
+                written = await self._store.put(str(key), encoded, expect=0, ttl_s=wanted.ttl_s)
+            if written.succeeded:
+                return self._written(written, key, encoded, Outcome.CREATED)
+        raise _lost_to_others()
+
+    async def _put(self, wanted: Put) -> Answer:
+        body = _object(wanted.kind, wanted.body)
+        key = _key(wanted.kind, _id_of(wanted.kind, wanted.id, body))
+        _forbid_managed(body)
+        async with self._turn(key):
+            for _ in range(WRITE_ATTEMPTS):
+                found, _head = await self._store.get(str(key))
+                value = self._stamped(key, body, found)
+                async with self._checked(key, value) as encoded:
+                    expect = 0 if found is None else found.mod_revision
+                    written = await self._store.put(str(key), encoded, expect=expect, ttl_s=wanted.ttl_s)
+                if written.succeeded:
+                    return self._written(written, key, encoded, Outcome.CREATED if found is None else Outcome.OK)
+        raise _lost_to_others()
+
+    async def _patch(self, wanted: Patch) -> Answer:
+        key = _key(wanted.kind, wanted.id)
+        if not wanted.sub_path and not isinstance(wanted.body, dict):
+            raise _Refused(Outcome.INVALID, "invalid configuration")
+        async with self._turn(key):
+            for _ in range(WRITE_ATTEMPTS):
+                found, head = await self._store.get(str(key))
+                if found is None:
+                    return _not_found(head)
+                value = self._patched(key, _parse(found), wanted)
+                async with self._checked(key, value) as encoded:
+                    written = await self._store.put(str(key), encoded, expect=found.mod_revision, ttl_s=wanted.ttl_s)
+                if written.succeeded:
+                    return self._written(written, key, encoded, Outcome.OK)
+        raise _lost_to_others()
+
+    async def _delete(self, wanted: Delete) -> Answer:
+        key = _key(wanted.kind, wanted.id)
+        turn = self._references_turn if references.can_be_referred_to(key.kind) else contextlib.nullcontext()
+        async with turn:
+            if not wanted.force and references.can_be_referred_to(key.kind):
+                use = await references.find_user(self._store, key.kind, key.id)
+                if use is not None:
+                    raise _Refused(Outcome.IN_USE, use)
+            written = await self._store.delete(str(key))
+        if not written.succeeded:
+            return _not_found(written.head)
+        return Answer(Outcome.OK, items=(Item(self._shown(str(key)), b"{}"),), revision=written.head.revision)
+
+    @contextlib.asynccontextmanager
+    async def _checked(self, key: ResourceKey, value: dict[str, Any]) -> AsyncIterator[bytes]:
+        """The bytes to write, while what the resource names is there and stays: write inside."""
+        try:
+            encoded = encode_stored(value)
+            admit(key, encoded, self._resource_bytes)
+        except InvalidResource as error:
+            raise _Refused(Outcome.INVALID, f"invalid configuration: {error.reason}") from None
+        except (ValueError, TypeError, RecursionError) as error:
+            raise _Refused(Outcome.INVALID, f"invalid configuration: {error}") from None
+        if not references.has_references(key.kind, value):
+            yield encoded
+            return
+        async with self._references_turn:
+            missing = await references.find_missing(self._store, key.kind, value)
+            if missing is not None:
+                raise _Refused(Outcome.INVALID, missing)
+            yield encoded
+
+    def _turn(self, key: ResourceKey) -> asyncio.Lock:
+        return self._turns.setdefault(key, asyncio.Lock())
+
+    def _stamped(self, key: ResourceKey, body: Mapping[str, Any], found: KeyValue | None) -> dict[str, Any]:
+        """The resource as it is stored: the body, its id, and the times. What is replaced gives its `create_time`."""
+        now = int(self._clock.wall())
+        create_time = now
+        if found is not None:
+            with contextlib.suppress(StoredValueError):
+                before = parse_stored(found.value).get("create_time")
+                create_time = before if type(before) is int else now
+        return {**body, "id": key.id, "create_time": create_time, "update_time": now}
+
+    def _patched(self, key: ResourceKey, before: dict[str, Any], wanted: Patch) -> dict[str, Any]:
+        if wanted.sub_path:
+            try:
+                after = place(before, wanted.sub_path, wanted.body)
+            except InvalidSubPath as error:
+                raise _Refused(Outcome.INVALID, str(error)) from None
+            sets_time = wanted.sub_path == ("update_time",)
+        else:
+            after = merge(before, wanted.body)
+            sets_time = wanted.body.get("update_time") is not None
+        _id_of(key.kind, key.id, after)
+        now = int(self._clock.wall())
+        after["id"] = key.id
+        after.setdefault("create_time", now)
+        if not sets_time:
+            after["update_time"] = now
+        return after
+
+    def _item(self, kv: KeyValue) -> Item:
+        return Item(self._shown(kv.key), kv.value, kv.create_revision, kv.mod_revision)
+
+    def _written(self, written: Written, key: ResourceKey, encoded: bytes, outcome: Outcome) -> Answer:
+        return Answer(outcome, items=(Item(self._shown(str(key)), encoded),), revision=written.head.revision)
+
+    def _shown(self, key: str) -> str:
+        return f"{self._prefix}/{key}"
+
+
+def _key(kind: str, id: str) -> ResourceKey:
+    if not ID_PATTERN.fullmatch(id):
+        raise _Refused(Outcome.INVALID, f"wrong {NOUNS[kind]} id: 1 to 64 letters, digits, `-`, `_` and `.` make one")
+    return ResourceKey(kind, id)
+
+
+def _id_of(kind: str, id: str | None, body: Mapping[str, Any]) -> str:
+    """The id of a resource, from the URL or the body (text or a whole number); both must agree."""
+    in_body = body.get("id")
+    if in_body is not None and type(in_body) not in (str, int):
+        raise _Refused(Outcome.INVALID, f"wrong type of {NOUNS[kind]} id")
+    if id is None and in_body is None:
+        raise _Refused(Outcome.INVALID, f"missing {NOUNS[kind]} id")
+    if id is not None and in_body is not None and str(in_body) != id:
+        raise _Refused(Outcome.INVALID, f"wrong {NOUNS[kind]} id")
+    return str(in_body) if id is None else id
+
+
+def _object(kind: str, body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise _Refused(Outcome.INVALID, f"invalid configuration: wrong type: a {NOUNS[kind]} is an object")
+    return body
+
+
+def _forbid_managed(body: Mapping[str, Any]) -> None:
+    """Refuse times that a caller sets, in the resource or in the upstream inside it."""
+    named = [field for field in MANAGED_FIELDS if body.get(field) is not None]
+    upstream = body.get("upstream")
+    if isinstance(upstream, dict):
+        named += [f"upstream.{field}" for field in MANAGED_FIELDS if upstream.get(field) is not None]
+    if named:
+        raise _Refused(Outcome.INVALID, f"the property is forbidden: {' '.join(named)}")
+
+
+def _parse(found: KeyValue) -> dict[str, Any]:
+    try:
+        return parse_stored(found.value)
+    except StoredValueError as error:
+        raise _Refused(Outcome.FAILED, f"{error}; PUT or DELETE {found.key} to mend it") from None
+
+
+def _not_found(head: Head) -> Answer:
+    return Answer(Outcome.NOT_FOUND, "Key not found", revision=head.revision)
+
+
+def _lost_to_others() -> _Refused:
+    return _Refused(Outcome.CONFLICT, "value changed before overwritten")
