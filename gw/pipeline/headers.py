@@ -1,0 +1,166 @@
+"""The only serialiser of a request that leaves for an upstream. It alone writes Host, framing and forwarding headers.
+
+The client's hop-by-hop headers go first (the fixed set, and what its Connection names); what the gateway vouches for is
+added after that, so no `Connection: X-Real-IP` can remove it. A header that the gateway sets never passes from the
+client, nor does an alias of it (`X_Real_IP`, `x.real.ip`) that a WSGI, CGI or PHP backend folds onto the same name.
+
+Whatever the adapter checked before, the finished head is counted once: a CR, LF or NUL too many refuses the request.
+"""
+
+import re
+from enum import IntEnum
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from gw.pipeline.context import Request
+
+
+class UnsafeRequest(ValueError):
+    """The request cannot be written down without changing its meaning. Answered 400; the text is for the log."""
+
+
+class _Fate(IntEnum):
+    KEEP = 0
+    DROP = 1
+    FORWARDED_FOR = 2
+    CONTENT_LENGTH = 3
+    TRANSFER_ENCODING = 4
+    CONNECTION = 5
+
+
+# RFC 9110 section 7.6.1 and what older agents treat likewise. Expect is answered by our own side; Forwarded and the
+# X-Forwarded-* of a client are not to be trusted while there is no list of trusted addresses.
+_HOP_BY_HOP: Final = frozenset((b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"http2-settings"))
+_SET_BY_US: Final = frozenset(
+    (b"host", b"x-real-ip", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded", b"expect")
+)
+_FATES: Final = {
+    **dict.fromkeys(_HOP_BY_HOP | _SET_BY_US, _Fate.DROP),
+    b"x-forwarded-for": _Fate.FORWARDED_FOR,
+    b"content-length": _Fate.CONTENT_LENGTH,
+    b"transfer-encoding": _Fate.TRANSFER_ENCODING,
+    b"connection": _Fate.CONNECTION,
+}
+_HEAD: Final = (
+    b"%b %b HTTP/1.1\r\nhost: %b\r\n%bx-real-ip: %b\r\nx-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n%b\r\n"
+)
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_USUAL_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"))
+# Names repeat; the bounds keep a client that invents names from growing the table (at most some 100 KB).
+_MAX_REMEMBERED_NAMES: Final = 1024
+_MAX_REMEMBERED_BYTES: Final = 64
+_fate_of: Final[dict[bytes, int]] = dict(_FATES)
+# What Connection may name without meaning another header: these are hop-by-hop by themselves.
+_CONNECTION_OPTIONS: Final = frozenset((b"", b"close", b"upgrade")) | _HOP_BY_HOP
+
+
+def _judge(name: bytes) -> int:
+    """Decide on a name that is seen for the first time, and remember it."""
+    if not _TOKEN(name):
+        raise UnsafeRequest("malformed header name")
+    fate: int
+    if name.startswith(b"proxy-"):
+        fate = _Fate.DROP
+    else:
+        plain = name.replace(b"_", b"-").replace(b".", b"-")
+        is_alias = plain != name and (plain in _FATES or plain.startswith(b"proxy-"))
+        fate = _Fate.DROP if is_alias else _Fate.KEEP
+    if len(_fate_of) < _MAX_REMEMBERED_NAMES and len(name) <= _MAX_REMEMBERED_BYTES:
+        _fate_of[name] = fate
+    return fate
+
+
+class Head(NamedTuple):
+    """A request head ready to be written, and how its body is framed."""
+
+    data: bytes
+    has_body: bool
+    is_chunked: bool
+
+
+def request_head(request: Request, host: bytes) -> Head:
+    """Write the head of an admitted request for an upstream whose Host is `host`. Raises UnsafeRequest."""
+    method = request.method
+    if method not in _USUAL_METHODS and not _METHOD(method):
+        raise UnsafeRequest("malformed method")
+    forwarded_for: list[bytes] = []
+    length: bytes | None = None
+    is_chunked = False
+    named: set[bytes] | None = None
+    fate_of = _fate_of
+    kept: list[bytes] = []
+    lines = 0
+    for name, value in request.headers:
+        fate = fate_of.get(name)
+        if fate is None:
+            fate = _judge(name)
+        if fate == 0:
+            kept += (name, b": ", value, b"\r\n")
+            lines += 1
+        elif fate == 1:
+            continue
+        elif fate == 2:
+            forwarded_for.append(value)
+        elif fate == 3:
+            if length is not None or not value.isdigit():
+                raise UnsafeRequest("malformed or repeated Content-Length")
+            length = value
+        elif fate == 4:
+            if is_chunked or value.lower() != b"chunked":
+                raise UnsafeRequest("unsupported Transfer-Encoding")
+            is_chunked = True
+        else:
+            named = _named_by_connection(value, named)
+    if named:
+        kept, lines = _without(kept, named)
+    if is_chunked and length is not None:
+        raise UnsafeRequest("Content-Length beside Transfer-Encoding")
+    is_chunked = is_chunked or (request.unframed_body and length is None)
+    if is_chunked:
+        kept.append(b"transfer-encoding: chunked\r\n")
+        lines += 1
+    elif length is not None:
+        kept += (b"content-length: ", length, b"\r\n")
+        lines += 1
+    peer = request.peer.encode("latin-1")
+    forwarded_for.append(peer)
+    data = _HEAD % (
+        method.encode("ascii"),
+        request.wire_path + b"?" + request.query if request.query else request.wire_path,
+        host,
+        b"".join(kept),
+        peer,
+        b", ".join(forwarded_for),
+        request.scheme.encode("ascii"),
+        _forwarded_host_and_port(request.host, request.server_port),
+    )
+    # Beside what was kept: request line, Host, five forwarding headers, the empty line.
+    lines += 8
+    if data.count(b"\n") != lines or data.count(b"\r") != lines or b"\0" in data:
+        raise UnsafeRequest("control character in the head")
+    return Head(data, is_chunked or (length is not None and length.strip(b"0") != b""), is_chunked)
+
+
+@lru_cache(maxsize=1024)
+def _forwarded_host_and_port(host: str, port: int | None) -> bytes:
+    """Always two lines. An HTTP/1.0 client may name no host, a Unix socket has no port: the value is empty then."""
+    return f"x-forwarded-host: {host}\r\nx-forwarded-port: {'' if port is None else port}\r\n".encode("ascii")
+
+
+def _named_by_connection(value: bytes, named: set[bytes] | None) -> set[bytes] | None:
+    for option in value.lower().split(b","):
+        option = option.strip(b" \t")
+        if option not in _CONNECTION_OPTIONS:
+            named = named or set()
+            named.add(option)
+    return named
+
+
+def _without(kept: list[bytes], named: set[bytes]) -> tuple[list[bytes], int]:
+    """Drop the headers that Connection names from the list of line pieces (four to a line)."""
+    pieces: list[bytes] = []
+    for at in range(0, len(kept), 4):
+        if kept[at] not in named:
+            pieces += kept[at : at + 4]
+    return pieces, len(pieces) // 4

@@ -1,0 +1,36 @@
+"""Answers that the gateway gives itself, instead of an upstream's. Returning one ends a request; it is not an error.
+
+Bodies are JSON, `{"error_msg": ...}` and a line feed, as APISIX's own 404; nginx's HTML pages, which APISIX shows for
+the other statuses, are not copied.
+"""
+
+import json
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+
+class Reply(NamedTuple):
+    """A whole response. Header names are lower-case; the length and the server's name are added when it is sent."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+def error_reply(status: int, message: str | None = None) -> Reply:
+    """The answer for a status, with APISIX's body; without a message the body names the status."""
+    text = message or f"{status} {HTTPStatus(status).phrase}"
+    body = json.dumps({"error_msg": text}, separators=(",", ":")).encode() + b"\n"
+    return Reply(status, ((b"content-type", b"application/json"),), body)
+
+
+BAD_REQUEST: Final = error_reply(400)
+ROUTE_NOT_FOUND: Final = error_reply(404, "404 Route Not Found")
+METHOD_NOT_ALLOWED: Final = error_reply(405)
+REQUEST_TIMEOUT: Final = error_reply(408)
+BAD_GATEWAY: Final = error_reply(502)
+SERVICE_UNAVAILABLE: Final = error_reply(503)
+GATEWAY_TIMEOUT: Final = error_reply(504)
+
+# What a failed upstream comes to: UpstreamError.status -> the answer.
+BY_UPSTREAM_STATUS: Final = {502: BAD_GATEWAY, 503: SERVICE_UNAVAILABLE, 504: GATEWAY_TIMEOUT}

@@ -1,0 +1,152 @@
+"""A route as a request walks it: everything that can be settled when configuration changes is settled here.
+
+Made from the model's dataclasses by `compile_upstream` and `compile_route`; immutable but for the balancer's turn.
+The routes that share an upstream should be compiled with one UpstreamRuntime, so that they take turns together.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple, Protocol
+
+from gw.balancer.base import Balancer, Weighted
+from gw.balancer.roundrobin import RoundRobin
+from gw.model.merge import Missing
+from gw.model.route import Route
+from gw.model.upstream import DEFAULT_TIMEOUT, Node, Timeout, Upstream, split_address
+from gw.pipeline.context import Request
+from gw.upstream.target import KeepAlive, Target, Timeouts, TlsIdentity
+
+_SCHEMES: Final = ("http", "https")
+_GATEWAY_CHOSEN_HOST: Final = ("node", "rewrite")  # values of pass_host; `pass` is the third
+# APISIX's: keepalive_pool in apisix/schema_def.lua and nginx_config.http.upstream of its default configuration.
+DEFAULT_KEEPALIVE: Final = KeepAlive(max_idle=320, idle_timeout_s=60.0, max_requests=1000)
+
+
+class NodeRuntime(NamedTuple):
+    """One node: where to connect, and the Host it gets unless the client's is passed on."""
+
+    target: Target
+    host_header: bytes
+
+
+class UpstreamRuntime:
+    """An upstream, ready to be picked from. `unsupported`: why it cannot be (the request is answered 502), or None."""
+
+    __slots__ = ("_balancer", "_passes_host", "keepalive", "timeouts", "unsupported")
+
+    def __init__(
+        self,
+        balancer: Balancer[NodeRuntime],
+        *,
+        passes_host: bool,
+        timeouts: Timeouts,
+        keepalive: KeepAlive,
+        unsupported: str | None = None,
+    ) -> None:
+        """`passes_host`: the client's Host goes to the upstream; otherwise the node's `host_header` does."""
+        self._balancer = balancer
+        self._passes_host = passes_host
+        self.timeouts = timeouts
+        self.keepalive = keepalive
+        self.unsupported = unsupported
+
+    def pick(self, request: Request) -> NodeRuntime | None:
+        """Choose the node for a request; None when no node has a weight."""
+        return self._balancer.pick()
+
+    def host_header(self, request: Request, node: NodeRuntime) -> bytes:
+        """The Host that `node` gets for this request. A client of HTTP/1.0 may have sent none: the node's then."""
+        return (request.host_header or node.host_header) if self._passes_host else node.host_header
+
+
+class CompiledRoute:
+    """What a matched request walks: an upstream, or what is answered because one is missing."""
+
+    __slots__ = ("id", "timeouts", "upstream")
+
+    def __init__(self, id: str, upstream: UpstreamRuntime | Missing, timeouts: Timeouts) -> None:
+        self.id = id
+        self.upstream = upstream
+        self.timeouts = timeouts
+
+
+class RouteHandle(Protocol):
+    """A match: the way to the route as it is now, and the parameters of its path."""
+
+    @property
+    def params(self) -> Mapping[str, str] | None:
+        """Values of `:name` parts of the path, if the route has such."""
+        ...
+
+    def resolve(self) -> CompiledRoute:
+        """The settled route; made anew only when what it was made from has changed."""
+        ...
+
+
+class Routes(Protocol):
+    """What the pipeline needs of the configuration."""
+
+    def find(self, path: str, host: str, method: str) -> RouteHandle | None:
+        """Match on the canonical path (`Request.path`), the host in lower case without port, and the method."""
+        ...
+
+
+def compile_upstream(upstream: Upstream) -> UpstreamRuntime:
+    """Settle an upstream. What we cannot do yet is `unsupported`; nothing that passed its schema raises."""
+    unsupported = _unsupported(upstream)
+    nodes = () if unsupported else _highest_priority(upstream.nodes)
+    pool = upstream.keepalive_pool
+    return UpstreamRuntime(
+        RoundRobin([Weighted(_node_runtime(node, upstream), node.weight) for node in nodes]),
+        passes_host=upstream.pass_host not in _GATEWAY_CHOSEN_HOST,
+        timeouts=_timeouts(upstream.timeout or DEFAULT_TIMEOUT),
+        # An idle time of 0 keeps nothing.
+        keepalive=DEFAULT_KEEPALIVE
+        if pool is None
+        else KeepAlive(pool.size if pool.idle_timeout > 0 else 0, pool.idle_timeout, pool.requests),
+        unsupported=unsupported,
+    )
+
+
+def compile_route(route: Route, upstream: UpstreamRuntime | Missing) -> CompiledRoute:
+    """Settle a route over its effective upstream (gw.model.merge). Its own time-outs stand above the upstream's."""
+    timeouts = upstream.timeouts if isinstance(upstream, UpstreamRuntime) else _timeouts(DEFAULT_TIMEOUT)
+    return CompiledRoute(route.id, upstream, _timeouts(route.timeout) if route.timeout else timeouts)
+
+
+def _unsupported(upstream: Upstream) -> str | None:
+    if upstream.scheme not in _SCHEMES:
+        return f"scheme {upstream.scheme} is not supported"
+    if upstream.service_name is not None and not upstream.nodes:
+        return "service discovery is not supported"
+    beyond = sorted((upstream.tls or {}).keys() - {"verify"}) if upstream.scheme == "https" else []
+    return f"tls.{beyond[0]} is not supported" if beyond else None
+
+
+def _timeouts(timeout: Timeout) -> Timeouts:
+    return Timeouts(timeout.connect, timeout.send, timeout.read)
+
+
+def _highest_priority(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    """The nodes that serve while all are well: those of the highest priority that has a weight."""
+    able = [node for node in nodes if node.weight > 0]
+    highest = max((node.priority for node in able), default=0)
+    return tuple(node for node in able if node.priority == highest)
+
+
+def _rewritten_host(upstream: Upstream) -> str | None:
+    """The Host that `pass_host: rewrite` names."""
+    match upstream.pass_host:
+        case "rewrite":
+            return upstream.upstream_host
+        case _:
+            return None
+
+
+def _node_runtime(node: Node, upstream: Upstream) -> NodeRuntime:
+    rewritten = _rewritten_host(upstream)
+    tls = None
+    if upstream.scheme == "https":
+        server_name = split_address(rewritten)[0] if rewritten else node.host
+        tls = TlsIdentity(server_name, bool((upstream.tls or {}).get("verify", False)))
+    host_header = rewritten or node.host_header(upstream.scheme)
+    return NodeRuntime(Target(node.host, node.port, tls), host_header.encode("latin-1", "replace"))

@@ -1,0 +1,216 @@
+"""The ASGI edge: an adapter at the client side of an exchange, for any ASGI server (gunicorn's ASGIProtocol here).
+
+`traffic_app` gives the ASGI callable. The server's task runs it; the exchange itself runs in callbacks, and this module
+carries its pieces over to `send`. A request with a body takes one more task, because ASGI's `receive` and `send` have
+to be awaited side by side: an upstream may answer before the body is complete.
+
+A client that goes away: without a body, the server cancels the task (gunicorn with asgi_disconnect_grace_period 0);
+with one, `receive` says http.disconnect. Either closes the upstream connection.
+
+What ASGI cannot carry: trailers over HTTP/1, interim responses of the upstream, reason phrases, half-close, and a byte
+tunnel: a WebSocket handshake is refused (the server answers 403) on this edge. With gunicorn the head of a response
+leaves together with the first piece of its body, never alone. A response that breaks off ends this call without its
+last message, whereupon the server closes the connection.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from gw import __version__
+from gw.pipeline.context import Request
+from gw.pipeline.exchange import Exchange, Gateway
+from gw.pipeline.route import Routes
+from gw.upstream.client import UpstreamClient
+from gw.upstream.response import Headers
+
+logger = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# Bytes of a response that wait for `send` before the upstream is paused. A piece may be as large as one read of the
+# event loop (256 KB), so per exchange it is at most that much more.
+_RESPONSE_HIGH_WATER_BYTES: Final = 64 * 1024
+# Methods of which an HTTP/2 request without content-length is taken to have a body.
+_BODY_METHODS: Final = frozenset(("POST", "PUT", "PATCH"))
+
+
+def traffic_app(
+    routes: Routes, upstreams: UpstreamClient, *, server_name: str = f"Jitterway/{__version__}"
+) -> Application:
+    """Return the ASGI callable that proxies by `routes`. Call it on the loop of `upstreams`."""
+    gateway = Gateway(routes, upstreams, server_name=server_name)
+    loop = upstreams.loop
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await _refuse(scope, receive, send)
+            return
+        client = _AsgiClient(loop)
+        exchange = Exchange(gateway, client, _request(scope), host_required=scope["http_version"] != "1.0")
+        client.exchange = exchange
+        upload: asyncio.Task[None] | None = None
+        try:
+            exchange.start()
+            if exchange.wants_body and not exchange.finished:
+                upload = loop.create_task(client.upload(receive), name="upload")
+            await client.relay(send)
+        finally:
+            exchange.client_gone()
+            client.exchange = None
+            if upload is not None:
+                upload.cancel()
+
+    return app
+
+
+def _request(scope: Scope) -> Request:
+    peer = scope.get("client")
+    server = scope.get("server")
+    method = scope["method"]
+    return Request(
+        method,
+        scope["raw_path"],
+        scope["query_string"],
+        scope["headers"],
+        scheme=scope["scheme"],
+        peer=peer[0] if peer else "unix",
+        server_port=server[1] if server else None,
+        unframed_body=method in _BODY_METHODS and scope["http_version"] == "2",
+    )
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """What is not HTTP: a WebSocket is closed before it is accepted, which the server answers with 403."""
+    if scope["type"] != "websocket":
+        raise NotImplementedError(f"scope type {scope['type']}")
+    await receive()  # websocket.connect
+    await send({"type": "websocket.close", "code": 1000, "reason": ""})
+
+
+class _AsgiClient:
+    """Holds what the exchange says until `send` has taken it."""
+
+    __slots__ = (
+        "_cut",
+        "_ended",
+        "_head",
+        "_loop",
+        "_pieces",
+        "_response_paused",
+        "_size",
+        "_upload_paused",
+        "_upload_waiter",
+        "_waiter",
+        "exchange",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._head: tuple[int, Headers] | None = None
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._ended = False
+        self._cut = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._response_paused = False
+        self._upload_paused = True  # until the upstream is ready for the body
+        self._upload_waiter: asyncio.Future[None] | None = None
+        self.exchange: Exchange | None = None
+
+    # What the exchange calls; see gw.pipeline.exchange.Client.
+
+    def response_head(self, status: int, headers: Headers) -> None:
+        self._head = (status, headers)
+        self._wake()
+
+    def response_body(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size > _RESPONSE_HIGH_WATER_BYTES and not self._response_paused and self.exchange is not None:
+            self._response_paused = True
+            self.exchange.pause_response()
+        self._wake()
+
+    def response_end(self) -> None:
+        self._ended = True
+        self._wake()
+
+    def response_cut(self) -> None:
+        self._cut = True
+        self._wake()
+
+    def pause_request(self) -> None:
+        self._upload_paused = True
+
+    def resume_request(self) -> None:
+        self._upload_paused = False
+        waiter = self._upload_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # What the application's tasks run.
+
+    async def relay(self, send: Send) -> None:
+        """Pass the response on until it has ended, or was cut."""
+        while True:
+            if self._head is None and not self._pieces and not self._ended and not self._cut:
+                waiter = self._waiter = self._loop.create_future()
+                await waiter
+                self._waiter = None
+            if self._head is not None:
+                (status, headers), self._head = self._head, None
+                await send({"type": "http.response.start", "status": status, "headers": headers})
+            ended = self._ended
+            if self._pieces:
+                pieces, self._pieces = self._pieces, []
+                self._size = 0
+                body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                await send({"type": "http.response.body", "body": body, "more_body": not ended})
+                if ended:
+                    return
+                self._resume_response()
+            elif ended:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return
+            elif self._cut:
+                return
+
+    def _resume_response(self) -> None:
+        if self._response_paused and self._size <= _RESPONSE_HIGH_WATER_BYTES:
+            self._response_paused = False
+            if self.exchange is not None:
+                self.exchange.resume_response()
+
+    async def upload(self, receive: Receive) -> None:
+        """Feed the request's body to the exchange, as fast as it wants it."""
+        exchange = self.exchange
+        assert exchange is not None
+        try:
+            while not exchange.finished:
+                if self._upload_paused:
+                    waiter = self._upload_waiter = self._loop.create_future()
+                    await waiter
+                    self._upload_waiter = None
+                    continue
+                message = await receive()
+                if message["type"] != "http.request":
+                    exchange.request_cut()
+                    return
+                exchange.request_body(message.get("body", b""))
+                if not message.get("more_body", False):
+                    exchange.request_end()
+                    return
+        except Exception:
+            logger.exception("reading a request's body")
+            exchange.request_cut()

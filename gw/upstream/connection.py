@@ -1,0 +1,390 @@
+"""One HTTP/1.1 connection to an upstream node: writes a request, parses its response, reports to a sink.
+
+Everything happens in protocol callbacks; there is no task and no future. A connection has one owner at a time, its
+`sink`: from `begin` until it called `upstream_end` or `upstream_failed` exactly once (or `abort` was called, after
+which it calls nothing). Without a sink it is idle, and whatever arrives then ends it: nobody asked for it.
+
+What llhttp (httptools) does not know or do is done here:
+- that a response answers HEAD and so has no body: the parser, which waits for one, is replaced;
+- interim responses (1xx) are skipped, and 101 is an error: nothing we send asks for another protocol;
+- a body that only the end of the connection ends, and one that the end of the connection cuts;
+- limits on the head; versions other than 1.0 and 1.1; bytes behind the end of a response;
+- pausing: a reader that is slow stops the socket, through `pause_reading`.
+
+Time-outs use one timer per connection, which is moved only when it fires or when it would fire too late.
+"""
+
+import asyncio
+import logging
+import math
+from typing import Final, Protocol, cast
+
+import httptools
+
+from gw.errors import UpstreamError
+from gw.upstream.errors import BadResponse, Closed, ReadTimedOut, SendTimedOut
+from gw.upstream.response import Headers, asks_to_close, end_to_end, ends_with_connection
+from gw.upstream.target import KeepAlive, Target, Timeouts
+
+logger = logging.getLogger(__name__)
+
+# All heads of one exchange together, interim ones included. nginx takes 4 to 8 KB, Envoy 60 KB; a read is larger than
+# this, so the limit is on what was parsed, and memory is bounded by it plus one read.
+MAX_HEAD_BYTES: Final = 64 * 1024
+# Bytes of a request that wait for the upstream's socket before the client is paused: one full socket buffer ahead.
+WRITE_HIGH_WATER_BYTES: Final = 64 * 1024
+
+
+class Sink(Protocol):
+    """Who gets the response: called in this order, body any number of times, and one of the last two once."""
+
+    def upstream_head(self, status: int, headers: Headers) -> None:
+        """The final response's head: end-to-end headers, lower-case names."""
+        ...
+
+    def upstream_body(self, piece: bytes) -> None:
+        """A piece of the body, without framing."""
+        ...
+
+    def upstream_end(self) -> None:
+        """The response is complete. The connection no longer belongs to the sink."""
+        ...
+
+    def upstream_failed(self, error: UpstreamError) -> None:
+        """The response is not, and will not be, complete. The connection is closed."""
+        ...
+
+    def upstream_full(self) -> None:
+        """The request's bytes pile up: send no more for now."""
+        ...
+
+    def upstream_drained(self) -> None:
+        """Go on sending."""
+        ...
+
+
+class Home(Protocol):
+    """Where a connection goes between requests."""
+
+    def connection_idle(self, connection: "UpstreamConnection", max_idle: int) -> None:
+        """It can serve another request."""
+        ...
+
+    def connection_gone(self, connection: "UpstreamConnection") -> None:
+        """It is closed, or about to be."""
+        ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """See the module's rules. `reused`: it served before; `response_started`: a byte came since `begin`."""
+
+    __slots__ = (
+        "_answers_head",
+        "_complete",
+        "_deadline",
+        "_extra_bytes",
+        "_fed_bytes",
+        "_head_done",
+        "_headers",
+        "_home",
+        "_interim",
+        "_keep_alive",
+        "_keepalive",
+        "_loop",
+        "_parser",
+        "_parser_spent",
+        "_reading_paused",
+        "_request_complete",
+        "_requests",
+        "_sink",
+        "_timeouts",
+        "_timer",
+        "_timer_at",
+        "_transport",
+        "_unsent_bytes",
+        "_writing_paused",
+        "closed",
+        "response_started",
+        "target",
+    )
+
+    _transport: asyncio.Transport
+    _timeouts: Timeouts
+    _keepalive: KeepAlive
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, target: Target, home: Home) -> None:
+        self._loop = loop
+        self._home = home
+        self.target = target
+        self.closed = False
+        self.response_started = False
+        self._sink: Sink | None = None
+        self._requests = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._deadline = math.inf
+        self._unsent_bytes = 0
+        self._reading_paused = False
+        self._writing_paused = False
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._parser_spent = False
+        self._complete = False
+        self._headers: Headers = []
+
+    # What the owner calls.
+
+    @property
+    def reused(self) -> bool:
+        """True when this is not the first request of the connection."""
+        return self._requests > 1
+
+    def begin(self, sink: Sink, *, answers_head: bool, timeouts: Timeouts, keepalive: KeepAlive) -> None:
+        """Take an idle connection for one request. No time-out runs until something is written."""
+        self._sink = sink
+        self._requests += 1
+        self._timeouts = timeouts
+        self._keepalive = keepalive
+        self._answers_head = answers_head
+        self._deadline = math.inf
+        self._headers = []
+        self._fed_bytes = 0
+        self._interim = self._head_done = self._complete = self._extra_bytes = False
+        self._keep_alive = self._request_complete = self.response_started = False
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the request; `upstream_full` tells when to stop."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def request_complete(self) -> None:
+        """All of the request is written: from now on the upstream has `read_s` for each piece of its answer."""
+        self._request_complete = True
+        if not self._writing_paused:
+            self._arm(self._timeouts.read_s)
+
+    def pause_reading(self) -> None:
+        """The client is slow: leave the rest in the socket. The upstream's time stands still meanwhile."""
+        if not self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = True
+            self._transport.pause_reading()
+            self._deadline = math.inf
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+        if self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = False
+            self._transport.resume_reading()
+            if self._request_complete:
+                self._arm(self._timeouts.read_s)
+
+    def abort(self) -> None:
+        """Give the connection up at once; nothing is reported any more."""
+        self._sink = None
+        self._close()
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        if self._sink is None or self._parser is None:
+            self._close()
+            return
+        self.response_started = True
+        if not self._head_done:
+            self._fed_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            if not self._complete:
+                self._fail(_translate(error))
+                return
+            self._extra_bytes = True
+        except httptools.HttpParserUpgrade:
+            self._extra_bytes = True
+        if self._complete:
+            self._finish()
+            return
+        if not self._head_done and self._fed_bytes > MAX_HEAD_BYTES:
+            self._fail(BadResponse("head too large"))
+            return
+        if self._request_complete and not self._reading_paused:
+            self._deadline = self._loop.time() + self._timeouts.read_s
+
+    def eof_received(self) -> None:
+        """Close our side too: an upstream that half-closes has said all it will say."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        sink, self._sink = self._sink, None
+        cut_short = exc is not None or not self._head_done or not ends_with_connection(self._headers)
+        self._close()
+        if sink is None:
+            return
+        if not cut_short:
+            sink.upstream_end()
+        elif self.response_started:
+            sink.upstream_failed(Closed("connection closed within the response"))
+        else:
+            sink.upstream_failed(Closed("connection closed before a response"))
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+        if self._sink is not None:
+            self._unsent_bytes = self._transport.get_write_buffer_size()
+            self._arm(self._timeouts.send_s)
+            self._sink.upstream_full()
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        if self._sink is not None:
+            self._deadline = math.inf
+            if self._request_complete:
+                self._arm(self._timeouts.read_s)
+            self._sink.upstream_drained()
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._extra_bytes = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._head_done:
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._complete:
+            return
+        parser = self._parser
+        assert parser is not None
+        assert self._sink is not None
+        status = parser.get_status_code()
+        version = parser.get_http_version()
+        if version != "1.1" and version != "1.0":
+            raise BadResponse(f"HTTP version {version}")
+        if self._fed_bytes > MAX_HEAD_BYTES and _size(self._headers) > MAX_HEAD_BYTES:
+            raise BadResponse("head too large")
+        if status < 200:
+            if status == 101:
+                raise BadResponse("101 to a request without Upgrade")
+            if status < 100:
+                raise BadResponse(f"status {status}")
+            self._interim = True
+            self._headers = []
+            return
+        headers = end_to_end(self._headers, is_http_1_0=version == "1.0")
+        self._head_done = True
+        if self._answers_head:
+            self._keep_alive = version == "1.1" and not asks_to_close(self._headers)
+            self._parser_spent = True
+            self._complete = True
+        self._sink.upstream_head(status, headers)
+
+    def on_body(self, piece: bytes) -> None:
+        if self._complete:
+            self._extra_bytes = True
+        elif self._sink is not None:
+            self._sink.upstream_body(piece)
+
+    def on_message_complete(self) -> None:
+        if self._interim:
+            self._interim = False
+        elif not self._complete:
+            assert self._parser is not None
+            self._keep_alive = self._parser.should_keep_alive()
+            self._complete = True
+
+    # Ends.
+
+    def _finish(self) -> None:
+        """The response is complete: go home or close, then say so."""
+        sink, self._sink = self._sink, None
+        if self._can_serve_again():
+            if self._parser_spent:
+                self._parser = httptools.HttpResponseParser(self)
+                self._parser_spent = False
+            if self._reading_paused:
+                self._reading_paused = False
+                self._transport.resume_reading()
+            self._arm(self._keepalive.idle_timeout_s)
+            self._home.connection_idle(self, self._keepalive.max_idle)
+        else:
+            self._close()
+        if sink is not None:
+            sink.upstream_end()
+
+    def _can_serve_again(self) -> bool:
+        return (
+            self._keep_alive
+            and self._request_complete
+            and not self._extra_bytes
+            and not self._writing_paused
+            and self._requests < self._keepalive.max_requests
+            and not self._transport.is_closing()
+        )
+
+    def _fail(self, error: UpstreamError) -> None:
+        sink, self._sink = self._sink, None
+        self._close()
+        if sink is not None:
+            sink.upstream_failed(error)
+
+    def _close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._parser = None  # it holds bound methods of ours: a cycle
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._home.connection_gone(self)
+        self._transport.abort()
+
+    # Time.
+
+    def _arm(self, seconds: float) -> None:
+        """Let the deadline be in `seconds`; the timer may be earlier than that, never later."""
+        deadline = self._deadline = self._loop.time() + seconds
+        if self._timer is None or self._timer_at > deadline:
+            self._set_timer(deadline)
+
+    def _set_timer(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._on_timer)
+        self._timer_at = at
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._deadline == math.inf or self._transport.is_closing():
+            return
+        if self._deadline > self._loop.time():
+            self._set_timer(self._deadline)
+            return
+        if self._sink is None:
+            self._close()
+            return
+        unsent = self._transport.get_write_buffer_size()
+        if unsent and unsent != self._unsent_bytes:
+            # It reads, though slowly: the time counts between two writes, not for all of them.
+            self._unsent_bytes = unsent
+            self._arm(self._timeouts.send_s)
+        else:
+            self._fail(SendTimedOut() if unsent else ReadTimedOut())
+
+
+def _size(headers: Headers) -> int:
+    return sum(len(name) + len(value) for name, value in headers)
+
+
+def _translate(error: httptools.HttpParserError) -> UpstreamError:
+    """llhttp's words, or what our own callback raised (llhttp wraps it)."""
+    cause = error.__context__
+    if isinstance(cause, UpstreamError):
+        return cause
+    if isinstance(error, httptools.HttpParserCallbackError):
+        logger.error("a response callback failed", exc_info=cause)
+        return BadResponse("internal error while reading it")
+    return BadResponse(str(error))
