@@ -17,6 +17,7 @@ import logging
 import os
 import sqlite3
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,7 +154,7 @@ class SqliteDatabase:
             connection.execute("PRAGMA synchronous = FULL")
             self._prepare(connection)
             # Only now: nothing of another program's database is changed.
-            connection.execute("PRAGMA journal_mode = WAL")
+            _switch_to_wal(connection)
             self._close_to_others()
         except BaseException:
             connection.close()
@@ -214,3 +215,17 @@ class SqliteDatabase:
                 f"the store {self.path} has format {version}, and this version of Jitterway knows {FORMAT} (use the "
                 f"version that wrote it)"
             )
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """The one statement for which SQLite does not wait by itself, when another connection has the file open."""
+    give_up_at = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.01)
+        else:
+            return
