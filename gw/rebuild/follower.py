@@ -1,0 +1,193 @@
+"""Keeps one worker at the newest version: looks, waits as the scheduler says, applies in slices, says what it did.
+
+Looking is a timer's callback that reads a few bytes. Applying is one task, so that two applications never meet, and
+it gives the loop back after each slice. What fails leaves the worker with what it has, is logged, and is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+from gw.clock import Clock
+from gw.errors import SegmentError
+from gw.rebuild.scheduler import RebuildScheduler, Work
+from gw.rebuild.state import ConfigState
+from gw.shm.layout import Slot
+from gw.shm.reader import Changes, Cursor, Loaded
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# What could not be applied is tried again after this. Long beside a publish, short beside a person's patience.
+RETRY_S: Final = 0.1
+
+
+class Reader(Protocol):
+    """The part of gw.shm.reader.SnapshotReader that is used."""
+
+    def peek(self) -> Slot | None: ...
+    def load_steps(self) -> Generator[None, None, Loaded]: ...
+    def changes(self, cursor: Cursor) -> Changes | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What is served, and how the worker came to it. `digest` is ours; `slot` says which one was published.
+
+    `snapshot` is the number of the base that undecoded resources are read from.
+    """
+
+    slot: Slot
+    digest: int
+    work: Work
+    jitter_ms: float
+    duration_s: float
+    at_s: float
+    at_wall_s: float
+    snapshot: int
+
+
+class Follower:
+    """`on_applied` is called after each application. `applied` is None until there was one."""
+
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        state: ConfigState,
+        scheduler: RebuildScheduler,
+        clock: Clock,
+        poll_interval_ms: int,
+        slice_ms: int,
+        on_applied: Callable[[Applied], None],
+    ) -> None:
+        self._reader = reader
+        self._state = state
+        self._scheduler = scheduler
+        self._clock = clock
+        self._poll_interval_s = poll_interval_ms / 1000
+        self._slice_s = slice_ms / 1000
+        self._on_applied = on_applied
+        self._cursor: Cursor | None = None
+        self._seen: tuple[int, int, int] | None = None  # identity of the version that was taken up last
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = asyncio.Event()
+        self._problem = ""
+        self.applied: Applied | None = None
+        self.revision = 0  # the store revision that what is served stands for
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        self._look()
+        try:
+            while True:
+                await self._due.wait()
+                try:
+                    await self._apply()
+                except SegmentError as error:
+                    self._fail(str(error))
+                except Exception as error:
+                    log.exception("applying the configuration")
+                    self._fail(repr(error))
+                self._due.clear()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _look(self) -> None:
+        """Read the version, and wake the task when something is due."""
+        self._timer = asyncio.get_running_loop().call_later(self._poll_interval_s, self._look)
+        if self._due.is_set():
+            return
+        slot = self._reader.peek()
+        if slot is not None and slot.version:
+            if slot.identity != self._seen:
+                self._note_change()
+            elif self.applied is not None:
+                self.revision = slot.revision
+        if self._scheduler.is_due:
+            self._due.set()
+
+    def _note_change(self) -> None:
+        if self._scheduler.work is not None:
+            return
+        if self._cursor is None:
+            # Nothing is served yet: no request waits for this rebuild, and all of them for its end.
+            self._scheduler.changed(Work.FULL)
+            self._scheduler.at_once()
+        else:
+            self._scheduler.changed()
+
+    async def _apply(self) -> None:
+        began_s = self._clock.monotonic()
+        changes = None
+        if self._cursor is not None and self._scheduler.work is Work.UPDATE:
+            changes = self._reader.changes(self._cursor)
+            if changes is None:
+                log.info("the change log does not reach back to what is served here: full rebuild")
+                self._scheduler.changed(Work.FULL)
+                if not self._scheduler.is_due:
+                    return
+        if changes is None:
+            loaded = await self._in_slices(self._reader.load_steps())
+            await self._in_slices(_to_end(self._state.rebuild(loaded.entries)))
+            self._finish(loaded.slot, loaded.cursor, Work.FULL, began_s, loaded.slot.snapshot_number)
+        else:
+            await self._in_slices(_to_end(self._state.update(changes.changes)))
+            snapshot = self.applied.snapshot if self.applied is not None else 0
+            self._finish(changes.slot, changes.cursor, Work.UPDATE, began_s, snapshot)
+
+    def _finish(self, slot: Slot, cursor: Cursor, work: Work, began_s: float, snapshot: int) -> None:
+        now_s = self._clock.monotonic()
+        self._cursor, self._seen, self.revision, self._problem = cursor, slot.identity, slot.revision, ""
+        self._scheduler.finished()
+        self.applied = Applied(
+            slot=slot,
+            digest=self._state.digest,
+            work=work,
+            jitter_ms=self._scheduler.jitter_ms,
+            duration_s=now_s - began_s,
+            at_s=now_s,
+            at_wall_s=self._clock.wall(),
+            snapshot=snapshot,
+        )
+        if self._state.digest != slot.digest:
+            self._heal(slot, work)
+        self._on_applied(self.applied)
+
+    def _heal(self, slot: Slot, work: Work) -> None:
+        """What is held is not what was published: rebuild. If a rebuild made it so, another one would not help."""
+        log.error(
+            "version %d has digest %016x, here it is %016x after %s",
+            *(slot.version, slot.digest, self._state.digest),
+            "an update: full rebuild" if work is Work.UPDATE else "a full rebuild: waiting for another version",
+        )
+        if work is Work.UPDATE:
+            self._scheduler.changed(Work.FULL)
+
+    def _fail(self, problem: str) -> None:
+        if problem != self._problem:
+            log.error("the configuration cannot be taken up: %s; serving what is there, trying again", problem)
+            self._problem = problem
+        self._scheduler.retry(RETRY_S)
+
+    async def _in_slices(self, steps: Generator[None, None, T]) -> T:
+        """Run steps to their end, and whatever else waits on the loop between two slices. Their result."""
+        while True:
+            ends_s = self._clock.monotonic() + self._slice_s
+            try:
+                while self._clock.monotonic() < ends_s:
+                    next(steps)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            await asyncio.sleep(0)
+
+
+def _to_end(steps: Iterator[None]) -> Generator[None, None, None]:
+    yield from steps

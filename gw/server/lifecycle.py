@@ -1,0 +1,154 @@
+"""What one worker opens after the fork, in which order, and how it closes: in reverse.
+
+Each task has a name and its owner is the stack that it was started on. Nothing in here decides anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import sys
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gw.admin.agent_client import AgentClient
+from gw.admin.app import admin_app
+from gw.clock import SystemClock
+from gw.control.app import control_app
+from gw.control.convergence import convergence
+from gw.control.status_app import status_app
+from gw.errors import AgentUnavailable
+from gw.model.operations import Status
+from gw.rebuild.follower import Applied, Follower
+from gw.rebuild.scheduler import RebuildScheduler
+from gw.rebuild.state import ConfigState
+from gw.server.asgi import traffic_app
+from gw.server.collector import settle_heap
+from gw.server.listeners import ADMIN, CONTROL, STATUS, TRAFFIC
+from gw.server.report import CellReport
+from gw.server.worker import Assignment
+from gw.shm.names import SegmentNames
+from gw.shm.reader import SnapshotReader
+from gw.shm.segment import PosixSpace
+from gw.upstream.client import UpstreamClient
+
+log = logging.getLogger(__name__)
+
+# What the agent says of itself is one part of the answer: it is left out when it takes longer.
+AGENT_REPORT_TIMEOUT_S: Final = 2.0
+# gunicorn's own form, so that a log has one.
+_LOG_FORMAT: Final = "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s"
+_LOG_TIME: Final = "[%Y-%m-%d %H:%M:%S %z]"
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A running worker. `apps` are by role; `configured` is set once there is a configuration to take traffic with."""
+
+    apps: Mapping[str, Any]
+    configured: asyncio.Event
+    report: CellReport
+
+    def draining(self) -> None:
+        """Say in the cell that this worker takes nothing new."""
+        self.report.is_draining = True
+        self.report.write()
+
+
+@asynccontextmanager
+async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
+    """Open everything, follow the configuration, and close everything again."""
+    settings = assignment.settings
+    configure_logging(settings.gw.log_level)
+    async with AsyncExitStack() as stack:
+        clock = SystemClock()
+        space = PosixSpace(settings.gw.shm.owners, settings.gw.shm.group)
+        names = SegmentNames(settings.gw.shm.name)
+        reader = SnapshotReader(space, names, clock)
+        stack.callback(reader.close)
+        state = ConfigState(settings.apisix.router.http)
+        scheduler = RebuildScheduler(
+            update_jitter_ms=settings.gw.rebuild.update_jitter_ms,
+            full_jitter_ms=settings.gw.rebuild.full_jitter_ms,
+            clock=clock,
+            chance=random.SystemRandom(),
+        )
+        report = CellReport(assignment.table, assignment.cell, state, scheduler, clock)
+        configured = asyncio.Event()
+
+        def on_applied(applied: Applied) -> None:
+            if not configured.is_set():
+                settle_heap()
+                configured.set()
+            report.write()
+            log.debug("%s to version %d in %.1f ms", applied.work.value, applied.slot.version, applied.duration_s * 1e3)
+
+        report.follower = Follower(
+            reader=reader,
+            state=state,
+            scheduler=scheduler,
+            clock=clock,
+            poll_interval_ms=settings.gw.rebuild.poll_interval_ms,
+            slice_ms=settings.gw.rebuild.slice_ms,
+            on_applied=on_applied,
+        )
+        upstreams = UpstreamClient(asyncio.get_running_loop())
+        stack.push_async_callback(upstreams.close)
+        agent = AgentClient(settings.socket_path)
+        stack.push_async_callback(agent.close)
+        asking = AgentClient(settings.socket_path, timeout_s=AGENT_REPORT_TIMEOUT_S)
+        stack.push_async_callback(asking.close)
+
+        async def current_convergence() -> dict[str, Any]:
+            table = assignment.table
+            return convergence(reader.peek(), table.read_all(), table.expected, await _agent_report(asking))
+
+        host_names = {socket.gethostname()}
+        apps: dict[str, Any] = {
+            TRAFFIC: traffic_app(state, upstreams),
+            ADMIN: admin_app(settings, agent),
+            CONTROL: control_app(current_convergence, host_names),
+            STATUS: status_app(assignment.table, host_names),
+        }
+        _start(stack, report.run(), "report")
+        _start(stack, report.follower.run(), "follow-configuration")
+        yield Gateway(apps, configured, report)
+
+
+def configure_logging(level: str) -> None:
+    """Lines of our own modules go where gunicorn's go: to standard error."""
+    logger = logging.getLogger("gw")
+    logger.setLevel(level.upper())
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter(_LOG_FORMAT, _LOG_TIME))
+        logger.addHandler(handler)
+        logger.propagate = False
+
+
+async def _agent_report(agent: AgentClient) -> Mapping[str, Any] | None:
+    try:
+        return (await agent.call(Status())).status
+    except AgentUnavailable:
+        return None
+
+
+def _start(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_complain_of_end)
+    stack.push_async_callback(_stop, task)
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _complain_of_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        log.critical("task %s ended, which it never should", task.get_name(), exc_info=task.exception())

@@ -1,0 +1,155 @@
+"""One client connection, spoken by gunicorn's own protocol; and the set of a worker's connections.
+
+Added to gunicorn's: the application goes by the listener's role, a client that does not finish the head of its first
+request is cut off (gunicorn waits for ever), and each connection is known, so that there is a limit to
+them and a worker that stops waits for requests and not for idle connections. Everything of gunicorn's that is relied on
+is pinned by tests/server/test_worker_upstream.py.
+
+Thin, because the gunicorn master imports it with the worker class.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from gunicorn.asgi.protocol import ASGIProtocol
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# A connection that was just accepted has its first request on the way: closing it would fail that request. Longer than
+# a round trip, short beside any grace period.
+FIRST_REQUEST_GRACE_S: Final = 0.5
+
+
+class Connections:
+    """Live connections of one worker. `limit` is how many there may be, one more is cut off; 0 for any number."""
+
+    def __init__(self, limit: int = 0) -> None:
+        self.limit = limit
+        self._live: set[GatewayProtocol] = set()
+        self._emptied = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    @property
+    def is_full(self) -> bool:
+        return 0 < self.limit <= len(self._live)
+
+    def add(self, connection: GatewayProtocol) -> None:
+        self._live.add(connection)
+
+    def discard(self, connection: GatewayProtocol) -> None:
+        self._live.discard(connection)
+        if not self._live:
+            self._emptied.set()
+
+    async def drain(self) -> None:
+        """Close idle connections, and return when the others have finished their requests.
+
+        A request that has already reached our socket counts as one that began: the loop turns twice first, so that it
+        is read. A connection that has not sent its first request yet is given FIRST_REQUEST_GRACE_S to do so.
+        """
+        for _ in range(2):
+            await asyncio.sleep(0)
+        self._close_idle(also_new=False)
+        loop = asyncio.get_running_loop()
+        later = loop.call_later(FIRST_REQUEST_GRACE_S, self._close_idle, True)
+        try:
+            while self._live:
+                self._emptied.clear()
+                await self._emptied.wait()
+        finally:
+            later.cancel()
+
+    def abort(self) -> int:
+        """Cut every connection off, whatever it does. How many there were."""
+        live = list(self._live)
+        for connection in live:
+            connection.abort()
+        return len(live)
+
+    def _close_idle(self, also_new: bool) -> None:
+        for connection in list(self._live):
+            if connection.is_idle and (also_new or connection.is_used):
+                connection.close_idle()
+
+
+class GatewayProtocol(ASGIProtocol):
+    """gunicorn's HTTP/1.1 protocol for one role. `header_timeout_s` is for the whole head of the first request.
+
+    Later heads are bounded by gunicorn's keep-alive timer, which runs from the answer before to the end of the head.
+    """
+
+    def __init__(self, worker: Any, app: AsgiApp, connections: Connections, header_timeout_s: float) -> None:
+        super().__init__(worker)
+        self.app = app
+        self._connections = connections
+        self._header_timeout_s = header_timeout_s
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_used(self) -> bool:
+        """Whether a request has begun to arrive at any time."""
+        return self.req_count > 1 or self._has_partial_head
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is lost by closing: no request is being read or answered."""
+        return (
+            self._awaiting_request
+            and not self._request_ready.is_set()
+            and not self._finishing_calls
+            and not self._has_partial_head
+        )
+
+    @property
+    def _has_partial_head(self) -> bool:
+        # The Python parser holds what it cannot use yet in its buffer, and says "headers" once it has the request line.
+        parser = self._callback_parser
+        return parser is not None and (bool(parser._buffer) or parser._state != "request_line")
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        if self._connections.is_full:
+            # Known to nobody yet: connection_lost has nothing of this connection to undo.
+            self._conn_lost_handled = True
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self._connections.add(self)
+        self._header_timer = self.worker.loop.call_later(self._header_timeout_s, self._on_header_timeout)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._cancel_header_timer()
+        self._connections.discard(self)
+
+    def _on_headers_complete(self) -> bool:
+        self._cancel_header_timer()
+        skip_body: bool = super()._on_headers_complete()
+        return skip_body
+
+    def close_idle(self) -> None:
+        """Close as when the keep-alive time is over."""
+        self._keepalive_timeout()
+
+    def abort(self) -> None:
+        """Cut off: what is still to be sent is not."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _on_header_timeout(self) -> None:
+        self._header_timer = None
+        if self._has_partial_head:
+            self._send_error_response(408, "Request Timeout")
+        self.close_idle()
+
+    def _cancel_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None

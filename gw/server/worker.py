@@ -1,0 +1,165 @@
+"""gunicorn's ASGI worker with a table of listeners: a role, hence an application, for each socket.
+
+`_serve` and `_shutdown` replace gunicorn's; tests/server/test_worker_upstream.py fails when those change upstream. The
+rest (process, signals, loop, clean-up) is gunicorn's own.
+
+Thin: the master imports this module. What serves is imported in `load_wsgi`, after the fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from asyncio import Server
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.gasgi import ASGIWorker
+
+from gw.errors import ConfigError
+from gw.server.listeners import TRAFFIC, assign, listeners
+from gw.server.protocol import AsgiApp, Connections, GatewayProtocol
+
+if TYPE_CHECKING:
+    from gw.server.lifecycle import Gateway
+    from gw.settings import Settings
+    from gw.shm.cells import WorkerTable
+
+# How often the master hears of us. It gives up after gunicorn's `timeout`, which is many times this.
+HEARTBEAT_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What the master gives a worker before the fork. `cell` is the index of its own cell in `table`."""
+
+    settings: Settings
+    table: WorkerTable
+    cell: int
+
+
+class GatewayWorker(ASGIWorker):
+    """One worker process. The master's `pre_fork` hook sets `assignment`."""
+
+    assignment: Assignment
+    alive: bool
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._stopping: asyncio.Event | None = None
+        self._hurry: asyncio.Event | None = None
+        self._traffic: Connections | None = None
+        self._others: Connections | None = None
+
+    def handle_exit_signal(self) -> None:
+        super().handle_exit_signal()
+        self._wake(self._stopping)
+
+    def handle_quit_signal(self) -> None:
+        super().handle_quit_signal()
+        self._wake(self._hurry)
+        self._wake(self._stopping)
+
+    async def _serve(self) -> None:
+        self._stopping, self._hurry = asyncio.Event(), asyncio.Event()
+        self._traffic, self._others = Connections(self.cfg.worker_connections), Connections()
+        _raise_file_limit()
+        try:
+            roles = [listener.role for listener in assign(self._socket_names(), listeners(self.assignment.settings))]
+        except ConfigError as error:
+            self.log.error("%s", error)
+            raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
+        by_role = list(zip(roles, self.sockets, strict=True))
+        async with self.asgi.started(self.assignment) as gateway:
+            for role, sock in by_role:
+                if role != TRAFFIC:
+                    await self._listen(gateway, role, sock)
+            opening = asyncio.create_task(
+                self._listen_when_configured(gateway, [sock for role, sock in by_role if role == TRAFFIC]),
+                name="open-traffic-listeners",
+            )
+            opening.add_done_callback(self._stop_if_failed)
+            try:
+                await self._beat_until_stopped()
+            finally:
+                opening.cancel()
+                gateway.draining()
+                await self._shutdown()
+
+    async def _shutdown(self) -> None:
+        assert self._hurry is not None
+        self.log.info("Worker shutting down...")
+        for server in self.servers:
+            server.close()
+        draining = asyncio.create_task(self._drain(), name="drain-connections")
+        hurrying = asyncio.create_task(self._hurry.wait(), name="watch-for-quick-stop")
+        await asyncio.wait(
+            (draining, hurrying),
+            timeout=self.assignment.settings.gw.graceful_timeout_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        for task in (draining, hurrying):
+            task.cancel()
+        await asyncio.gather(draining, hurrying, return_exceptions=True)
+        cut = sum(connections.abort() for connections in self._all_connections())
+        if cut:
+            self.log.warning("Forcing close of %d connections", cut)
+
+    async def _drain(self) -> None:
+        await asyncio.gather(*(connections.drain() for connections in self._all_connections()))
+
+    async def _beat_until_stopped(self) -> None:
+        assert self._stopping is not None
+        while self.alive:
+            self.notify()
+            if self.ppid != os.getppid():
+                self.log.info("Parent changed, shutting down: %s", self)
+                self.alive = False
+                return
+            try:
+                await asyncio.wait_for(self._stopping.wait(), HEARTBEAT_S)
+            except TimeoutError:
+                continue
+
+    async def _listen_when_configured(self, gateway: Gateway, sockets: list[Any]) -> None:
+        await gateway.configured.wait()
+        for sock in sockets:
+            await self._listen(gateway, TRAFFIC, sock)
+
+    async def _listen(self, gateway: Gateway, role: str, sock: Any) -> None:
+        server: Server = await self.loop.create_server(self._factory(gateway, role), sock=sock.sock)
+        self.servers.append(server)
+        self.log.info("%s served on %s", role, sock)
+
+    def _factory(self, gateway: Gateway, role: str) -> Callable[[], GatewayProtocol]:
+        app: AsgiApp = gateway.apps[role]
+        connections = self._traffic if role == TRAFFIC else self._others
+        assert connections is not None
+        header_timeout_s = self.assignment.settings.nginx_config.http.client_header_timeout_s
+        return lambda: GatewayProtocol(self, app, connections, header_timeout_s)
+
+    def _all_connections(self) -> list[Connections]:
+        return [connections for connections in (self._traffic, self._others) if connections is not None]
+
+    def _socket_names(self) -> list[Any]:
+        return [sock.getsockname() for sock in self.sockets]
+
+    def _stop_if_failed(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.log.error("cannot listen for traffic: %s", error)
+            self.handle_exit_signal()
+
+    @staticmethod
+    def _wake(event: asyncio.Event | None) -> None:
+        if event is not None:
+            event.set()
+
+
+def _raise_file_limit() -> None:
+    """Let this process have as many sockets open as the system allows it: one for the client, one for the upstream."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
