@@ -87,9 +87,10 @@ class Gate:
         await self._client.close()
 
     def _check_peer(self, req: falcon.asgi.Request) -> None:
-        client = req.scope.get("client")
-        if not client or not admits(self._networks, client[0]):
-            log.warning("refused an admin request from %r: not in allow_admin", client and client[0])
+        # Not falcon's remote_addr, which is 127.0.0.1 where there is no peer (a Unix socket).
+        peer, _port = req.scope.get("client") or ("", 0)
+        if not admits(self._networks, peer):
+            log.warning("refused an admin request from %r: not in allow_admin", peer)
             raise error_of(403, "this address may not use the Admin API (deployment.admin.allow_admin)")
 
     def _checked_host(self, req: falcon.asgi.Request) -> str | None:
