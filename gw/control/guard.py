@@ -15,11 +15,13 @@ from urllib.parse import urlsplit
 import falcon
 import falcon.asgi
 
+from gw import __version__
+
 _REFUSAL: Final = json.dumps({"error_msg": "this Host is not served here: use an IP address, localhost or its name"})
 
 
 class HostGuard:
-    """Falcon middleware that answers 403 to any other Host. `names` are the host's own names."""
+    """Falcon middleware: answers 403 to any other Host, and names the server. `names` are the host's own names."""
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = frozenset(("localhost", *(name.lower() for name in names)))
@@ -31,6 +33,12 @@ class HostGuard:
             resp.status = falcon.HTTP_403
             resp.text = _REFUSAL
             resp.complete = True
+
+    async def process_response(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: Any, req_succeeded: bool
+    ) -> None:
+        """Mark every answer as ours, not gunicorn's."""
+        resp.set_header("Server", f"Jitterway/{__version__}")
 
     def _is_ours(self, header: str) -> bool:
         try:

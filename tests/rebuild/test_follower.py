@@ -1,0 +1,218 @@
+"""A follower on a running loop, and real shared memory that changes, is overrun, vanishes and lies."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gw.rebuild.follower import Applied, Follower
+from gw.rebuild.scheduler import RebuildScheduler, Work
+from gw.rebuild.state import ConfigState
+from gw.shm.reader import Changes, SnapshotReader
+from tests.rebuild.conftest import Memory
+from tests.rebuild.test_state import route
+
+
+class Following:
+    def __init__(self, memory: Memory, reader: Any = None) -> None:
+        self.state = ConfigState("radixtree_uri")
+        self.applied: list[Applied] = []
+        self._news = asyncio.Event()
+        self.scheduler = RebuildScheduler(
+            update_jitter_ms=(0, 2), full_jitter_ms=(0, 2), clock=memory.clock, chance=random.Random(1)
+        )
+        self.follower = Follower(
+            reader=reader or memory.reader,
+            state=self.state,
+            scheduler=self.scheduler,
+            clock=memory.clock,
+            poll_interval_ms=1,
+            slice_ms=1,
+            on_applied=self._take,
+        )
+
+    def _take(self, applied: Applied) -> None:
+        self.applied.append(applied)
+        self._news.set()
+
+    async def wait(self, condition: Callable[[Applied], bool]) -> Applied:
+        """The newest application, once the condition holds for it."""
+        async with asyncio.timeout(20):
+            while not self.applied or not condition(self.applied[-1]):
+                self._news.clear()
+                await self._news.wait()
+        return self.applied[-1]
+
+    async def version(self, version: int) -> Applied:
+        return await self.wait(lambda applied: applied.slot.version == version)
+
+    def serves(self, path: str) -> bool:
+        return self.state.find(path, "", "GET") is not None
+
+
+@asynccontextmanager
+async def following(memory: Memory, reader: Any = None) -> AsyncIterator[Following]:
+    it = Following(memory, reader)
+    task = asyncio.create_task(it.follower.run(), name="follow")
+    try:
+        yield it
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def run(test: Callable[[], Any]) -> None:
+    asyncio.run(test())
+
+
+def test_it_waits_for_shared_memory_to_appear_and_then_follows(memory: Memory):
+    async def test() -> None:
+        async with following(memory) as it:
+            await asyncio.sleep(0)
+            assert it.follower.applied is None
+            memory.attach()
+            version = memory.publish({"routes/1": route("/1")})
+            applied = await it.version(version)
+            assert (applied.work, applied.jitter_ms) == (Work.FULL, 0), "the first one has nothing to wait for"
+            version = memory.publish({"routes/2": route("/2")})
+            applied = await it.version(version)
+            assert applied.work is Work.UPDATE
+            assert applied.digest == applied.slot.digest
+            assert it.serves("/1")
+            assert it.serves("/2")
+            assert it.follower.revision == 2
+
+    run(test)
+
+
+def test_an_agent_that_starts_anew_changes_nothing(memory: Memory):
+    async def test() -> None:
+        version = memory.publish({"routes/1": route("/1")})
+        async with following(memory) as it:
+            await it.version(version)
+            memory.attach()
+            version = memory.publish({"routes/2": route("/2")})
+            assert (await it.version(version)).work is Work.UPDATE
+            assert len(it.applied) == 2
+
+    run(test)
+
+
+def test_segments_that_vanish_and_come_back_in_another_epoch(memory: Memory):
+    async def test() -> None:
+        memory.publish({"routes/1": route("/1")})
+        async with following(memory) as it:
+            before = await it.wait(lambda applied: True)
+            memory.unlink()
+            assert it.serves("/1")
+            assert memory.publisher is not None
+            memory.publisher.close()
+            memory.publisher = None
+            memory.publish({"routes/2": route("/2")})
+            applied = await it.wait(lambda applied: applied.slot.epoch != before.slot.epoch)
+            assert applied.work is Work.FULL
+            assert not it.serves("/1")
+            assert it.serves("/2")
+
+    run(test)
+
+
+def test_an_overrun_is_answered_by_a_full_rebuild(memory: Memory):
+    async def test() -> None:
+        memory.attach(log_size_bytes=4 << 10)
+        memory.publish({"routes/1": route("/1")})
+        async with following(memory) as it:
+            await it.wait(lambda applied: True)
+            # All of it before the loop, hence the follower, runs again.
+            for n in range(200):
+                version = memory.publish({"routes/x": route(f"/x{n}")})
+            applied = await it.version(version)
+            assert applied.work is Work.FULL
+            assert it.serves("/x199")
+            assert not it.serves("/x198")
+
+    run(test)
+
+
+class LyingReader:
+    """Loses the first change on its way, as a bug would."""
+
+    def __init__(self, reader: SnapshotReader) -> None:
+        self._reader = reader
+        self.peek, self.load_steps = reader.peek, reader.load_steps
+        self._has_lied = False
+
+    def changes(self, cursor: Any) -> Changes | None:
+        changes = self._reader.changes(cursor)
+        if changes is None or self._has_lied or not changes.changes:
+            return changes
+        self._has_lied = True
+        return replace(changes, changes=())
+
+
+def test_drift_is_seen_at_once_said_and_healed(memory: Memory, caplog: pytest.LogCaptureFixture):
+    async def test() -> None:
+        memory.publish({"routes/1": route("/1")})
+        async with following(memory, LyingReader(memory.reader)) as it:
+            await it.wait(lambda applied: True)
+            version = memory.publish({"routes/2": route("/2")})
+            healed = await it.wait(lambda applied: applied.slot.version == version and applied.work is Work.FULL)
+            assert it.serves("/2")
+            assert healed.digest == healed.slot.digest
+            drifted = it.applied[1]
+            assert drifted.work is Work.UPDATE
+            assert drifted.digest != drifted.slot.digest
+            assert f"{drifted.slot.digest:016x}" in caplog.text
+            assert f"{drifted.digest:016x}" in caplog.text
+
+    run(test)
+
+
+def test_a_base_that_is_gone_keeps_what_is_served_until_there_is_another(memory: Memory):
+    async def test() -> None:
+        version = memory.publish({"routes/1": route("/1")})
+        async with following(memory) as it:
+            await it.version(version)
+            it.scheduler.changed(Work.FULL)
+            assert memory.publisher is not None
+            memory.space.unlink(memory.names.snapshot(memory.publisher.slot.snapshot_number))
+            async with asyncio.timeout(20):
+                while it.scheduler.staleness_s < 0.05:
+                    await asyncio.sleep(0.005)
+            assert it.serves("/1")
+            assert len(it.applied) == 1
+            memory.publisher.touch(memory.publisher.slot.state)
+            await it.wait(lambda applied: applied.work is Work.FULL and applied is not it.applied[0])
+            assert it.serves("/1")
+
+    run(test)
+
+
+def test_other_work_goes_on_between_the_slices_of_a_rebuild(memory: Memory):
+    async def test() -> None:
+        memory.attach(log_size_bytes=8 << 20)
+        memory.publish({f"routes/{n}": route(f"/{n}") for n in range(3000)})
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count(), name="count")
+        async with following(memory) as it:
+            applied = await it.wait(lambda applied: True)
+        counting.cancel()
+        # 3,000 routes take several slices of 1 ms on any machine; the other task ran between each two.
+        assert turns > 3
+        assert len(it.state) == 3000
+        assert applied.digest == applied.slot.digest
+
+    run(test)
