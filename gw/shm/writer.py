@@ -136,7 +136,7 @@ class Publisher:
 
     @property
     def entries(self) -> Mapping[ResourceKey, Entry]:
-        """The published configuration. A live view."""
+        """The published configuration: one live view for the publisher's whole life."""
         return MappingProxyType(self._entries)
 
     def restore(self, entries: Mapping[ResourceKey, Entry], version: int, revision: int) -> int:
@@ -147,7 +147,9 @@ class Publisher:
         version = max(version, self._slot.highest_version + 1)
         digest = digest_of((key, entry.hash) for key, entry in entries.items())
         self._publish_base(entries, version, digest, revision=revision)
-        self._entries = dict(entries)
+        restored = dict(entries)
+        self._entries.clear()
+        self._entries.update(restored)
         return version
 
     def publish(self, changes: Iterable[Change], revision: int, state: AgentState) -> int:
@@ -221,7 +223,7 @@ class Publisher:
         if left.entries is None:
             self._begin_epoch(is_lost=True)
             return
-        self._entries = left.entries
+        self._entries.update(left.entries)
         self.recovered = left.slot.version > 0
         if left.ring is None:
             self._begin_epoch()

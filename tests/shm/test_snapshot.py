@@ -1,0 +1,114 @@
+import gc
+from dataclasses import replace
+
+import pytest
+
+from gw.errors import SegmentError
+from gw.model.digest import content_hash
+from gw.model.keys import ResourceKey
+from gw.shm.layout import AgentState, Slot
+from gw.shm.memory_space import MemorySegment, MemorySpace
+from gw.shm.snapshot import CHUNK_RESOURCES, STORED_BYTES, Entry, EntryRef, decode_steps, encode_snapshot
+
+
+def entry(blob: bytes, routing: object = None) -> Entry:
+    return Entry(content_hash(blob), blob, routing)
+
+
+def write(entries: dict[ResourceKey, Entry]) -> tuple[MemorySegment, Slot]:
+    encoded = encode_snapshot(5, 8, 77, entries)
+    segment = MemorySpace().create("/x", encoded.length, 0o640)
+    segment.store(0, b"".join(encoded.pieces))
+    slot = Slot(
+        AgentState.WATCHING,
+        version=9,
+        snapshot_number=5,
+        snapshot_version=8,
+        snapshot_length=encoded.length,
+        snapshot_checksum=encoded.checksum,
+    )
+    return segment, slot
+
+
+def read(segment: MemorySegment, slot: Slot) -> dict[ResourceKey, EntryRef]:
+    steps = decode_steps(segment, slot)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value
+
+
+def many() -> dict[ResourceKey, Entry]:
+    """Kinds of one, of exactly a chunk, and of several chunks; ids of every sort; blobs larger than one store."""
+    keys = [ResourceKey("services", "s"), ResourceKey("odd", ""), ResourceKey("odd", "jack/credentials/\udcff x")]
+    keys += [ResourceKey("routes", str(number)) for number in range(CHUNK_RESOURCES * 3 + 1)]
+    keys += [ResourceKey("upstreams", str(number)) for number in range(CHUNK_RESOURCES)]
+    entries = {key: entry(f"{key!r}".encode(), [key.kind, {"deep": [1, None, 2.5]}]) for key in keys}
+    entries[ResourceKey("services", "big")] = entry(bytes(STORED_BYTES))
+    entries[ResourceKey("services", "empty")] = entry(b"")
+    return entries
+
+
+@pytest.mark.parametrize("entries", [{}, many()], ids=["empty", "many"])
+def test_what_was_written_is_read(entries):
+    refs = read(*write(entries))
+    assert list(refs) == sorted(entries)
+    for key, ref in refs.items():
+        assert type(key) is ResourceKey
+        assert (ref.hash, ref.blob()) == (entries[key].hash, entries[key].blob)
+    if refs:
+        assert refs[ResourceKey("routes", "1")].routing == ("routes", {"deep": (1, None, 2.5)})
+
+
+def test_every_damaged_byte_of_the_head_is_noticed():
+    segment, slot = write({ResourceKey("routes", "1"): entry(b"abc")})
+    head = slot.snapshot_length - len(b"abc")
+    for at in range(head):
+        segment.view[at] ^= 0x10
+        with pytest.raises(SegmentError):
+            read(segment, slot)
+        segment.view[at] ^= 0x10
+    read(segment, slot)
+
+
+def test_a_damaged_blob_is_noticed_when_it_is_read():
+    segment, slot = write({ResourceKey("routes", "1"): entry(b"abc"), ResourceKey("routes", "2"): entry(b"def")})
+    segment.view[slot.snapshot_length - 1] ^= 1
+    refs = read(segment, slot)
+    assert refs[ResourceKey("routes", "1")].blob() == b"abc"
+    with pytest.raises(SegmentError, match="content hash"):
+        refs[ResourceKey("routes", "2")].blob()
+
+
+def test_another_snapshot_than_the_one_named_is_refused():
+    segment, slot = write({})
+    for wrong in ({"snapshot_number": 6}, {"snapshot_version": 9}, {"snapshot_length": 1}):
+        with pytest.raises(SegmentError, match="names"):
+            read(segment, replace(slot, **wrong))
+
+
+def test_a_truncated_snapshot_is_refused():
+    segment, slot = write(many())
+    for size in (1, 63, 64, slot.snapshot_length - 1):
+        short = MemorySpace().create("/x", size, 0o640)
+        short.store(0, bytes(segment.view[:size]))
+        with pytest.raises(SegmentError):
+            read(short, slot)
+
+
+def test_a_closed_base_says_so():
+    segment, slot = write({ResourceKey("routes", "1"): entry(b"abc")})
+    refs = read(segment, slot)
+    segment.close()
+    with pytest.raises(SegmentError, match="closed"):
+        refs[ResourceKey("routes", "1")].blob()
+
+
+def test_loading_leaves_nothing_for_the_collector():
+    written = write(many())
+    read(*written)
+    gc.collect()
+    refs = read(*written)
+    del refs
+    assert gc.collect() == 0
