@@ -247,7 +247,7 @@ class ShmSettings:
 
     name: str = setting(
         # Long enough for any name, short enough for the socket's path (107 bytes) to leave room for a directory.
-        kinds.text("1 to 40 letters, digits, - and _", r"[A-Za-z0-9_-]{1,40}"),
+        kinds.text("1 to 40 letters, digits and - _ ., a letter or digit first", r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}"),
         default="jitterway",
         help="Name of this gateway on its host: of its shared memory, locks and sockets. Two gateways take two names.",
     )
