@@ -1,0 +1,70 @@
+"""What a gateway leaves on its host when its `gw start` was killed, and taking that away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from collections.abc import Iterable
+from pathlib import Path
+
+from gw.clock import Clock
+from gw.control.convergence import living_processes
+from gw.settings import Settings
+from gw.shm.names import SegmentNames
+from gw.shm.segment import PosixSpace, unlink_all
+
+
+def segment_space(settings: Settings) -> tuple[PosixSpace, SegmentNames]:
+    """The shared memory of a gateway. Raises SegmentError when the host does not know its users or group."""
+    return PosixSpace(settings.gw.shm.owners, settings.gw.shm.group), SegmentNames(settings.gw.shm.name)
+
+
+def still_living(settings: Settings, clock: Clock, wait_s: float) -> list[tuple[str, int]]:
+    """(what it is, pid) of the gateway's processes, after giving them `wait_s` seconds to end.
+
+    The children of a killed `gw start` end by themselves, but not at once.
+    """
+    space, names = segment_space(settings)
+    end_s = clock.monotonic() + wait_s
+    while living := living_processes(space, names, clock):
+        left_s = end_s - clock.monotonic()
+        if left_s <= 0 or not wait_for_end([pid for _, pid in living], left_s):
+            break
+    return living
+
+
+def wait_for_end(pids: Iterable[int], timeout_s: float) -> bool:
+    """Wait until one of the processes ends; False when the time is over first. No parentage is needed."""
+    with contextlib.ExitStack() as opened:
+        poller = select.poll()
+        for pid in pids:
+            try:
+                pidfd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return True
+            opened.callback(os.close, pidfd)
+            poller.register(pidfd, select.POLLIN)
+        return bool(poller.poll(timeout_s * 1000))
+
+
+def remove_leftovers(settings: Settings) -> list[str]:
+    """Unlink the segments and the socket of a gateway of which no process lives; the names of what was there."""
+    space, names = segment_space(settings)
+    gone = unlink_all(space, names)
+    if _unlinked(settings.socket_path):
+        gone.append(str(settings.socket_path))
+    return gone
+
+
+def _unlinked(path: Path) -> bool:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def describe(living: list[tuple[str, int]]) -> str:
+    """`sync agent 12, worker 34`, for messages."""
+    return ", ".join(f"{what} {pid}" for what, pid in living)

@@ -1,0 +1,72 @@
+"""`gw`: start, stop, look at and check a gateway. One module for each command; this one only reads the command line.
+
+Exit codes: see `exit_codes`, and each command's own help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from gw.cli import exit_codes
+from gw.errors import ConfigError, JitterwayError
+
+DEFAULT_CONFIG: Final = "conf/config.yaml"
+
+_COMMANDS: Final = {
+    "start": "run agent and workers in the foreground; Ctrl-C stops them, requests in flight finish, once more stops "
+    "at once. Exit codes: 0 stopped, 1 failed, 78 the configuration is refused",
+    "stop": "end the running `gw start` of this configuration, or clean up after one that was killed. Exit codes: 0 "
+    "nothing runs any more, 1 something does",
+    "status": "show who serves which version. Exit codes: 0 the gateway is there (with --wait: converged), 1 it is not",
+    "test": "check a configuration without starting. Exit codes: 0 accepted, 1 refused",
+    "version": "show versions",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code."""
+    options = _parser().parse_args(arguments)
+    # Only what the command needs: `gw stop` should not wait for the imports of `gw status`.
+    command = importlib.import_module(f"gw.cli.{options.command}")
+    try:
+        exit_code: int = command.run(options)
+    except ConfigError as error:
+        print(f"gw {options.command}: configuration refused\n{error}", file=sys.stderr)
+        return exit_codes.CONFIG if options.command == "start" else exit_codes.FAILED
+    except JitterwayError as error:
+        print(f"gw {options.command}: {error}", file=sys.stderr)
+        return exit_codes.FAILED
+    except KeyboardInterrupt:
+        return exit_codes.INTERRUPTED
+    return exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gw", description="Jitterway, an API gateway")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, description in _COMMANDS.items():
+        command = commands.add_parser(name, help=description.partition(".")[0], description=description)
+        command.add_argument(
+            "-c", "--config", default=DEFAULT_CONFIG, help="configuration file (default: %(default)s)"
+        )
+        if name == "status":
+            command.add_argument("--json", action="store_true", help="for programs")
+            command.add_argument(
+                "--wait", type=_seconds, metavar="SECONDS", help="return when every worker serves the newest version"
+            )
+    return parser
+
+
+def _seconds(written: str) -> float:
+    value = float(written)
+    if not 0 <= value <= 86400:
+        raise argparse.ArgumentTypeError("from 0 to 86400 seconds")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

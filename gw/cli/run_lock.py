@@ -1,0 +1,93 @@
+"""One `gw start` for each gateway: a lock file in gw.run_dir that names its holder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from gw.errors import JitterwayError
+from gw.settings import Settings
+from gw.shm import process
+
+
+class Holder(NamedTuple):
+    """The process that a lock file names. The start time tells it from a later one with the same pid."""
+
+    pid: int
+    start_time: int
+
+    @property
+    def is_alive(self) -> bool:
+        return process.is_alive(self.pid, self.start_time)
+
+
+class AlreadyRuns(JitterwayError):
+    """Another `gw start` holds the lock. `holder` is None when it has not written its name yet."""
+
+    def __init__(self, path: Path, holder: Holder | None) -> None:
+        who = f"pid {holder.pid}" if holder is not None else "another process"
+        super().__init__(
+            f"this gateway already runs: {who} holds {path}; `gw stop` ends it, another gw.shm.name and gw.run_dir "
+            "make a second gateway"
+        )
+        self.holder = holder
+
+
+def lock_path(settings: Settings) -> Path:
+    """The lock file of a gateway."""
+    return settings.gw.run_dir / f"{settings.gw.shm.name}.gw.lock"
+
+
+@contextlib.contextmanager
+def run_lock(path: Path) -> Iterator[None]:
+    """Hold the lock, with our pid and start time in the file. Raises AlreadyRuns.
+
+    The kernel drops the lock when we die, however that comes; at the end we also take away the file.
+    """
+    descriptor = _locked(path)
+    try:
+        pid = os.getpid()
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d %d\n" % (pid, process.start_time(pid) or 0), 0)
+        yield
+    finally:
+        # While we hold it, the file of that name is ours: `_locked` looks again after locking.
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _locked(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The holder before us may have taken the file away between our open and our lock.
+            if _is_at(descriptor, path):
+                return descriptor
+        except BlockingIOError:
+            holder = _parse(os.pread(descriptor, 64, 0))
+            os.close(descriptor)
+            raise AlreadyRuns(path, holder) from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _parse(written: bytes) -> Holder | None:
+    try:
+        pid, start_time = (int(part) for part in written.split())
+    except ValueError:
+        return None
+    return Holder(pid, start_time)
