@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -361,6 +361,7 @@ async def test_a_transaction_left_open_elsewhere_is_named(
 async def test_several_may_make_the_file_at_once(tmp_path: Path) -> None:
     for attempt in range(10):
         backend = SqliteBackend(tmp_path / str(attempt))
-        async with backend.opened() as one, backend.opened() as two, backend.opened() as three, backend.opened() as four:
-            heads = await asyncio.gather(one.head(), two.head(), three.head(), four.head())
+        async with AsyncExitStack() as stack:
+            stores = [await stack.enter_async_context(backend.opened()) for _ in range(4)]
+            heads = await asyncio.gather(*(store.head() for store in stores))
             assert len(set(heads)) == 1

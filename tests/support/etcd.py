@@ -125,6 +125,12 @@ class Etcd:
             self._process.wait()
             self._process = None
 
+    def wipe(self) -> None:
+        """Kill it and start it empty on the same ports: its revision goes back."""
+        self.kill()
+        shutil.rmtree(self.directory / "data")
+        self.start()
+
     def ctl(self, *args: str, input: str | None = None) -> str:
         """What `etcdctl ARGS` prints, run as root when authentication is on. Raises EtcdFailed."""
         program = find_program("etcdctl")
@@ -151,7 +157,7 @@ class Etcd:
         self.ctl("del", "--", key)
 
     def keys(self, prefix: str) -> list[str]:
-        return self.ctl("get", "--prefix", "--keys-only", "--", prefix).split()
+        return [line for line in self.ctl("get", "--prefix", "--keys-only", "--", prefix).splitlines() if line]
 
     @property
     def revision(self) -> int:

@@ -60,6 +60,8 @@ ADVICE: Final = {
     "etcdserver: mvcc: database space exceeded": "compact and defragment it, then `etcdctl alarm disarm`",
     "etcdserver: request is too large": "raise its --max-request-bytes, or make the resource smaller",
 }
+# gRPC's own words for the same, further up; sizes follow.
+TOO_LARGE: Final = "grpc: received message larger than max"
 
 Pick = Callable[[Stubs], Any]
 Metadata = tuple[tuple[str, str], ...]
@@ -170,7 +172,7 @@ class Connection:
     def describe(self, link: Link, error: RpcError) -> str:
         """What happened, where, and what to do about it."""
         details = error.details() or error.code().name
-        advice = ADVICE.get(details)
+        advice = ADVICE["etcdserver: request is too large"] if details.startswith(TOO_LARGE) else ADVICE.get(details)
         return f"etcd {link.address.url}: {details.removeprefix('etcdserver: ')}{f' ({advice})' if advice else ''}"
 
     async def close(self) -> None:
