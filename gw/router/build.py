@@ -1,0 +1,23 @@
+"""The modes by the names of `apisix.router.http`."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from gw.router.host_uri import HostUriRouter
+from gw.router.index import RouterIndex
+from gw.router.uri import UriRouter
+
+_MAKERS: Final[dict[str, Callable[[], RouterIndex[Any]]]] = {
+    "radixtree_host_uri": HostUriRouter,
+    "radixtree_uri": lambda: UriRouter(with_parameters=False),
+    "radixtree_uri_with_parameter": lambda: UriRouter(with_parameters=True),
+}
+# The first one is the default.
+MODES: Final = tuple(_MAKERS)
+
+
+def build_router(mode: str) -> RouterIndex[Any]:
+    """An empty index of a mode. Raises ValueError for a mode there is not."""
+    if mode not in _MAKERS:
+        raise ValueError(f"no router {mode!r}; there are {', '.join(MODES)}")
+    return _MAKERS[mode]()

@@ -1,0 +1,194 @@
+"""Uris with parameters or inner stars that share one literal head: which of them fit the rest of a path.
+
+Those whose rest is a row of segments stand in a tree by segment, where a step is a literal, a parameter, or the end
+`*rest`; a search follows all branches that fit and visits no more nodes than the routes made. Globs are tried one by
+one: they are rare, and each costs a regular expression that cannot backtrack.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from gw.router.leaf import Leaf
+from gw.router.match import Match
+from gw.router.pattern import OPTIONAL_SLASH, Pattern, Shape, compile_glob
+
+T = TypeVar("T")
+
+# Steps that are no literal. A segment never holds a slash, so these cannot be one.
+PARAMETER: Final = "/:"
+TAIL: Final = "/*"
+
+
+class Step(Generic[T]):
+    """A node of the tree: where each next segment leads, and the routes whose uri ends here."""
+
+    __slots__ = ("leaf", "literals", "parameter", "tail")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, Step[T]] | None = None
+        self.parameter: Step[T] | None = None
+        self.tail: Step[T] | None = None  # nothing below it but its leaf
+        self.leaf: Leaf[T] | None = None
+
+    def __bool__(self) -> bool:
+        return not (self.leaf is None and self.literals is None and self.parameter is None and self.tail is None)
+
+    def below(self, name: str) -> "Step[T] | None":
+        """Where a step leads."""
+        if name is PARAMETER:
+            return self.parameter
+        if name is TAIL:
+            return self.tail
+        return None if self.literals is None else self.literals.get(name)
+
+    def put(self, name: str, step: "Step[T]") -> "Step[T]":
+        """Let a step lead somewhere."""
+        if name is PARAMETER:
+            self.parameter = step
+        elif name is TAIL:
+            self.tail = step
+        elif self.literals is None:
+            self.literals = {name: step}
+        else:
+            self.literals[name] = step
+        return step
+
+    def drop(self, name: str) -> None:
+        """Let a step lead nowhere again."""
+        if name is PARAMETER:
+            self.parameter = None
+        elif name is TAIL:
+            self.tail = None
+        else:
+            assert self.literals is not None
+            del self.literals[name]
+            self.literals = self.literals or None
+
+    def check(self) -> None:
+        """Assert what must always hold. For tests: walks everything."""
+        assert self, "an empty step must go"
+        if self.leaf is not None:
+            self.leaf.check()
+        assert self.literals is None or self.literals
+        for step in (self.parameter, self.tail, *(self.literals or {}).values()):
+            if step is not None:
+                step.check()
+
+
+class Glob(NamedTuple, Generic[T]):
+    """All routes with one glob."""
+
+    regex: re.Pattern[str]
+    leaf: Leaf[T]
+
+
+class Captures(Generic[T]):
+    """The uris with parameters or inner stars below one head."""
+
+    __slots__ = ("_globs", "_root", "_with_parameters")
+
+    def __init__(self, with_parameters: bool) -> None:
+        self._root: Step[T] = Step()
+        self._globs: dict[str, Glob[T]] = {}
+        self._with_parameters = with_parameters
+
+    def __bool__(self) -> bool:
+        return bool(self._root) or bool(self._globs)
+
+    def add(self, pattern: Pattern, match: Match[T], hosts: Sequence[str]) -> None:
+        """Put a match in place by what follows the head of its uri."""
+        if pattern.shape is Shape.GLOB:
+            glob = self._globs.get(pattern.rest)
+            if glob is None:
+                glob = self._globs[pattern.rest] = Glob(
+                    compile_glob(pattern, self._with_parameters), Leaf(pattern.rest)
+                )
+            glob.leaf.add(match, hosts)
+            return
+        for row in _rows(pattern.rest):
+            step = self._root
+            for name in row:
+                following = step.below(name)
+                step = step.put(name, Step()) if following is None else following
+            if step.leaf is None:
+                step.leaf = Leaf(pattern.rest)
+            step.leaf.add(match, hosts)
+
+    def remove(self, pattern: Pattern, match: Match[T], hosts: Sequence[str]) -> None:
+        """Undo `add`, and prune what is empty then."""
+        if pattern.shape is Shape.GLOB:
+            leaf = self._globs[pattern.rest].leaf
+            leaf.remove(match, hosts)
+            if not leaf:
+                del self._globs[pattern.rest]
+            return
+        for row in _rows(pattern.rest):
+            self._remove_row(row, match, hosts)
+
+    def find(self, rest: str, host: str) -> list[Match[T]]:
+        """The matches that fit the path behind the head, bound to what they capture, sorted."""
+        found: list[Match[T]] = []
+        if self._root:
+            self._walk(rest, host, found)
+        for glob in self._globs.values():
+            fit = glob.regex.match(rest)
+            if fit:
+                found.extend(match.bind(fit.groups()) for match in glob.leaf.fitting(host))
+        if len(found) > 1:
+            found.sort()
+        return found
+
+    def check(self) -> None:
+        """Assert what must always hold. For tests: walks everything."""
+        assert self, "an empty table must go"
+        if self._root:
+            self._root.check()
+        for glob in self._globs.values():
+            glob.leaf.check()
+
+    def _walk(self, rest: str, host: str, found: list[Match[T]]) -> None:
+        segments = rest.split("/")
+        end = len(segments)
+        pending: list[tuple[Step[T], int, tuple[str, ...]]] = [(self._root, 0, ())]
+        while pending:
+            step, index, values = pending.pop()
+            leaf = step.leaf
+            if index == end:
+                if leaf is not None:
+                    for match in leaf.entries if leaf.by_host is None else leaf.fitting(host):
+                        found.append(match.bind(values))
+                continue
+            segment = segments[index]
+            if step.parameter is not None and segment:
+                pending.append((step.parameter, index + 1, (*values, segment)))
+            if step.literals is not None and segment in step.literals:
+                pending.append((step.literals[segment], index + 1, values))
+            if step.tail is not None:
+                pending.append((step.tail, end, (*values, "/".join(segments[index:]))))
+
+    def _remove_row(self, row: Sequence[str], match: Match[T], hosts: Sequence[str]) -> None:
+        way = [self._root]
+        for name in row:
+            following = way[-1].below(name)
+            assert following is not None
+            way.append(following)
+        leaf = way[-1].leaf
+        assert leaf is not None
+        leaf.remove(match, hosts)
+        way[-1].leaf = leaf or None
+        while len(way) > 1 and not way[-1]:
+            way.pop()
+            way[-1].drop(row[len(way) - 1])
+
+
+def _rows(rest: str) -> list[list[str]]:
+    """The rows of steps a uri stands for: one, or two when it ends in an optional slash."""
+    segments = rest.split("/")
+    optional = segments[-1] == OPTIONAL_SLASH
+    if optional:
+        segments.pop()
+    row = [PARAMETER if segment.startswith(":") else segment for segment in segments]
+    if row[-1].startswith("*"):
+        row[-1] = TAIL
+    return [row, [*row, ""]] if optional else [row]

@@ -1,0 +1,109 @@
+"""radixtree_host_uri: the host leads, then the path; what no host has claimed is left to routes without hosts.
+
+A host and a path make one key, so any number of hosts shares one table and a host costs nothing of its own. A request
+asks for its own host's key, then for those of the wildcards it ends in, longest first, then for the bare path.
+"""
+
+from collections.abc import Iterator
+from typing import Final, TypeVar
+
+from gw.router.hosts import is_wildcard, reversed_suffix
+from gw.router.index import RouterIndex
+from gw.router.match import OTHER_METHOD, Match
+from gw.router.paths import PathIndex
+from gw.router.pattern import Pattern
+from gw.router.prefixes import Node, PrefixTable
+
+T = TypeVar("T")
+
+# Between host and path in a key. No host name that was checked holds it, so a key has one reading.
+SEPARATOR: Final = "\0"
+
+
+class Wildcard(Node):
+    """A host pattern with a star, under its reversed end."""
+
+    __slots__ = ("before",)
+
+    def __init__(self, host: str) -> None:
+        super().__init__(reversed_suffix(host))
+        self.before = host + SEPARATOR  # what stands before the path in its keys
+
+
+class HostUriRouter(RouterIndex[T]):
+    """See `RouterIndex`."""
+
+    __slots__ = ("_bound", "_free", "_uses", "_wildcards")
+
+    def __init__(self) -> None:
+        super().__init__(with_parameters=False)
+        self._bound: PathIndex[T] = PathIndex(with_parameters=False)  # by host and path
+        self._free: PathIndex[T] = PathIndex(with_parameters=False)  # by path: routes without hosts
+        self._uses: dict[str, int] = {}  # how many uris name this host or wildcard
+        self._wildcards: PrefixTable[Wildcard] | None = None  # most configurations have none
+
+    def match(self, path: str, host: str, method: str) -> Match[T] | None:
+        """See `RouterIndex.match`."""
+        bit = self._method_bits.get(method, OTHER_METHOD)
+        if host in self._uses:
+            match = self._bound.first(host + SEPARATOR + path, host, bit)
+            if match is not None:
+                return match
+        if self._wildcards is not None:
+            wildcard = self._wildcards.longest(host[::-1])
+            while wildcard is not None:
+                match = self._bound.first(wildcard.before + path, host, bit)
+                if match is not None:
+                    return match
+                wildcard = self._wildcards.parent(wildcard)
+        return self._free.first(path, host, bit)
+
+    def candidates(self, path: str, host: str) -> Iterator[Match[T]]:
+        """See `RouterIndex.candidates`. A route that two of its hosts let in comes twice."""
+        if host in self._uses:
+            yield from self._bound.candidates(host + SEPARATOR + path, host)
+        if self._wildcards is not None:
+            wildcard = self._wildcards.longest(host[::-1])
+            while wildcard is not None:
+                yield from self._bound.candidates(wildcard.before + path, host)
+                wildcard = self._wildcards.parent(wildcard)
+        yield from self._free.candidates(path, host)
+
+    def check(self) -> None:
+        """See `RouterIndex.check`."""
+        self._bound.check()
+        self._free.check()
+        wildcards = list(self._wildcards or ())
+        if self._wildcards is not None:
+            self._wildcards.check()
+            assert wildcards
+        assert (bool(self._bound) or bool(self._free)) == bool(self._placed)
+        assert bool(self._bound) == bool(self._uses)
+        assert {wildcard.before for wildcard in wildcards} == {
+            host + SEPARATOR for host in self._uses if is_wildcard(host)
+        }
+
+    def _add(self, pattern: Pattern, match: Match[T]) -> None:
+        if not match.hosts:
+            self._free.add(pattern.head, pattern, match, ())
+        for host in match.hosts:
+            uses = self._uses.get(host, 0)
+            self._uses[host] = uses + 1
+            if not uses and is_wildcard(host):
+                self._wildcards = self._wildcards or PrefixTable()
+                self._wildcards.insert(Wildcard(host))
+            self._bound.add(host + SEPARATOR + pattern.head, pattern, match, ())
+
+    def _remove(self, pattern: Pattern, match: Match[T]) -> None:
+        if not match.hosts:
+            self._free.remove(pattern.head, pattern, match, ())
+        for host in match.hosts:
+            self._bound.remove(host + SEPARATOR + pattern.head, pattern, match, ())
+            if self._uses[host] > 1:
+                self._uses[host] -= 1
+                continue
+            del self._uses[host]
+            if is_wildcard(host):
+                assert self._wildcards is not None
+                self._wildcards.remove(reversed_suffix(host))
+                self._wildcards = self._wildcards or None

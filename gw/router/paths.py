@@ -1,0 +1,156 @@
+"""Paths to routes: exact ones first, then level by level from the longest literal head to the shortest.
+
+A key is a path, or in radixtree_host_uri a host and a path; this file does not tell the two apart. `first` answers a
+request, `candidates` yields all that could, in the order that `match.py` defines.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+from typing import Generic, TypeVar
+
+from gw.router.captures import Captures
+from gw.router.leaf import Leaf
+from gw.router.match import Match
+from gw.router.pattern import Pattern, Shape
+from gw.router.prefixes import PrefixTable
+
+T = TypeVar("T")
+
+
+class Level(Leaf[T]):
+    """All uris with one literal head: prefixes in the leaf itself, the others in `captures`."""
+
+    __slots__ = ("captures",)
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.captures: Captures[T] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.entries) or self.by_host is not None or self.captures is not None
+
+    def settle(self) -> None:
+        """See `Leaf.settle`."""
+        super().settle()
+        if self.captures is not None:
+            self.head = None
+
+    def matches(self, rest: str, host: str) -> Iterable[Match[T]]:
+        """The matches that let `host` in and fit what follows the head, in order. Prefixes are not yet bound."""
+        captured = self.captures.find(rest, host) if self.captures is not None else None
+        if not captured:
+            return self.fitting(host)
+        if not self.entries and self.by_host is None:
+            return captured
+        return merge(captured, self.fitting(host))
+
+    def first(self, text: str, host: str, method: int) -> Match[T] | None:
+        """The first of `matches` for a method's bit; `text` is the whole key of the request."""
+        for match in self.matches(text[len(self.key) :], host):
+            if match.methods & method:
+                return match
+        return None
+
+    def check(self) -> None:
+        """Assert what must always hold. For tests: walks everything."""
+        super().check()
+        if self.captures is not None:
+            self.captures.check()
+
+
+class PathIndex(Generic[T]):
+    """Routes by key. `hosts` given with a match are a filter inside its place; `()` where the key holds the host."""
+
+    __slots__ = ("_exact", "_levels", "_with_parameters")
+
+    def __init__(self, with_parameters: bool) -> None:
+        self._exact: dict[str, Leaf[T]] = {}
+        self._levels: PrefixTable[Level[T]] = PrefixTable()
+        self._with_parameters = with_parameters
+
+    def __bool__(self) -> bool:
+        return bool(self._exact) or len(self._levels) > 0
+
+    def add(self, key: str, pattern: Pattern, match: Match[T], hosts: Sequence[str]) -> None:
+        """Put a match in place. `key` is the pattern's head, with whatever stands before it."""
+        if pattern.shape is Shape.EXACT:
+            leaf = self._exact.get(key)
+            if leaf is None:
+                leaf = self._exact[key] = Leaf(key)
+            leaf.add(match, hosts)
+            return
+        level = self._levels.get(key)
+        if level is None:
+            level = Level(key)
+            self._levels.insert(level)
+        if pattern.shape is Shape.PREFIX:
+            level.add(match, hosts)
+            return
+        if level.captures is None:
+            level.captures = Captures(self._with_parameters)
+        level.captures.add(pattern, match, hosts)
+        level.settle()
+
+    def remove(self, key: str, pattern: Pattern, match: Match[T], hosts: Sequence[str]) -> None:
+        """Undo `add`, and drop what is empty then."""
+        if pattern.shape is Shape.EXACT:
+            leaf = self._exact[key]
+            leaf.remove(match, hosts)
+            if not leaf:
+                del self._exact[key]
+            return
+        level = self._levels.get(key)
+        assert level is not None
+        if pattern.shape is Shape.PREFIX:
+            level.remove(match, hosts)
+        else:
+            assert level.captures is not None
+            level.captures.remove(pattern, match, hosts)
+            level.captures = level.captures or None
+            level.settle()
+        if not level:
+            self._levels.remove(key)
+
+    def first(self, text: str, host: str, method: int) -> Match[T] | None:
+        """The first match for a key, a host (where hosts are a filter) and a method's bit."""
+        # PERF: candidates() with the method asked, unrolled; bench/router.py has the gain, and
+        # test_match_is_the_first_candidate holds the two equal.
+        leaf = self._exact.get(text)
+        if leaf is not None:
+            match = leaf.head
+            if match is not None and match.methods & method:
+                return match
+            for match in leaf.fitting(host):
+                if match.methods & method:
+                    return match
+        level = self._levels.longest(text)
+        while level is not None:
+            match = level.head
+            if match is None or not match.methods & method:
+                match = level.first(text, host, method)
+            if match is not None:
+                if match.names is None or match.params is not None:
+                    return match
+                return match.bind((text[len(level.key) :],))
+            level = self._levels.parent(level)
+        return None
+
+    def candidates(self, text: str, host: str) -> Iterator[Match[T]]:
+        """All matches for a key and a host, of any method, in order, bound to what they capture."""
+        leaf = self._exact.get(text)
+        if leaf is not None:
+            yield from leaf.fitting(host)
+        level = self._levels.longest(text)
+        while level is not None:
+            rest = text[len(level.key) :]
+            for match in level.matches(rest, host):
+                yield match if match.names is None or match.params is not None else match.bind((rest,))
+            level = self._levels.parent(level)
+
+    def check(self) -> None:
+        """Assert what must always hold. For tests: walks everything."""
+        for leaf in self._exact.values():
+            leaf.check()
+        self._levels.check()
+        for level in self._levels:
+            level.check()

@@ -1,0 +1,140 @@
+"""The sequences of shared/cases/router.json, which state what a matcher with APISIX's semantics answers.
+
+Conditions that the index leaves to its callers (remote addresses, vars, filter functions) are asked here of each
+candidate in turn, as a caller will. The file is beside the repository, not in it; without it these tests are skipped.
+"""
+
+import ipaddress
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gw.router import RouterIndex, build_router, normalise_host
+from gw.router.hosts import matched_host
+from tests.router.naive import routing_key
+
+FILE = Path(__file__).parents[3] / "shared" / "cases" / "router.json"
+OPERATORS = {
+    "==": lambda value, wanted: value == str(wanted),
+    "~=": lambda value, wanted: value != str(wanted),
+    ">": lambda value, wanted: value is not None and float(value) > wanted,
+    "<": lambda value, wanted: value is not None and float(value) < wanted,
+    "in": lambda value, wanted: value in wanted,
+    "has": lambda value, wanted: isinstance(value, list) and wanted in value,
+}
+
+Route = dict[str, Any]
+
+
+def load_queries() -> list[Any]:
+    if not FILE.exists():
+        return [pytest.param(None, 0, marks=pytest.mark.skip(reason=f"{FILE} is not there"))]
+    sequences = json.loads(FILE.read_text())
+    return [
+        pytest.param(sequence["steps"], number, id=f"{sequence['source']}-{number}")
+        for sequence in sequences
+        for number, step in enumerate(sequence["steps"])
+        if step["op"] in ("match", "dispatch")
+    ]
+
+
+def as_list(value: Any) -> list[str]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else value
+
+
+class Tree:
+    """One tree of a sequence: routes get their ids by order of creation, as a fresh etcd would list them."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        mode = "radixtree_uri" if options.get("no_param_match") else "radixtree_uri_with_parameter"
+        self.router: RouterIndex[Route] = build_router(mode)
+        self.routes: dict[str, Route] = {}
+        self.created = 0
+
+    def put(self, route: Route, id: str | None = None) -> None:
+        route = {**route, "index": self.created}
+        id = id or f"{self.created:03d}"
+        self.created += 1
+        self.routes[id] = route
+        key = routing_key(as_list(route["paths"]), as_list(route.get("methods")), route.get("priority", 0))
+        self.router.insert(id, key, as_list(route.get("hosts")), route)
+
+    def id_of(self, route: Route) -> str:
+        return next(id for id, present in self.routes.items() if present.get("id") == route["id"])
+
+    def apply(self, step: dict[str, Any]) -> None:
+        if step["op"] == "add":
+            self.put(step["route"])
+        elif step["op"] == "update":
+            self.put(step["route"], self.id_of(step["old"]))
+        elif step["op"] == "delete":
+            id = self.id_of(step["route"])
+            self.router.remove(id)
+            del self.routes[id]
+        self.router.check()
+
+
+def fits(route: Route, query: dict[str, Any]) -> bool:
+    addresses = as_list(route.get("remote_addrs"))
+    if addresses:
+        asked = query.get("remote_addr")
+        networks = [ipaddress.ip_network(address, strict=False) for address in addresses]
+        if asked is None or not any(ipaddress.ip_address(asked) in network for network in networks):
+            return False
+    values = query.get("vars", {})
+    for name, operator, wanted in route.get("vars", ()):
+        if not OPERATORS[operator](values.get(name), wanted):
+            return False
+    return not route.get("has_filter") or query["filters"][str(route["index"])]
+
+
+def reason_to_skip(routes: list[Route], query: dict[str, Any]) -> str | None:
+    if any(re.search(r"[^]:]:\d+$", host) for route in routes for host in as_list(route.get("hosts"))):
+        return "a host with a port: the data model gives the router hosts without ports"
+    conditions = [condition for route in routes for condition in route.get("vars", ())]
+    if conditions and "vars" not in query:
+        return "vars of a live nginx request"
+    if any(len(condition) != 3 or condition[1] not in OPERATORS for condition in conditions):
+        return "what an expression means is for gw.expr, which comes with the whole data model"
+    return None
+
+
+@pytest.mark.parametrize(("steps", "number"), load_queries())
+def test_case(steps: list[dict[str, Any]], number: int) -> None:
+    query, expect, name = steps[number]["query"], steps[number]["expect"], steps[number]["tree"]
+    tree = None
+    for step in steps[:number]:
+        if step["tree"] != name or step["op"] in ("match", "dispatch"):
+            continue
+        if step["op"] == "new":
+            tree = Tree(step.get("options", {}))
+            for route in step["routes"]:
+                tree.put(route)
+        else:
+            assert tree is not None
+            tree.apply(step)
+    assert tree is not None
+    reason = reason_to_skip(list(tree.routes.values()), query)
+    if reason:
+        pytest.skip(reason)
+
+    router, host, method = tree.router, normalise_host(query.get("host", "")), query.get("method", "")
+    candidates = (c for c in router.candidates(query["path"], host) if router.allows(c, method))
+    found = next((c for c in candidates if fits(c.target, query)), None)
+
+    if "route" in expect:
+        assert (found and found.target["index"]) == expect["route"]
+    if "metadata" in expect:
+        assert (found and found.target["metadata"]) == expect["metadata"]
+    if "matched" in expect:
+        captured = {name: value for name, value in expect["matched"].items() if not name.startswith("_")}
+        assert ((found and found.params) or {}) == captured
+        assert (found and found.uri) == expect["matched"].get("_path")
+    if "matched_fields" in expect:
+        assert found is not None
+        assert matched_host(found.hosts, host) == expect["matched_fields"].get("_host")

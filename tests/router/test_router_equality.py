@@ -1,0 +1,168 @@
+"""Whatever the history of an index, it answers as one built from nothing, and as a linear scan does.
+
+Longer: JITTERWAY_HYPOTHESIS=<examples> (default 40 per mode).
+"""
+
+import os
+import random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from gw.router import MODES, RouterIndex, build_router
+from tests.router.naive import Route, answer, ordered, routing_key
+
+EXAMPLES = int(os.environ.get("JITTERWAY_HYPOTHESIS", "40"))
+
+IDS = [str(number) for number in range(1, 9)] + ["a/b", "é"]
+URIS = [
+    *(
+        "*",
+        "/*",
+        "/",
+        "/a",
+        "/a*",
+        "/a/*",
+        "/a/b",
+        "/a/b*",
+        "/a/b/",
+        "/a/b/*",
+        "/a/b/c",
+        "/ab*",
+        "/b/*rest",
+        "/a/*rest",
+    ),
+    *("/:x", "/a/:x", "/a/:y", "/a/:x/c", "/a/:x/*rest", "/:x/b", "/:x/:y", "/a/:x/?", "/a/:x/c/?", "/:x/*", "/a/b:c"),
+    *("/a*/c", "/*/b", "/a/*/c", "/a/*one/b/*two", "/:x/*y/c", "/*/c*", "/é*", "/é/:x"),
+]
+PATHS = [
+    *("/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/c", "/a/b/c/", "/a/b/c/d", "/ab", "/abc/c", "/b", "/b/", "/b/x/y", "/c"),
+    *("/x/b", "/a//c", "/a/x/c", "/a/:x", "/a/b:c", "/é", "/éa", "/é/b", "/a/b/b/c", "//", "", "/a/b\nc", "/a/*"),
+]
+HOSTS = ["foo.com", "bar.com", "*.foo.com", "*.bar.foo.com", "*foo.com", "FOO.com", "[::1]"]
+REQUEST_HOSTS = ["foo.com", "a.foo.com", "x.bar.foo.com", "bar.com", ".foo.com", "xfoo.com", "[::1]", "", "no.net"]
+METHODS = ["GET", "POST", "PURGE"]
+
+routes = st.builds(
+    Route,
+    id=st.sampled_from(IDS),
+    key=st.builds(
+        routing_key,
+        uris=st.lists(st.sampled_from(URIS), min_size=1, max_size=3),
+        methods=st.lists(st.sampled_from(METHODS[:2]), max_size=2, unique=True),
+        priority=st.sampled_from([0, 0, 0, 1, -1]),
+        status=st.sampled_from([1, 1, 1, 1, 0]),
+    ),
+    hosts=st.lists(st.sampled_from(HOSTS), max_size=3).map(tuple),
+)
+probes = st.tuples(st.sampled_from(PATHS), st.sampled_from(REQUEST_HOSTS), st.sampled_from([*METHODS, "QUERY"]))
+
+
+def put(router: RouterIndex[Route], route: Route) -> None:
+    router.insert(route.id, route.key, route.hosts, route)
+
+
+def built(mode: str, wanted: list[Route]) -> RouterIndex[Route]:
+    router = build_router(mode)
+    for route in wanted:
+        put(router, route)
+    return router
+
+
+def found(router: RouterIndex[Route], path: str, host: str, method: str) -> tuple[Any, ...]:
+    match = router.match(path, host, method)
+    seen: dict[tuple[str, str], Any] = {}
+    for candidate in router.candidates(path, host):
+        assert candidate.id == candidate.target.id
+        seen.setdefault((candidate.id, candidate.uri), candidate.params)
+    return (None if match is None else (match.id, match.uri, match.params), list(seen.items()))
+
+
+class History(RuleBasedStateMachine):
+    """Routes come, move and go."""
+
+    mode = MODES[0]
+
+    @initialize()
+    def start(self) -> None:
+        self.router = build_router(self.mode)
+        self.routes: dict[str, Route] = {}
+        self.random = random.Random(0)
+
+    @rule(route=routes)
+    def insert_or_replace(self, route: Route) -> None:
+        put(self.router, route)
+        self.routes[route.id] = route
+
+    @rule(id=st.sampled_from(IDS))
+    def remove(self, id: str) -> None:
+        there = id in self.routes and self.routes[id].key.status != 0
+        assert self.router.remove(id) is there
+        self.routes.pop(id, None)
+
+    @rule(wanted=st.lists(probes, min_size=8, max_size=8))
+    def ask(self, wanted: list[tuple[str, str, str]]) -> None:
+        in_order = sorted(self.routes.values())
+        shuffled = self.random.sample(in_order, len(in_order))
+        others = [built(self.mode, in_order), built(self.mode, shuffled)]
+        for path, host, method in wanted:
+            mine = found(self.router, path, host, method)
+            for other in others:
+                assert found(other, path, host, method) == mine
+            match, candidates = mine
+            assert (match and match[:2]) == answer(in_order, self.mode, path, host, method)
+            assert [name for name, _ in candidates] == ordered(in_order, self.mode, path, host)
+
+    @invariant()
+    def holds(self) -> None:
+        self.router.check()
+        assert len(self.router) == sum(route.key.status != 0 for route in self.routes.values())
+
+    def teardown(self) -> None:
+        for id in list(getattr(self, "routes", {})):
+            self.router.remove(id)
+        self.router.check()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_history_does_not_matter(mode: str) -> None:
+    machine = type("History", (History,), {"mode": mode})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_match_is_the_first_candidate(mode: str) -> None:
+    """All probes on a crowded index, which the fast path of `match` must answer as the plain one."""
+    random_ = random.Random(5)
+    crowd = [
+        Route(
+            str(number),
+            routing_key(
+                random_.sample(URIS, random_.randint(1, 3)),
+                random_.sample(METHODS, random_.randint(0, 2)),
+                random_.choice([0, 0, 1, 2]),
+            ),
+            tuple(random_.sample(HOSTS, random_.choice([0, 0, 1, 2]))),
+        )
+        for number in range(300)
+    ]
+    router = built(mode, crowd)
+    router.check()
+    for path in PATHS:
+        for host in REQUEST_HOSTS:
+            for method in (*METHODS, "QUERY"):
+                wanted = next((c for c in router.candidates(path, host) if router.allows(c, method)), None)
+                assert router.match(path, host, method) == wanted
+                assert (wanted and (wanted.id, wanted.uri)) == answer(crowd, mode, path, host, method)
+    for route in crowd:
+        router.remove(route.id)
+    router.check()
+    assert len(router) == 0
