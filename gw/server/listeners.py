@@ -61,13 +61,13 @@ def assign(names: Sequence[SocketName], wanted: Sequence[Listener]) -> tuple[Lis
     Admin API's socket is worse than one that does not start.
     """
     by_address = {(listener.ip, listener.port): listener for listener in wanted}
-    found = [by_address.pop(_normal(name), None) for name in names]
+    missing = dict(by_address)
+    found = [missing.pop(_normal(name), None) for name in names]
     if len(names) == len(wanted):
-        missing = set(by_address.values())
         for place, listener in enumerate(wanted):
-            if found[place] is None and listener in missing:
-                found[place] = listener
-                missing.discard(listener)
+            is_elsewhere = _normal(names[place]) in by_address
+            if found[place] is None and not is_elsewhere and listener in missing.values():
+                found[place] = missing.pop((listener.ip, listener.port))
     unknown = [f"{name[0]}:{name[1]}" for name, listener in zip(names, found, strict=True) if listener is None]
     if unknown:
         expected = ", ".join(map(str, wanted))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from gw.server.listeners import listeners
+from gw.errors import ConfigError
+from gw.server.listeners import assign, listeners
 from gw.server.worker import Assignment
 from gw.settings import Settings
 from gw.shm.cells import WorkerTable
@@ -83,6 +84,7 @@ class Master:
         """The hooks by gunicorn's names."""
         return {
             "on_starting": self._on_starting,
+            "when_ready": self._check_sockets,
             "nworkers_changed": self._on_workers_changed,
             "pre_fork": self._assign,
             "child_exit": self._free,
@@ -93,6 +95,14 @@ class Master:
         space = PosixSpace(self._settings.gw.shm.owners, self._settings.gw.shm.group)
         self._table = WorkerTable.open_or_create(space, SegmentNames(self._settings.gw.shm.name))
         self._table.set_expected(server.num_workers)
+
+    def _check_sockets(self, server: Any) -> None:
+        """Before the first fork, because gunicorn stops with a traceback when two workers do not start."""
+        try:
+            assign([listener.getsockname() for listener in server.LISTENERS], listeners(self._settings))
+        except ConfigError as error:
+            self._on_exit(server)
+            raise SystemExit(f"{error}") from None
 
     def _on_workers_changed(self, server: Any, new: int, old: int | None) -> None:
         # gunicorn calls this once before it starts, too.

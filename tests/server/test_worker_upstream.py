@@ -1,0 +1,70 @@
+"""What of gunicorn's is overridden or relied on is as it was when it was read.
+
+gunicorn is pinned to 27.0.x, but a patch release may change these too. When this fails: read the changes of what it
+names, adapt gw/server/worker.py and gw/server/protocol.py (each says what it relies on), then take the new hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from typing import Any
+
+import pytest
+from gunicorn.asgi.parser import PythonProtocol
+from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.workers.base import Worker
+from gunicorn.workers.gasgi import ASGIWorker
+
+# What we replace (worker.py), what we call or that calls us (worker.py, protocol.py), what we look into (protocol.py).
+RELIED_ON: dict[Any, str] = {
+    ASGIWorker.__init__: "81a90782c8105c9c",
+    ASGIWorker._serve: "986a7a4ab51cb4a7",
+    ASGIWorker._shutdown: "9598f4e44fbadf84",
+    ASGIWorker._cleanup: "5a98ce1170c53893",
+    ASGIWorker.run: "60eab51d5a8d924c",
+    ASGIWorker.init_signals: "3ffb903a13e4cebb",
+    ASGIWorker.handle_exit_signal: "eb30bb9a34a77e7d",
+    ASGIWorker.handle_quit_signal: "1b6c1f2f0c825ebc",
+    ASGIWorker.load_wsgi: "292aafe0c9012b8f",
+    Worker.__init__: "e0f1de2d60574066",
+    Worker.init_process: "114caccd7a0e3c21",
+    ASGIProtocol.__init__: "762f28f2b36d0a7b",
+    ASGIProtocol.connection_made: "9113fc16d379728e",
+    ASGIProtocol.connection_lost: "b137894451589cb3",
+    ASGIProtocol._on_headers_complete: "27b70078474dd11e",
+    ASGIProtocol._handle_connection: "9e8aa1729b5ad113",
+    ASGIProtocol._keepalive_timeout: "7d10f303b0016b88",
+    ASGIProtocol._arm_keepalive_timer: "e55ab8a8631461bc",
+    ASGIProtocol._close_transport: "44a7b01bff383f42",
+    ASGIProtocol._send_error_response: "d6e9f162ed3e8acd",
+    ASGIProtocol._start_http1: "72e4489ac806e31a",
+    ASGIProtocol._setup_callback_parser: "32ec6e31437f323b",
+    PythonProtocol.feed: "ff40ff8a76f9a224",
+    PythonProtocol.reset: "30c0525fa6cca495",
+}
+
+
+def hash_of(function: Any) -> str:
+    return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("function", RELIED_ON, ids=lambda function: function.__qualname__)
+def test_gunicorn_is_as_it_was_read(function: Any):
+    where = f"{inspect.getsourcefile(function)}: {function.__qualname__}"
+    assert hash_of(function) == RELIED_ON[function], (
+        f"{where} has changed upstream: re-read it, then gw/server/worker.py and gw/server/protocol.py"
+    )
+
+
+def test_the_parser_has_the_parts_that_tell_whether_a_head_has_begun():
+    parser = PythonProtocol()
+    assert (parser._state, bytes(parser._buffer)) == ("request_line", b"")
+    parser.feed(b"GE")
+    assert (parser._state, bytes(parser._buffer)) == ("request_line", b"GE")
+    parser.feed(b"T / HTTP/1.1\r\n")
+    assert (parser._state, bytes(parser._buffer)) == ("headers", b"")
+    parser.feed(b"Host: a\r\n\r\n")
+    assert parser.is_complete
+    parser.reset()
+    assert (parser._state, bytes(parser._buffer)) == ("request_line", b"")
