@@ -33,6 +33,7 @@ from gw.pipeline.reply import (
     BAD_GATEWAY,
     BAD_REQUEST,
     BY_UPSTREAM_STATUS,
+    INTERNAL_ERROR,
     METHOD_NOT_ALLOWED,
     REQUEST_TIMEOUT,
     ROUTE_NOT_FOUND,
@@ -146,29 +147,16 @@ class Exchange:
     # What the client side calls.
 
     def start(self) -> None:
-        """Find the route, choose a node, and begin: the response may be there when this returns."""
-        request = self._request
+        """Find the route, choose a node, and begin: the response may be there when this returns. Raises nothing."""
         try:
-            request.admit(host_required=self._host_required)
-        except BadTarget as error:
-            self._refuse(BAD_REQUEST, error)
-            return
-        if request.method == "CONNECT":
-            self._reply(METHOD_NOT_ALLOWED)
-            return
-        handle = self._gateway.routes.find(request.path, request.host, request.method)
-        if handle is None:
-            self._reply(ROUTE_NOT_FOUND)
-            return
-        route = handle.resolve()
-        upstream = route.upstream
-        if isinstance(upstream, Missing):
-            logger.error("route %s: %s", route.id, upstream.reason)
-            self._reply(error_reply(upstream.status))
-            return
-        self._timeouts = route.timeouts
-        self._upstream = upstream
-        self._choose()
+            self._match()
+        except (BadTarget, UnsafeRequest) as error:
+            logger.info("refused: %s (%s %s)", error, ascii(self._request.method), ascii(self._request.target))
+            self._reply(BAD_REQUEST)
+        except Exception:
+            logger.exception("%s %s", ascii(self._request.method), ascii(self._request.target))
+            self._let_go()
+            self._reply(INTERNAL_ERROR)
 
     def request_body(self, piece: bytes) -> None:
         """A piece of the request's body."""
@@ -220,6 +208,27 @@ class Exchange:
 
     # The steps of a request.
 
+    def _match(self) -> None:
+        """Admit the request and find its route."""
+        request = self._request
+        request.admit(host_required=self._host_required)
+        if request.method == "CONNECT":
+            self._reply(METHOD_NOT_ALLOWED)
+            return
+        handle = self._gateway.routes.find(request.path, request.host, request.method)
+        if handle is None:
+            self._reply(ROUTE_NOT_FOUND)
+            return
+        route = handle.resolve()
+        upstream = route.upstream
+        if isinstance(upstream, Missing):
+            logger.error("route %s: %s", route.id, upstream.reason)
+            self._reply(error_reply(upstream.status))
+            return
+        self._timeouts = route.timeouts
+        self._upstream = upstream
+        self._choose()
+
     def _choose(self) -> None:
         """Choose the node and write the head for it."""
         request, upstream = self._request, self._upstream
@@ -232,11 +241,7 @@ class Exchange:
             self._reply(SERVICE_UNAVAILABLE)
             return
         self._node = node
-        try:
-            self._head = request_head(request, upstream.host_header(request, node))
-        except UnsafeRequest as error:
-            self._refuse(BAD_REQUEST, error)
-            return
+        self._head = request_head(request, upstream.host_header(request, node))
         self.wants_body = self._head.has_body
         self._request_ended = not self.wants_body
         self._connect()
@@ -348,10 +353,6 @@ class Exchange:
             self._client.resume_request()
 
     # Ends.
-
-    def _refuse(self, reply: Reply, error: Exception) -> None:
-        logger.info("refused: %s (%s %s)", error, ascii(self._request.method), ascii(self._request.target))
-        self._reply(reply)
 
     def _reply(self, reply: Reply, *, upstream_status: int | None = None) -> None:
         """Answer in an upstream's stead. `upstream_status`: what APISIX would log as the upstream's, for 5xx."""

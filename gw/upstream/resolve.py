@@ -8,10 +8,13 @@ used as long as there are any.
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 # Long enough that a burst of new connections asks once, short enough that a moved name is followed at once by people.
-_REMEMBERED_S: Final = 5.0
+REMEMBERED_S: Final = 5.0
+
+Lookup = Callable[[str], Awaitable[Sequence[str]]]
 
 
 def is_address(host: str) -> bool:
@@ -26,8 +29,13 @@ def is_address(host: str) -> bool:
 class Resolver:
     """One per worker. `await addresses(name)` gives them in the order of the system's preference."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, lookup: Lookup | None = None, remembered_s: float = REMEMBERED_S
+    ) -> None:
+        """`lookup`: addresses of a name, or OSError; the system's resolver in a thread by default."""
         self._loop = loop
+        self._lookup = lookup or self._ask_system
+        self._remembered_s = remembered_s
         self._known: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._lookups: dict[str, asyncio.Task[tuple[str, ...]]] = {}
 
@@ -49,12 +57,15 @@ class Resolver:
             raise
 
     async def _look_up(self, host: str) -> tuple[str, ...]:
-        found = await self._loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+        addresses = tuple(dict.fromkeys(await self._lookup(host)))
         if not addresses:
             raise OSError(f"{host} has no address")
-        self._known[host] = (self._loop.time() + _REMEMBERED_S, addresses)
+        self._known[host] = (self._loop.time() + self._remembered_s, addresses)
         return addresses
+
+    async def _ask_system(self, host: str) -> list[str]:
+        found = await self._loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        return [str(entry[4][0]) for entry in found]
 
     async def close(self) -> None:
         """Give up lookups under way."""

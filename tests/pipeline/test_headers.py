@@ -1,0 +1,216 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gw.pipeline.context import Request
+from gw.pipeline.headers import Head, UnsafeRequest, request_head
+from gw.pipeline.path import BadTarget
+
+Pairs = list[tuple[bytes, bytes]]
+
+
+def admitted(
+    headers: Pairs, *, method: str = "GET", target: bytes = b"/", query: bytes = b"", **more: object
+) -> Request:
+    request = Request(
+        method,
+        target,
+        query,
+        [(b"host", b"Example.com:8080"), *headers],
+        scheme="http",
+        peer=str(more.get("peer", "192.0.2.1")),
+        server_port=9080,
+        unframed_body=bool(more.get("unframed_body", False)),
+    )
+    request.admit(host_required=True)
+    return request
+
+
+def written(headers: Pairs, **more: object) -> Head:
+    return request_head(admitted(headers, **more), b"node")  # type: ignore[arg-type]
+
+
+def lines(head: Head) -> list[bytes]:
+    assert head.data.endswith(b"\r\n\r\n")
+    return head.data[:-4].split(b"\r\n")
+
+
+OURS = [
+    b"x-real-ip: 192.0.2.1",
+    b"x-forwarded-for: 192.0.2.1",
+    b"x-forwarded-proto: http",
+    b"x-forwarded-host: example.com",
+    b"x-forwarded-port: 9080",
+]
+
+
+def test_whole_head() -> None:
+    head = written([(b"accept", b"*/*"), (b"x-a", b"1"), (b"x-a", b"2")], target=b"//a/../b%20c", query=b"x=1&y=%zz")
+    assert lines(head) == [
+        b"GET /b%20c?x=1&y=%zz HTTP/1.1",
+        b"host: node",
+        b"accept: */*",
+        b"x-a: 1",
+        b"x-a: 2",
+        *OURS,
+    ]
+    assert not head.has_body
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            b"keep-alive",
+            b"proxy-connection",
+            b"te",
+            b"trailer",
+            b"upgrade",
+            b"http2-settings",
+            b"expect",
+            b"forwarded",
+        ),
+        *(b"proxy-authorization", b"proxy-authenticate", b"proxy-anything", b"connection"),
+        *(b"x-real-ip", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port"),
+        *(b"x_real_ip", b"x.real.ip", b"x_forwarded-for", b"x_forwarded_host", b"x-forwarded_port", b"content_length"),
+        *(b"transfer_encoding", b"proxy_authorization", b"for_warded"[:3] + b"warded"),
+    ],
+)
+def test_never_forwarded(name: bytes) -> None:
+    assert lines(written([(name, b"203.0.113.9"), (name, b"again")])) == [b"GET / HTTP/1.1", b"host: node", *OURS]
+
+
+def test_ordinary_names_with_underscore_pass() -> None:
+    assert b"x_trace_id: 1" in lines(written([(b"x_trace_id", b"1")]))
+
+
+def test_connection_removes_the_clients_headers_and_never_ours() -> None:
+    connection = b"close, X-Real-IP, x-forwarded-host ,X-Secret,Host, content-type"
+    head = written([(b"x-secret", b"1"), (b"connection", connection), (b"x-real-ip", b"6.6.6.6"), (b"x-other", b"2")])
+    assert lines(head) == [b"GET / HTTP/1.1", b"host: node", b"x-other: 2", *OURS]
+
+
+def test_forwarded_for_is_appended_to() -> None:
+    head = written([(b"x-forwarded-for", b"1.1.1.1, 2.2.2.2"), (b"x-forwarded-for", b"3.3.3.3")])
+    assert b"x-forwarded-for: 1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.1" in lines(head)
+
+
+def test_mapped_address_is_an_ipv4_address() -> None:
+    assert b"x-real-ip: 192.0.2.7" in lines(written([], peer="::ffff:192.0.2.7"))
+    assert b"x-real-ip: 2001:db8::1" in lines(written([], peer="2001:db8::1"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "framing", "has_body", "is_chunked"),
+    [
+        ([], None, False, False),
+        ([(b"content-length", b"0")], b"content-length: 0", False, False),
+        ([(b"content-length", b"00")], b"content-length: 00", False, False),
+        ([(b"content-length", b"5")], b"content-length: 5", True, False),
+        ([(b"transfer-encoding", b"Chunked")], b"transfer-encoding: chunked", True, True),
+        ([(b"transfer-encoding", b"chunked"), (b"expect", b"100-continue")], b"transfer-encoding: chunked", True, True),
+    ],
+)
+def test_framing_is_ours(headers: Pairs, framing: bytes | None, has_body: bool, is_chunked: bool) -> None:
+    head = written(headers, method="POST")
+    found = [line for line in lines(head) if line.startswith((b"content-length", b"transfer-encoding"))]
+    assert found == ([framing] if framing else [])
+    assert (head.has_body, head.is_chunked) == (has_body, is_chunked)
+
+
+def test_unframed_body_is_sent_chunked() -> None:
+    assert written([], method="POST", unframed_body=True).is_chunked
+    assert not written([(b"content-length", b"3")], method="POST", unframed_body=True).is_chunked
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")],
+        [(b"content-length", b"5"), (b"content-length", b"5")],
+        [(b"content-length", b"")],
+        [(b"content-length", b"+5")],
+        [(b"content-length", b"5, 5")],
+        [(b"content-length", b"0x5")],
+        [(b"transfer-encoding", b"gzip, chunked")],
+        [(b"transfer-encoding", b"identity")],
+        [(b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"chunked")],
+        [(b"x", b"a\r\nX-Injected: 1")],
+        [(b"x", b"a\nb")],
+        [(b"x", b"a\rb")],
+        [(b"x", b"a\0b")],
+        [(b"x-forwarded-for", b"a\r\nb: c")],
+        [(b"x: y", b"a")],
+        [(b"x y", b"a")],
+        [(b"", b"a")],
+        [(b"x\r\n", b"a")],
+    ],
+)
+def test_refused(headers: Pairs) -> None:
+    with pytest.raises(UnsafeRequest):
+        written(headers, method="POST")
+
+
+@pytest.mark.parametrize("method", ["", "GET /x HTTP/1.1\r\nX: y\r\n\r\nGET", "G T", "GÉT", "GET\n"])
+def test_malformed_method(method: str) -> None:
+    with pytest.raises(UnsafeRequest):
+        written([], method=method)
+
+
+def test_obs_text_passes() -> None:
+    assert b"x: caf\xe9" in lines(written([(b"x", b"caf\xe9")]))
+
+
+@given(
+    st.lists(st.tuples(st.binary(min_size=1, max_size=8), st.binary(max_size=8)), max_size=6),
+    st.text(max_size=5),
+)
+def test_whatever_comes_leaves_as_one_head_or_not_at_all(headers: Pairs, method: str) -> None:
+    request = admitted([])
+    request.method = method
+    request.headers = [(name.lower(), value) for name, value in headers]
+    try:
+        head = request_head(request, b"node")
+    except UnsafeRequest:
+        return
+    assert head.data.count(b"\r\n\r\n") == 1
+    assert head.data.count(b"\n") == head.data.count(b"\r\n") == head.data.count(b"\r")
+    assert all(b":" in line for line in lines(head)[1:])
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "host"),
+    [
+        (b"http://Example.com/a", [(b"host", b"example.com")], "example.com"),
+        (b"http://example.com/a", [], "example.com"),
+        (b"/a", [(b"host", b"EXAMPLE.com.:80")], "example.com"),
+    ],
+)
+def test_admit(target: bytes, headers: Pairs, host: str) -> None:
+    request = Request("GET", target, b"", headers, scheme="http", peer="::1", server_port=None)
+    request.admit(host_required=True)
+    assert (request.host, request.path) == (host, "/a")
+
+
+@pytest.mark.parametrize(
+    ("target", "headers"),
+    [
+        (b"/", []),
+        (b"/", [(b"host", b"a"), (b"host", b"a")]),
+        (b"http://a/", [(b"host", b"b")]),
+        (b"http://a@b/", [(b"host", b"a@b")]),
+        (b"*", [(b"host", b"a")]),
+        (b"a:80", [(b"host", b"a")]),
+        (b"/", [(b"host", b"a b")]),
+    ],
+)
+def test_not_admitted(target: bytes, headers: Pairs) -> None:
+    request = Request("GET", target, b"", headers, scheme="http", peer="::1", server_port=None)
+    with pytest.raises(BadTarget):
+        request.admit(host_required=True)
+
+
+def test_http_1_0_may_name_no_host() -> None:
+    request = Request("GET", b"/", b"", [], scheme="http", peer="::1", server_port=None)
+    request.admit(host_required=False)
+    assert (request.host, request.host_header) == ("", None)

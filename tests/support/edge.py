@@ -1,0 +1,299 @@
+"""The ASGI edge on a loop of the test: gunicorn's own ASGIProtocol before `traffic_app`, a scripted upstream behind it.
+
+Bytes on both sides are the test's: it writes a request, plays the upstream, and reads what came back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvloop
+from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.config import Config
+
+from gw.model.merge import Missing
+from gw.model.route import Route
+from gw.model.upstream import Upstream
+from gw.pipeline.route import CompiledRoute, compile_route, compile_upstream
+from gw.server.asgi import traffic_app
+from gw.upstream.client import UpstreamClient
+
+PATIENCE_S = 10.0  # for what must happen; nothing waits for it when all is well
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a test's coroutine on uvloop, as the workers do."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(main, 4 * PATIENCE_S))
+
+
+def upstream_dict(port: int, **fields: Any) -> dict[str, Any]:
+    """A validated upstream with one node on this host."""
+    nodes = [{"host": "127.0.0.1", "port": port, "weight": 1}]
+    return {"type": "roundrobin", "nodes": nodes, "scheme": "http", "pass_host": "pass", "hash_on": "vars", **fields}
+
+
+def compiled(id: str, upstream: dict[str, Any] | Missing) -> CompiledRoute:
+    """A route to this upstream."""
+    route = Route.from_dict(id, {"uri": "/*", "priority": 0, "status": 1})
+    settled = upstream if isinstance(upstream, Missing) else compile_upstream(Upstream.from_dict(upstream))
+    return compile_route(route, settled)
+
+
+class StaticRoutes:
+    """Routes by prefix, the longest first; and what was asked of it."""
+
+    def __init__(self, routes: dict[str, CompiledRoute]) -> None:
+        self._routes = sorted(routes.items(), key=lambda item: -len(item[0]))
+        self.asked: list[tuple[str, str, str]] = []
+
+    def find(self, path: str, host: str, method: str) -> _Handle | None:
+        self.asked.append((path, host, method))
+        return next((_Handle(route) for prefix, route in self._routes if path.startswith(prefix)), None)
+
+
+@dataclass
+class _Handle:
+    route: CompiledRoute
+    params: dict[str, str] | None = None
+
+    def resolve(self) -> CompiledRoute:
+        return self.route
+
+
+@dataclass
+class Answer:
+    """A response as the client saw it. `complete` False: it broke off."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+    complete: bool = True
+
+    def header(self, name: str) -> str | None:
+        values = [value for each, value in self.headers if each == name]
+        assert len(values) < 2, f"{name} came {len(values)} times"
+        return values[0] if values else None
+
+
+class Wire:
+    """One end of a TCP connection, for scripts. Every read has patience's end."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def head(self) -> bytes:
+        """Everything to the first empty line."""
+        return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
+
+    async def exactly(self, count: int) -> bytes:
+        return await asyncio.wait_for(self.reader.readexactly(count), PATIENCE_S)
+
+    async def rest(self) -> bytes:
+        """Everything to the end of the connection, however it ends."""
+        received = bytearray()
+        with contextlib.suppress(ConnectionError):
+            while piece := await asyncio.wait_for(self.reader.read(65536), PATIENCE_S):
+                received += piece
+        return bytes(received)
+
+    async def answer(self, *, to_head: bool = False) -> Answer:
+        """Read one response, strictly."""
+        lines = (await self.head()).decode("latin-1").split("\r\n")[:-2]
+        version, status = lines[0].split(" ")[:2]
+        assert version in ("HTTP/1.1", "HTTP/1.0")
+        headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])]
+        answer = Answer(int(status), headers)
+        try:
+            answer.body = b"" if to_head or answer.status in (204, 304) else await self._body(answer)
+        except asyncio.IncompleteReadError as error:
+            answer.body, answer.complete = error.partial, False
+        return answer
+
+    async def _body(self, answer: Answer) -> bytes:
+        length = answer.header("content-length")
+        if length is not None:
+            return await self.exactly(int(length))
+        if answer.header("transfer-encoding") != "chunked":
+            return await self.rest()
+        body = b""
+        try:
+            while size := int(await asyncio.wait_for(self.reader.readuntil(b"\r\n"), PATIENCE_S), 16):
+                body += await self.exactly(size)
+                assert await self.exactly(2) == b"\r\n"
+            assert await self.exactly(2) == b"\r\n"
+        except asyncio.IncompleteReadError as error:
+            raise asyncio.IncompleteReadError(body + error.partial, None) from None
+        return body
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def abort(self) -> None:
+        self.writer.transport.abort()
+
+
+Script = Callable[[Wire], Awaitable[None]]
+
+
+@dataclass
+class ScriptedUpstream:
+    """A server on this host. `accept` hands a connection to the test; with a script, each plays it instead."""
+
+    port: int
+    script: Script | None
+    connections: int = 0
+    _accepted: asyncio.Queue[Wire] = field(default_factory=asyncio.Queue)
+    _wires: list[Wire] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        wire = Wire(reader, writer)
+        self._wires.append(wire)
+        if self.script is None:
+            self._accepted.put_nowait(wire)
+            return
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await self.script(wire)
+
+    async def accept(self) -> Wire:
+        return await asyncio.wait_for(self._accepted.get(), PATIENCE_S)
+
+    def abort_all(self) -> None:
+        for wire in self._wires:
+            wire.abort()
+
+
+@contextlib.asynccontextmanager
+async def scripted_upstream(
+    script: Script | None = None, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[ScriptedUpstream]:
+    upstream = ScriptedUpstream(0, script)
+    server = await asyncio.start_server(upstream.serve, host, 0, ssl=tls)
+    upstream.port = server.sockets[0].getsockname()[1]
+    try:
+        yield upstream
+    finally:
+        upstream.abort_all()
+        server.close()
+        await asyncio.sleep(0.01)  # transports close in the loop's next turns; a wait_closed may wait for ever in 3.11
+
+
+def replying(raw: bytes, *, close: bool = False) -> Script:
+    """A script: answer every request (without a body) of a connection with these bytes."""
+
+    async def play(wire: Wire) -> None:
+        while True:
+            await wire.head()
+            wire.send(raw)
+            if close:
+                wire.close()
+                return
+
+    return play
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class _Worker:
+    """What ASGIProtocol needs of its worker."""
+
+    def __init__(self, app: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self.cfg = Config()
+        self.cfg.set("asgi_disconnect_grace_period", 0)
+        self.cfg.set("keepalive", 30)
+        self.cfg.set("forwarded_allow_ips", "")  # as ours: gunicorn takes the scheme from nobody's headers
+        self.cfg.set("header_map", "dangerous")  # as ours: names with underscores are ours to judge
+        self.log: Any = logging.getLogger("tests.edge.gunicorn")
+        self.log.access_log_enabled = False
+        self.asgi = app
+        self.loop = loop
+        self.nr_conns = 0
+        self.nr = 0
+        self.max_requests = sys.maxsize
+        self.alive = True
+
+
+class Edge:
+    """The running edge: `connect` to it, look at `upstreams` and `routes`."""
+
+    def __init__(self, port: int, routes: StaticRoutes, upstreams: UpstreamClient) -> None:
+        self.port = port
+        self.routes = routes
+        self.upstreams = upstreams
+        self._wires: list[Wire] = []
+
+    async def connect(self) -> Wire:
+        wire = Wire(*await asyncio.open_connection("127.0.0.1", self.port))
+        self._wires.append(wire)
+        return wire
+
+    async def ask(self, request: bytes) -> Answer:
+        """Send one request on a connection of its own, and read the answer."""
+        wire = await self.connect()
+        wire.send(request)
+        answer = await wire.answer(to_head=request.startswith(b"HEAD "))
+        wire.close()
+        return answer
+
+    def abort_all(self) -> None:
+        for wire in self._wires:
+            wire.abort()
+
+
+@contextlib.asynccontextmanager
+async def edge(routes: dict[str, CompiledRoute]) -> AsyncIterator[Edge]:
+    loop = asyncio.get_running_loop()
+    upstreams = UpstreamClient(loop)
+    table = StaticRoutes(routes)
+    worker = _Worker(traffic_app(table, upstreams), loop)
+    server = await loop.create_server(lambda: ASGIProtocol(worker), "127.0.0.1", 0)
+    running = Edge(server.sockets[0].getsockname()[1], table, upstreams)
+    try:
+        yield running
+    finally:
+        running.abort_all()
+        server.close()
+        await upstreams.close()
+        await eventually(lambda: worker.nr_conns == 0)
+
+
+@contextlib.asynccontextmanager
+async def proxy(script: Script | None = None, **fields: Any) -> AsyncIterator[tuple[Edge, ScriptedUpstream]]:
+    """An edge with one route, everything to one scripted upstream (`fields`: of the upstream resource)."""
+    async with (
+        scripted_upstream(script) as upstream,
+        edge({"/": compiled("1", upstream_dict(upstream.port, **fields))}) as running,
+    ):
+        yield running, upstream
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until something is so, with patience's end."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE_S
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "it did not come to pass"
+        await asyncio.sleep(0.005)
+
+
+def get(path: str = "/", *, version: str = "1.1", headers: str = "", method: str = "GET") -> bytes:
+    """A request without a body. `headers`: lines, each ended with CRLF."""
+    return f"{method} {path} HTTP/{version}\r\nHost: example.com\r\n{headers}\r\n".encode("latin-1")
+
+
+def fields_of(head: bytes) -> list[tuple[str, str]]:
+    """Header fields of a request as an upstream got it, names in lower case."""
+    lines = head.decode("latin-1").split("\r\n")[1:-2]
+    return [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]

@@ -1,0 +1,44 @@
+from gw.upstream.pool import IdlePool
+from gw.upstream.target import Target, TlsIdentity
+
+A = Target("a", 80)
+
+
+def test_last_used_first_and_the_oldest_is_too_many() -> None:
+    pool: IdlePool[str] = IdlePool()
+    assert pool.take(A) is None
+    assert [pool.put(A, name, 2) for name in ("one", "two", "three")] == [None, None, "one"]
+    assert repr(pool) == "<IdlePool a:80=2>"
+    assert [pool.take(A), pool.take(A), pool.take(A)] == ["three", "two", None]
+
+
+def test_nothing_is_kept_where_none_may_idle() -> None:
+    pool: IdlePool[str] = IdlePool()
+    assert pool.put(A, "one", 0) == "one"
+    assert len(pool) == 0
+
+
+def test_targets_never_mix() -> None:
+    pool: IdlePool[Target] = IdlePool()
+    targets = [
+        A,
+        Target("a", 443),
+        Target("a", 80, TlsIdentity("a", verify=True)),
+        Target("a", 80, TlsIdentity("a", verify=False)),
+        Target("a", 80, TlsIdentity("b", verify=True)),
+    ]
+    for target in targets:
+        pool.put(target, target, 1)
+    assert len(pool) == len(targets)
+    assert [pool.take(target) for target in targets] == targets
+
+
+def test_discard_and_drain() -> None:
+    pool: IdlePool[str] = IdlePool()
+    pool.put(A, "one", 9)
+    pool.put(A, "two", 9)
+    pool.discard(A, "one")
+    pool.discard(A, "never in it")
+    pool.discard(Target("unknown", 1), "one")
+    assert pool.drain() == ["two"]
+    assert repr(pool) == "<IdlePool empty>"
