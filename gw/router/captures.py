@@ -134,7 +134,7 @@ class Captures(Generic[T]):
         for glob in self._globs.values():
             fit = glob.regex.match(rest)
             if fit:
-                found.extend(match.bind(fit.groups()) for match in glob.leaf.fitting(host))
+                _collect(glob.leaf, host, fit.groups(), found)
         if len(found) > 1:
             found.sort()
         return found
@@ -150,22 +150,32 @@ class Captures(Generic[T]):
     def _walk(self, rest: str, host: str, found: list[Match[T]]) -> None:
         segments = rest.split("/")
         end = len(segments)
-        pending: list[tuple[Step[T], int, tuple[str, ...]]] = [(self._root, 0, ())]
-        while pending:
-            step, index, values = pending.pop()
-            leaf = step.leaf
+        step, index = self._root, 0
+        values: tuple[str, ...] = ()
+        others: list[tuple[Step[T], int, tuple[str, ...]]] = []  # ways not taken yet
+        while True:
+            following = None
             if index == end:
-                if leaf is not None:
-                    for match in leaf.entries if leaf.by_host is None else leaf.fitting(host):
-                        found.append(match.bind(values))
-                continue
-            segment = segments[index]
-            if step.parameter is not None and segment:
-                pending.append((step.parameter, index + 1, (*values, segment)))
-            if step.literals is not None and segment in step.literals:
-                pending.append((step.literals[segment], index + 1, values))
-            if step.tail is not None:
-                pending.append((step.tail, end, (*values, "/".join(segments[index:]))))
+                if step.leaf is not None:
+                    _collect(step.leaf, host, values, found)
+            else:
+                segment = segments[index]
+                if step.tail is not None and step.tail.leaf is not None:
+                    _collect(step.tail.leaf, host, (*values, "/".join(segments[index:])), found)
+                index += 1
+                if step.literals is not None:
+                    following = step.literals.get(segment)
+                if step.parameter is not None and segment:
+                    if following is None:
+                        following, values = step.parameter, (*values, segment)
+                    else:
+                        others.append((step.parameter, index, (*values, segment)))
+            if following is not None:
+                step = following
+            elif others:
+                step, index, values = others.pop()
+            else:
+                return
 
     def _remove_row(self, row: Sequence[str], match: Match[T], hosts: Sequence[str]) -> None:
         way = [self._root]
@@ -180,6 +190,11 @@ class Captures(Generic[T]):
         while len(way) > 1 and not way[-1]:
             way.pop()
             way[-1].drop(row[len(way) - 1])
+
+
+def _collect(leaf: Leaf[T], host: str, values: Sequence[str], found: list[Match[T]]) -> None:
+    for match in leaf.entries if leaf.by_host is None else leaf.fitting(host):
+        found.append(match.bind(values))
 
 
 def _rows(rest: str) -> list[list[str]]:

@@ -69,7 +69,11 @@ class PrefixTable(Generic[N]):
         at = bisect_right(self._firsts, text) - 1
         if at < 0:
             return None
-        node: N | None = self._nodes[at][bisect_right(self._keys[at], text) - 1]
+        keys = self._keys[at]
+        index = bisect_right(keys, text) - 1
+        node: N | None = self._nodes[at][index]
+        if text.startswith(keys[index]):
+            return node
         while node is not None and not text.startswith(node.key):
             node = self.parent(node)
         return node
