@@ -100,7 +100,7 @@ def _reset_signals(mask: set[int | signal.Signals]) -> None:
 
 
 def _place_descriptors(listen_fds: Sequence[int]) -> None:
-    """Standard input to /dev/null, the sockets to 3, 4, ...; all else closes by itself at exec."""
+    """Standard input to /dev/null, the sockets to 3, 4, ...; nothing else but output is passed on."""
     # Out of the way first: a source may be another one's target.
     above = FIRST_LISTEN_FD + len(listen_fds)
     copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in listen_fds]
@@ -108,6 +108,11 @@ def _place_descriptors(listen_fds: Sequence[int]) -> None:
     os.dup2(null, 0, inheritable=True)
     for number, copy in enumerate(copies, FIRST_LISTEN_FD):
         os.dup2(copy, number, inheritable=True)
+    # Ours close at exec; what our own parent left open does not.
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd >= above:
+            with contextlib.suppress(OSError):  # the one that read the directory
+                os.close(fd)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -1,0 +1,145 @@
+"""The loop with real processes: small children in the place of agent and gunicorn."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.support.waiting import wait_until
+
+# Starts the supervisor on two scripts given as arguments; prints what it says, and READY when is_ready answered.
+HOST = """
+import os, sys
+from pathlib import Path
+from gw.cli.spawn import adopt_orphans, spawn
+from gw.cli.supervision import Child, Supervision
+from gw.cli.supervisor import Duties, Supervisor
+from gw.clock import SystemClock
+
+scripts = {Child.AGENT: sys.argv[1], Child.GUNICORN: sys.argv[2]}
+def launch(child):
+    pid = spawn([sys.executable, "-c", scripts[child]], environ=dict(os.environ))
+    print(child.name, pid, flush=True)
+    return pid
+adopt_orphans()
+duties = Duties(launch, Path("ready").exists, lambda: print("READY", flush=True),
+                lambda: print("CLOSED", flush=True), lambda text: print("SAY", text, flush=True))
+sys.exit(Supervisor(Supervision(float(sys.argv[3])), duties, SystemClock()).run())
+"""
+
+OBEDIENT = "import signal; signal.pause()"
+STUBBORN = """
+import signal, subprocess, sys
+for number in (signal.SIGTERM, signal.SIGQUIT):
+    signal.signal(number, lambda number, _: print("GOT", int(number), flush=True))
+worker = "import signal; signal.signal(15, signal.SIG_IGN); print('WORKER', flush=True); signal.pause()"
+child = subprocess.Popen([sys.executable, "-c", worker])
+while True: signal.pause()
+"""
+GRACEFUL = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+open("ready", "w").close()
+while True: signal.pause()
+"""
+
+
+class Host:
+    def __init__(self, directory: Path, agent: str, gunicorn: str, graceful_s: float = 60) -> None:
+        self.output = directory / "output"
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", textwrap.dedent(HOST), agent, gunicorn, str(graceful_s)],
+                cwd=directory,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def lines(self, word: str) -> list[str]:
+        return [line for line in self.output.read_text().splitlines() if line.startswith(word)]
+
+    def wait_for(self, word: str, count: int = 1) -> list[str]:
+        return wait_until(lambda: found if len(found := self.lines(word)) >= count else None, what=f"{count} x {word}")
+
+    def pids(self) -> list[int]:
+        return [int(line.split()[1]) for word in ("AGENT", "GUNICORN") for line in self.lines(word)]
+
+
+@pytest.fixture
+def hosts():
+    made: list[Host] = []
+    yield made
+    for host in made:
+        if host.process.poll() is None:
+            host.process.kill()
+        host.process.wait(10)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_both_and_announces_only_what_was_ready(tmp_path: Path, hosts: list[Host], number: int) -> None:
+    host = Host(tmp_path, GRACEFUL, GRACEFUL)
+    hosts.append(host)
+    host.wait_for("READY")
+    os.killpg(host.process.pid, number)  # as a terminal does: our whole group, not the children's
+    assert host.process.wait(20) == 0
+    assert len(host.lines("READY")) == 1
+    assert host.lines("CLOSED") == ["CLOSED"]
+    assert all(map(is_gone, host.pids()))
+
+
+def test_a_killed_agent_comes_back(tmp_path: Path, hosts: list[Host]) -> None:
+    host = Host(tmp_path, OBEDIENT, GRACEFUL)
+    hosts.append(host)
+    for count in (1, 2, 3):
+        line = host.wait_for("AGENT", count)[-1]
+        os.kill(int(line.split()[1]), signal.SIGKILL)
+    host.wait_for("AGENT", 4)
+    host.process.terminate()
+    assert host.process.wait(20) == 0
+    assert "was ended by SIGKILL" in host.lines("SAY")[0]
+
+
+def test_a_dead_gunicorn_takes_the_agent_and_its_own_orphans_with_it(tmp_path: Path, hosts: list[Host]) -> None:
+    host = Host(tmp_path, OBEDIENT, STUBBORN)
+    hosts.append(host)
+    host.wait_for("WORKER")
+    [gunicorn] = host.wait_for("GUNICORN")
+    master = int(gunicorn.split()[1])
+    children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    os.kill(master, signal.SIGKILL)
+    assert host.process.wait(20) == 1
+    assert children
+    assert all(is_gone(int(pid)) for pid in [*children, *host.pids()])
+
+
+def test_the_second_signal_hurries_and_what_stays_is_killed(tmp_path: Path, hosts: list[Host]) -> None:
+    host = Host(tmp_path, OBEDIENT, STUBBORN)
+    hosts.append(host)
+    host.wait_for("WORKER")
+    host.process.send_signal(signal.SIGINT)
+    host.wait_for("GOT 15")
+    host.process.send_signal(signal.SIGINT)
+    host.wait_for("GOT 3")
+    assert host.process.wait(20) == 0  # killed after two seconds, with its group
+    assert all(map(is_gone, host.pids()))
+
+
+def test_an_agent_that_refuses_its_configuration_ends_the_start_with_78(tmp_path: Path, hosts: list[Host]) -> None:
+    host = Host(tmp_path, "raise SystemExit(78)", OBEDIENT)
+    hosts.append(host)
+    assert host.process.wait(20) == 78
+    assert host.lines("READY") == []
