@@ -70,7 +70,9 @@ class Agent:
             common.socket_path,
             self._store,
             AdminKeys(admin_keys, required=common.deployment.admin.admin_key_required),
-            AdminLimits(resource_bytes=common.gw.limits.resource_bytes),
+            AdminLimits(
+                resource_bytes=common.gw.limits.resource_bytes, body_bytes=common.gw.limits.admin_body_bytes
+            ),
             self.status,
             common.gw.shm.group,
             [_uid(owner) for owner in common.gw.shm.owners],

@@ -108,10 +108,11 @@ class Gateway:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.output()}") from None
 
-    def stop(self, *, with_signal: int = signal.SIGINT, deadline_s: float = 30) -> int:
+    def stop(self, *, with_signal: int = signal.SIGINT, group: bool = False, deadline_s: float = 30) -> int:
+        """Signal `gw start` (with `group`: its whole process group, as a terminal's Ctrl-C does) and wait."""
         assert self.process is not None
         if self.process.poll() is None:
-            self.process.send_signal(with_signal)
+            (os.killpg if group else os.kill)(self.process.pid, with_signal)
         try:
             return self.process.wait(deadline_s)
         except subprocess.TimeoutExpired:
