@@ -117,13 +117,28 @@ async def test_a_person_with_a_shell_is_noticed(backend: SqliteBackend) -> None:
             assert shell.execute("SELECT * FROM config").fetchall() == [("routes/1", "ours", 6)]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO config (key, value) VALUES ('routes/1', 'two')",
+        "UPDATE config SET value = 'two' WHERE key = 'routes/1'",
+    ],
+)
 @asynchronous
-async def test_an_insert_by_a_shell_replaces_what_is_there(backend: SqliteBackend) -> None:
-    async with backend.opened() as store:
-        first = await store.put("routes/1", b"one", ttl_s=1)
-        backend.put("routes/1", "two")
+async def test_what_a_shell_writes_over_a_key_does_not_expire(backend: SqliteBackend, statement: str) -> None:
+    clock = HandClock()
+    store = SqlStore(SqliteDatabase(backend.path), DIALECT, clock, poll_interval_s=0.01)
+    try:
+        first = await store.put("routes/1", b"one", ttl_s=60)
+        last = await store.put("routes/later", b"v", ttl_s=61)
+        backend.execute(statement)
+        async with Watching(store, last.head.revision + 2) as watching:
+            clock.now += 61
+            assert await watching.events(1) == [Event("routes/later", None)]
         [item] = await read_all(store)
         assert (item.value, item.create_revision) == (b"two", first.head.revision)
+    finally:
+        await store.close()
 
 
 @asynchronous
@@ -226,6 +241,21 @@ async def test_a_backup_put_in_place_ends_the_watch(backend: SqliteBackend, tmp_
         assert [item.value for item in await read_all(store)] == [b"old"]
         async with Watching(store, last.head.revision + 1) as watching:
             assert watching.opened.head == head
+
+
+@asynchronous
+async def test_another_file_ends_the_watch_even_at_the_same_revision(backend: SqliteBackend, tmp_path: Path) -> None:
+    async with backend.opened() as store:
+        last = await store.put("routes/1", b"v")
+        with closing(sqlite3.connect(backend.path)) as source, closing(sqlite3.connect(tmp_path / "copy.db")) as target:
+            source.backup(target)
+        async with Watching(store, last.head.revision + 1) as watching:
+            for suffix in ("-wal", "-shm"):
+                Path(f"{backend.path}{suffix}").unlink(missing_ok=True)
+            (tmp_path / "copy.db").rename(backend.path)
+            with pytest.raises(StoreError, match="replaced"):
+                await watching.next()
+        assert await store.head() == last.head
 
 
 @asynchronous

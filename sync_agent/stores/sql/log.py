@@ -30,10 +30,10 @@ SELECT_PAGE = f"""
         SELECT 1 FROM log AS n WHERE n.key = l.key AND n.revision > l.revision AND n.revision <= ?)
     ORDER BY key LIMIT ?"""  # noqa: S608 -- constants
 SELECT_EVENTS = f"SELECT {COLUMNS} FROM log WHERE revision >= ? ORDER BY revision LIMIT ?"  # noqa: S608 -- constants
-SELECT_EXPIRED = "SELECT key FROM log WHERE expires_at <= ? ORDER BY expires_at, revision"
+SELECT_EXPIRED = "SELECT key, revision FROM log WHERE expires_at <= ? ORDER BY expires_at, revision"
 APPEND = "INSERT INTO log (key, value, create_revision, expires_at) VALUES (?, ?, ?, ?)"
-# Older rows lose their expiry, so that the index on it holds what is still to expire and nothing else.
-DISARM = "UPDATE log SET expires_at = NULL WHERE key = ? AND expires_at IS NOT NULL"
+# A row that is no longer its key's newest loses its expiry: the index on it holds what is still to expire, no more.
+DISARM = "UPDATE log SET expires_at = NULL WHERE revision = ? AND expires_at IS NOT NULL"
 # Only keys written since the last compaction can have become superfluous in part: the cost is that of what is new.
 DROP_REPLACED = """
     DELETE FROM log WHERE revision <= ?
@@ -85,17 +85,17 @@ class RevisionLog:
             current = self._find(key)
             if not _is_expected(current, expect):
                 return Written(False, self._head(), current)
-            self._append(key, value, current.create_revision if current else None, expires_at)
+            self._append(key, value, current, expires_at)
             return Written(True, self._head(), self._find(key))
 
     def delete(self, key: str, expect: int | None) -> Written:
         """Append a deletion, if there is something to delete and its revision is `expect` (None: whatever it is)."""
         with self._writing():
             current = self._find(key)
-            deleted = current is not None and _is_expected(current, expect)
-            if deleted:
-                self._append(key, None, None, None)
-            return Written(deleted, self._head(), current)
+            if current is None or not _is_expected(current, expect):
+                return Written(False, self._head(), current)
+            self._append_deletion(key, current.mod_revision)
+            return Written(True, self._head(), current)
 
     def expire(self, now: float) -> int:
         """Delete what has expired at wall time `now`; returns how many keys that were."""
@@ -104,8 +104,8 @@ class RevisionLog:
             return 0
         with self._writing():
             expired = self._connection.execute(SELECT_EXPIRED, (now,)).fetchall()
-            for (key,) in expired:
-                self._append(key, None, None, None)
+            for key, revision in expired:
+                self._append_deletion(key, revision)
             return len(expired)
 
     def compact(self, revision: int) -> None:
@@ -123,9 +123,14 @@ class RevisionLog:
         with self._reading():
             return self._head().revision - self._compacted()
 
-    def _append(self, key: str, value: bytes | None, create_revision: int | None, expires_at: float | None) -> None:
-        self._connection.execute(DISARM, (key,))
-        self._connection.execute(APPEND, (key, value, create_revision, expires_at))
+    def _append(self, key: str, value: bytes, current: KeyValue | None, expires_at: float | None) -> None:
+        if current is not None:
+            self._connection.execute(DISARM, (current.mod_revision,))
+        self._connection.execute(APPEND, (key, value, current.create_revision if current else None, expires_at))
+
+    def _append_deletion(self, key: str, revision: int) -> None:
+        self._connection.execute(DISARM, (revision,))
+        self._connection.execute(APPEND, (key, None, None, None))
 
     def _find(self, key: str) -> KeyValue | None:
         row = self._connection.execute(SELECT_NEWEST, (key,)).fetchone()

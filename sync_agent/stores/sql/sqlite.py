@@ -41,6 +41,7 @@ DIALECT: Final = Dialect(
     select_head="SELECT seq FROM sqlite_sequence WHERE name = 'log'",
 )
 
+_NEWEST = "(SELECT revision FROM log WHERE key = NEW.key ORDER BY revision DESC LIMIT 1)"
 _NEWEST_CREATION = """(
     SELECT CASE WHEN value IS NOT NULL THEN COALESCE(create_revision, revision) END
     FROM log WHERE key = NEW.key ORDER BY revision DESC LIMIT 1)"""
@@ -60,17 +61,17 @@ SCHEMA: Final = (
         WHERE value IS NOT NULL
             AND NOT EXISTS (SELECT 1 FROM log AS n WHERE n.key = l.key AND n.revision > l.revision)""",
     f"""CREATE TRIGGER config_insert INSTEAD OF INSERT ON config BEGIN
-        UPDATE log SET expires_at = NULL WHERE key = NEW.key AND expires_at IS NOT NULL;
+        UPDATE log SET expires_at = NULL WHERE revision = {_NEWEST};
         INSERT INTO log (key, value, create_revision)
             VALUES (NEW.key, CAST(NEW.value AS BLOB), {_NEWEST_CREATION});
     END""",  # noqa: S608 -- constants
     f"""CREATE TRIGGER config_update INSTEAD OF UPDATE OF value ON config BEGIN
-        UPDATE log SET expires_at = NULL WHERE key = NEW.key AND expires_at IS NOT NULL;
+        UPDATE log SET expires_at = NULL WHERE revision = {_NEWEST};
         INSERT INTO log (key, value, create_revision)
             VALUES (NEW.key, CAST(NEW.value AS BLOB), {_NEWEST_CREATION});
     END""",  # noqa: S608 -- constants
     """CREATE TRIGGER config_delete INSTEAD OF DELETE ON config BEGIN
-        UPDATE log SET expires_at = NULL WHERE key = OLD.key AND expires_at IS NOT NULL;
+        UPDATE log SET expires_at = NULL WHERE revision = OLD.revision;
         INSERT INTO log (key, value) VALUES (OLD.key, NULL);
     END""",
     # An empty store stands at revision 1, as etcd's does: 0 would read as "nothing seen yet".
