@@ -23,7 +23,7 @@ import httptools
 
 from gw.errors import UpstreamError
 from gw.upstream.errors import BadResponse, Closed, ReadTimedOut, SendTimedOut
-from gw.upstream.response import Headers, asks_to_close, end_to_end, ends_with_connection
+from gw.upstream.response import Headers, HeadReader
 from gw.upstream.target import KeepAlive, Target, Timeouts
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_extra_bytes",
         "_fed_bytes",
         "_head_done",
-        "_headers",
+        "_head_reader",
         "_home",
         "_interim",
         "_keep_alive",
@@ -93,6 +93,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_loop",
         "_parser",
         "_parser_spent",
+        "_passed",
         "_reading_paused",
         "_request_complete",
         "_requests",
@@ -104,6 +105,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_unsent_bytes",
         "_writing_paused",
         "closed",
+        "on_header",
         "response_started",
         "target",
     )
@@ -126,10 +128,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._unsent_bytes = 0
         self._reading_paused = False
         self._writing_paused = False
+        self._head_reader = HeadReader()
+        self.on_header = self._head_reader.add
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._parser_spent = False
         self._complete = False
-        self._headers: Headers = []
+        self._head_done = False
+        self._passed: Headers = []
 
     # What the owner calls.
 
@@ -146,7 +151,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._keepalive = keepalive
         self._answers_head = answers_head
         self._deadline = math.inf
-        self._headers = []
+        self._head_reader.reset()
         self._fed_bytes = 0
         self._interim = self._head_done = self._complete = self._extra_bytes = False
         self._keep_alive = self._request_complete = self.response_started = False
@@ -218,7 +223,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         sink, self._sink = self._sink, None
-        cut_short = exc is not None or not self._head_done or not ends_with_connection(self._headers)
+        cut_short = exc is not None or not self._head_done or not self._head_reader.ends_with_connection(self._passed)
         self._close()
         if sink is None:
             return
@@ -250,10 +255,6 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             self._extra_bytes = True
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._head_done:
-            self._headers.append((name, value))
-
     def on_headers_complete(self) -> None:
         if self._complete:
             return
@@ -264,7 +265,7 @@ class UpstreamConnection(asyncio.Protocol):
         version = parser.get_http_version()
         if version != "1.1" and version != "1.0":
             raise BadResponse(f"HTTP version {version}")
-        if self._fed_bytes > MAX_HEAD_BYTES and _size(self._headers) > MAX_HEAD_BYTES:
+        if self._fed_bytes > MAX_HEAD_BYTES and self._head_reader.size_bytes > MAX_HEAD_BYTES:
             raise BadResponse("head too large")
         if status < 200:
             if status == 101:
@@ -272,12 +273,12 @@ class UpstreamConnection(asyncio.Protocol):
             if status < 100:
                 raise BadResponse(f"status {status}")
             self._interim = True
-            self._headers = []
+            self._head_reader.reset()
             return
-        headers = end_to_end(self._headers, is_http_1_0=version == "1.0")
+        headers = self._passed = self._head_reader.end_to_end(is_http_1_0=version == "1.0")
         self._head_done = True
         if self._answers_head:
-            self._keep_alive = version == "1.1" and not asks_to_close(self._headers)
+            self._keep_alive = version == "1.1" and not self._head_reader.asks_to_close
             self._parser_spent = True
             self._complete = True
         self._sink.upstream_head(status, headers)
@@ -373,10 +374,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._arm(self._timeouts.send_s)
         else:
             self._fail(SendTimedOut() if unsent else ReadTimedOut())
-
-
-def _size(headers: Headers) -> int:
-    return sum(len(name) + len(value) for name, value in headers)
 
 
 def _translate(error: httptools.HttpParserError) -> UpstreamError:

@@ -20,9 +20,9 @@ _DROPPED: Final = frozenset(
         b"upgrade",
     )
 )
-_SPECIAL: Final = _DROPPED | {b"connection", b"transfer-encoding"}
 _CONNECTION_OPTIONS: Final = frozenset((b"", b"close", b"keep-alive", b"upgrade"))
-# Spellings of ordinary names, to their lower case. An upstream is configured by the operator, but its names are not.
+# Names as they are spelled, to their lower case, or to nothing for what is dropped. An upstream is configured by the
+# operator, but what it sends is not: hence the bounds.
 _MAX_REMEMBERED_NAMES: Final = 1024
 _MAX_REMEMBERED_BYTES: Final = 64
 _plain_names: Final[dict[bytes, bytes]] = {}
@@ -30,40 +30,71 @@ _plain_names: Final[dict[bytes, bytes]] = {}
 Headers = list[tuple[bytes, bytes]]
 
 
-def end_to_end(raw: Headers, *, is_http_1_0: bool) -> Headers:
-    """Return the headers to pass on, names in lower case, in order. Raises BadResponse."""
-    plain_names = _plain_names
-    kept: Headers = []
-    connection: bytes = b""
-    is_chunked = False
-    for name, value in raw:
-        plain = plain_names.get(name)
-        if plain is not None:
-            kept.append((plain, value))
-            continue
+class HeadReader:
+    """Collects the headers of one response after the other, as a parser finds them.
+
+    Pure: it takes what a parser calls `on_header` with, and answers questions about the whole.
+    """
+
+    __slots__ = ("_connection", "_headers", "_is_chunked", "_is_coded")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was collected (also trailers, which nobody takes)."""
+        self._headers: Headers = []
+        self._connection = b""
+        self._is_chunked = False
+        self._is_coded = False
+
+    def add(self, name: bytes, value: bytes) -> None:
+        """A header as it stands in the response."""
+        plain = _plain_names.get(name)
+        if plain:
+            self._headers.append((plain, value))
+        elif plain is None:
+            self._judge(name, value)
+
+    def _judge(self, name: bytes, value: bytes) -> None:
         plain = name.lower()
-        if plain not in _SPECIAL:
-            if len(plain_names) < _MAX_REMEMBERED_NAMES and len(name) <= _MAX_REMEMBERED_BYTES:
-                plain_names[name] = plain
-            kept.append((plain, value))
-        elif plain == b"connection":
-            connection = value if not connection else connection + b"," + value
+        if plain == b"connection":
+            if value != b"keep-alive":
+                self._connection += b"," + value.lower()
         elif plain == b"transfer-encoding":
-            if is_chunked or is_http_1_0 or value.lower() != b"chunked":
-                raise BadResponse("transfer coding that cannot be passed on")
-            is_chunked = True
-    if connection:
-        named = {option.strip(b" \t") for option in connection.lower().split(b",")} - _CONNECTION_OPTIONS
-        if named:
-            return [pair for pair in kept if pair[0] not in named]
-    return kept
+            self._is_coded = self._is_coded or self._is_chunked or value.lower() != b"chunked"
+            self._is_chunked = True
+        else:
+            is_dropped = plain in _DROPPED
+            if not is_dropped:
+                self._headers.append((plain, value))
+            if len(_plain_names) < _MAX_REMEMBERED_NAMES and len(name) <= _MAX_REMEMBERED_BYTES:
+                _plain_names[name] = b"" if is_dropped else plain
+
+    @property
+    def size_bytes(self) -> int:
+        """Names and values that would be passed on."""
+        return sum(len(name) + len(value) for name, value in self._headers)
+
+    @property
+    def asks_to_close(self) -> bool:
+        """True when Connection holds `close`."""
+        return b"close" in _options(self._connection)
+
+    def end_to_end(self, *, is_http_1_0: bool) -> Headers:
+        """Return the headers to pass on, names in lower case, in order; the caller's to keep. Raises BadResponse."""
+        if self._is_coded or (self._is_chunked and is_http_1_0):
+            raise BadResponse("transfer coding that cannot be passed on")
+        headers = self._headers
+        if self._connection and (named := _options(self._connection) - _CONNECTION_OPTIONS):
+            return [pair for pair in headers if pair[0] not in named]
+        self._headers = []
+        return headers
+
+    def ends_with_connection(self, passed: Headers) -> bool:
+        """True when nothing but the end of the connection ends the body. `passed`: what end_to_end returned."""
+        return not self._is_chunked and not any(name == b"content-length" for name, _ in passed)
 
 
-def ends_with_connection(raw: Headers) -> bool:
-    """True when nothing but the end of the connection ends the body (for a response that has one)."""
-    return not any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in raw)
-
-
-def asks_to_close(raw: Headers) -> bool:
-    """True when Connection holds `close`."""
-    return any(name.lower() == b"connection" and b"close" in value.lower() for name, value in raw)
+def _options(connection: bytes) -> set[bytes]:
+    return {option.strip(b" \t") for option in connection.split(b",")}

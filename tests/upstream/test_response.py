@@ -1,7 +1,14 @@
 import pytest
 
 from gw.upstream.errors import BadResponse
-from gw.upstream.response import Headers, asks_to_close, end_to_end, ends_with_connection
+from gw.upstream.response import Headers, HeadReader
+
+
+def read(raw: Headers) -> HeadReader:
+    reader = HeadReader()
+    for name, value in raw:
+        reader.add(name, value)
+    return reader
 
 
 @pytest.mark.parametrize(
@@ -19,8 +26,8 @@ from gw.upstream.response import Headers, asks_to_close, end_to_end, ends_with_c
     ],
 )
 def test_end_to_end(raw: Headers, passed: Headers) -> None:
-    assert end_to_end(raw, is_http_1_0=False) == passed
-    assert end_to_end(raw, is_http_1_0=False) == passed, "the same when the names are known"
+    assert read(raw).end_to_end(is_http_1_0=False) == passed
+    assert read(raw).end_to_end(is_http_1_0=False) == passed, "the same when the names are known"
 
 
 @pytest.mark.parametrize(
@@ -34,12 +41,32 @@ def test_end_to_end(raw: Headers, passed: Headers) -> None:
 )
 def test_coding_that_cannot_be_passed_on(raw: Headers, is_http_1_0: bool) -> None:
     with pytest.raises(BadResponse):
-        end_to_end(raw, is_http_1_0=is_http_1_0)
+        read(raw).end_to_end(is_http_1_0=is_http_1_0)
 
 
-def test_framing_questions() -> None:
-    assert ends_with_connection([(b"A", b"b")])
-    assert not ends_with_connection([(b"content-LENGTH", b"1")])
-    assert not ends_with_connection([(b"Transfer-Encoding", b"chunked")])
-    assert asks_to_close([(b"Connection", b"x, Close")])
-    assert not asks_to_close([(b"Connection", b"keep-alive")])
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ([(b"A", b"b")], True),
+        ([(b"content-LENGTH", b"1")], False),
+        ([(b"Transfer-Encoding", b"chunked")], False),
+    ],
+)
+def test_what_ends_the_body(raw: Headers, expected: bool) -> None:
+    reader = read(raw)
+    assert reader.ends_with_connection(reader.end_to_end(is_http_1_0=False)) is expected
+
+
+def test_close_is_an_option_of_its_own() -> None:
+    assert read([(b"Connection", b"x"), (b"connection", b"y, Close")]).asks_to_close
+    assert not read([(b"Connection", b"keep-alive, not-close")]).asks_to_close
+
+
+def test_one_response_after_the_other() -> None:
+    reader = read([(b"A", b"1"), (b"Connection", b"close")])
+    first = reader.end_to_end(is_http_1_0=False)
+    reader.add(b"Trailer-Field", b"x")
+    reader.reset()
+    reader.add(b"B", b"2")
+    assert (first, reader.end_to_end(is_http_1_0=False)) == ([(b"a", b"1")], [(b"b", b"2")])
+    assert not reader.asks_to_close
