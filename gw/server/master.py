@@ -7,6 +7,7 @@ own, and code that is replaced on disk is taken up by the next worker.
 from __future__ import annotations
 
 import math
+import signal
 from typing import Any, Final
 
 from gw.errors import ConfigError
@@ -87,6 +88,7 @@ class Master:
             "when_ready": self._check_sockets,
             "nworkers_changed": self._on_workers_changed,
             "pre_fork": self._assign,
+            "post_fork": self._catch_signals,
             "child_exit": self._free,
             "on_exit": self._on_exit,
         }
@@ -112,6 +114,16 @@ class Master:
     def _assign(self, server: Any, worker: Any) -> None:
         assert self._table is not None, "on_starting comes first"
         worker.assignment = Assignment(self._settings, self._table, self._table.reserve())
+
+    def _catch_signals(self, server: Any, worker: Any) -> None:
+        """In the child: up to here a signal for it went into its copy of the master's queue."""
+        worker.catch_signals()
+        while not server.SIG_QUEUE.empty():
+            number = server.SIG_QUEUE.get_nowait()
+            if number == signal.SIGTERM:
+                worker.handle_exit_signal()
+            elif number in (signal.SIGQUIT, signal.SIGINT):
+                worker.handle_quit_signal()
 
     def _free(self, server: Any, worker: Any) -> None:
         if self._table is not None:

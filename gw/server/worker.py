@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
 from asyncio import Server
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,6 +55,26 @@ class GatewayWorker(ASGIWorker):
         self._traffic: Connections | None = None
         self._others: Connections | None = None
 
+    def catch_signals(self) -> None:
+        """Take signals from now on, without a loop: the master's hook calls this right after the fork.
+
+        gunicorn hands them to the loop before it imports the application. But uvloop keeps a signal that comes before
+        it runs until the next one comes, and the worker would outlive a stop by its whole grace period.
+        """
+        for number in self.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        for number, handle in (
+            (signal.SIGTERM, self.handle_exit_signal),
+            (signal.SIGQUIT, self.handle_quit_signal),
+            (signal.SIGINT, self.handle_quit_signal),
+            (signal.SIGUSR1, self.handle_usr1_signal),
+            (signal.SIGABRT, self.handle_abort_signal),
+        ):
+            signal.signal(number, _without_arguments(handle))
+
+    def init_signals(self) -> None:
+        self.catch_signals()
+
     def handle_exit_signal(self) -> None:
         super().handle_exit_signal()
         self._wake(self._stopping)
@@ -65,6 +86,9 @@ class GatewayWorker(ASGIWorker):
 
     async def _serve(self) -> None:
         self._stopping, self._hurry = asyncio.Event(), asyncio.Event()
+        super().init_signals()
+        if not self.alive:
+            return
         self._traffic, self._others = Connections(self.cfg.worker_connections), Connections()
         _raise_file_limit()
         try:
@@ -156,6 +180,10 @@ class GatewayWorker(ASGIWorker):
     def _wake(event: asyncio.Event | None) -> None:
         if event is not None:
             event.set()
+
+
+def _without_arguments(handle: Callable[[], None]) -> Callable[[int, object], None]:
+    return lambda _number, _frame: handle()
 
 
 def _raise_file_limit() -> None:

@@ -147,6 +147,16 @@ def test_sigquit_is_quick(tmp_path: Path, upstream: Upstream):
             slow.result(10)
 
 
+@pytest.mark.parametrize("booting", [1, 2])
+def test_a_stop_is_heard_by_workers_that_are_still_booting(tmp_path: Path, booting: int):
+    with Workers(tmp_path) as workers:
+        wait_until(
+            lambda: workers.output().count("Booting worker") >= booting, what="workers to boot", every_s=0.001
+        )
+        # A signal that is lost would cost the grace period, 240 s.
+        assert workers.stop(deadline_s=20) == 0
+
+
 def test_a_reload_replaces_the_workers_without_a_gap(tmp_path: Path, upstream: Upstream):
     with Workers(tmp_path) as workers:
         workers.publish({"1": route_to(upstream, "/hello")})
@@ -183,6 +193,26 @@ def test_a_client_that_does_not_finish_its_head_is_cut_off(tmp_path: Path, sent:
 
 
 ARGUMENTS = ["-m", "gunicorn", "-c", "python:gw.server.gunicorn_conf", "gw.app:app"]
+
+
+def test_connections_are_limited_on_the_traffic_listener_alone(tmp_path: Path):
+    workers = Workers(tmp_path, workers=1)
+    try:
+        workers.start(environ={"GUNICORN_CMD_ARGS": "--worker-connections=2"})
+        workers.publish({})
+        workers.wait_ready()
+        clients = [http.client.HTTPConnection("127.0.0.1", workers.port, timeout=10) for _ in range(2)]
+        for client in clients:
+            client.request("GET", "/")
+            assert client.getresponse().read()
+        with pytest.raises((OSError, http.client.HTTPException)):
+            workers.request("/")
+        assert workers.request("/status", workers.status_port).status == 200
+        clients[0].close()
+        wait_until(lambda: workers.request("/").status == 404, what="room for another connection")
+        clients[1].close()
+    finally:
+        workers.close()
 
 
 def inherit(workers: Workers, order: list[int]) -> None:
