@@ -27,7 +27,7 @@ from gw.rebuild.follower import Applied, Follower
 from gw.rebuild.scheduler import RebuildScheduler
 from gw.rebuild.state import ConfigState
 from gw.server.asgi import traffic_app
-from gw.server.collector import settle_heap
+from gw.server.collector import calm_collector, settle_heap
 from gw.server.listeners import ADMIN, CONTROL, STATUS, TRAFFIC
 from gw.server.report import CellReport
 from gw.server.worker import Assignment
@@ -64,6 +64,7 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
     """Open everything, follow the configuration, and close everything again."""
     settings = assignment.settings
     configure_logging(settings.gw.log_level)
+    calm_collector()
     async with AsyncExitStack() as stack:
         clock = SystemClock()
         space = PosixSpace(settings.gw.shm.owners, settings.gw.shm.group)
