@@ -18,6 +18,7 @@ from gw.clock import SystemClock
 from gw.errors import SegmentError
 from gw.model.digest import digest_of
 from gw.settings import load_agent_settings
+from gw.shm import process
 from gw.shm.names import SegmentNames
 from gw.shm.reader import SnapshotReader
 from gw.shm.segment import PosixSpace
@@ -74,8 +75,8 @@ class Writer(threading.Thread):
                 number += 1
                 id = f"r{number % 50}"
                 # Some records fit in the ring many times over, some are a new base by themselves.
-                size = 30_000 if number % 40 == 0 else 100
-                route = {"uri": f"/{number}", "desc": "x" * size, "upstream": {"nodes": {"127.0.0.1:80": 1}}}
+                labels = {f"label-{n}": "x" * 250 for n in range(100 if number % 40 == 0 else 1)}
+                route = {"uri": f"/{number}", "labels": labels, "upstream": {"nodes": {"127.0.0.1:80": 1}}}
                 await store.put(f"routes/{id}", json.dumps(route).encode())
                 self.written[id] = number
                 await asyncio.sleep(0.002)
@@ -120,6 +121,7 @@ def test_readers_never_see_a_mixed_state_and_versions_only_grow(tmp_path: Path):
                 look()
             os.kill(pid, signal.SIGKILL)
             look()
+            wait_until(lambda pid=pid: process.start_time(pid) is None, what="the killed agent to be gone", every_s=0.001)
         assert len(seen) == 1, "an agent that finds valid segments never begins a new epoch"
         assert states > KILLS
 

@@ -16,6 +16,8 @@ from tests.support.upstream import running_upstream
 from tests.support.waiting import wait_until
 
 SHM = Path("/dev/shm")
+# Some 60 KB of configuration in one route.
+LABELS = {f"label-{number}": "x" * 250 for number in range(230)}
 
 
 def can_mount() -> bool:
@@ -50,7 +52,7 @@ def test_a_full_dev_shm_is_a_clear_error_and_the_last_version_is_served_until_th
         written = 0
         while "no room" not in (agent().get("problem") or ""):
             assert written < 60, "two megabytes of routes must not fit into one"
-            reply = gateway.put_route(f"large-{written}", f"/large-{written}", upstream.port, desc="x" * 60_000)
+            reply = gateway.put_route(f"large-{written}", f"/large-{written}", upstream.port, labels=LABELS)
             assert reply.status == 201, "the store has room, whatever shared memory has"
             written += 1
         assert "bytes wanted" in agent()["problem"]
