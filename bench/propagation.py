@@ -24,7 +24,9 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=200, help="changes measured (default 200)")
     parser.add_argument("--routes", type=int, default=1000, help="routes there besides (default 1000)")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--update-jitter-ms", type=int, default=0, help="upper end of the window (default 0: no jitter)")
+    parser.add_argument(
+        "--update-jitter-ms", type=int, default=0, help="upper end of the window (default 0: no jitter)"
+    )
     arguments = parser.parse_args()
     jitter = {"full_jitter_ms": [0, 0], "update_jitter_ms": [0, arguments.update_jitter_ms]}
     with (
@@ -36,7 +38,11 @@ def main() -> None:
             gateway.put_route(f"r{number}", f"/r{number}", 9)
         from_put, from_answer = _measure(gateway, arguments.changes)
     rows = [
-        {"from": name, **{f"p{share}_ms": quantile(times, share / 100) * 1e3 for share in (50, 90, 99)}, "max_ms": max(times) * 1e3}
+        {
+            "from": name,
+            **{f"p{share}_ms": quantile(times, share / 100) * 1e3 for share in (50, 90, 99)},
+            "max_ms": max(times) * 1e3,
+        }
         for name, times in (("PUT sent", from_put), ("PUT answered", from_answer))
     ]
     save("propagation", rows, **vars(arguments))

@@ -24,7 +24,9 @@ from tests.support.waiting import wait_until
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.startup", description=__doc__)
-    parser.add_argument("--routes", type=int, nargs="+", default=[0, 10_000], help="routes in the store (default 0 10000)")
+    parser.add_argument(
+        "--routes", type=int, nargs="+", default=[0, 10_000], help="routes in the store (default 0 10000)"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     rows = []
@@ -41,7 +43,14 @@ def main() -> None:
                         for path in (gateway.directory / "data").glob("*last-good*"):
                             path.unlink()
                     times.append(_start_s(gateway))
-                rows.append({"routes": count, "from": label, "ready_s_median": sorted(times)[len(times) // 2], "ready_s_max": max(times)})
+                rows.append(
+                    {
+                        "routes": count,
+                        "from": label,
+                        "ready_s_median": sorted(times)[len(times) // 2],
+                        "ready_s_max": max(times),
+                    }
+                )
             shutil.rmtree(directory, ignore_errors=True)
     save("startup", rows)
 

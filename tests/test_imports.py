@@ -42,7 +42,8 @@ def imports(path: Path) -> set[str]:
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             if node.module == "gw":
-                found.update(f"gw.{alias.name}" if (ROOT / "gw" / alias.name).exists() else "gw" for alias in node.names)
+                names = [alias.name for alias in node.names]
+                found.update(f"gw.{name}" if (ROOT / "gw" / name).exists() else "gw" for name in names)
             else:
                 found.add(node.module)
     return {name for name in found if name.split(".")[0] in ("gw", "sync_agent", "etcd3", "grpc")}

@@ -7,12 +7,13 @@ own, and code that is replaced on disk is taken up by the next worker.
 from __future__ import annotations
 
 import math
+import os
 import signal
 from typing import Any, Final
 
 from gw.errors import ConfigError
 from gw.server.listeners import assign, listeners
-from gw.server.worker import Assignment
+from gw.server.worker import Assignment, hold_stop_signals, release_stop_signals
 from gw.settings import Settings
 from gw.shm.cells import WorkerTable
 from gw.shm.names import SegmentNames
@@ -80,6 +81,7 @@ class Master:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._table: WorkerTable | None = None
+        os.register_at_fork(after_in_parent=release_stop_signals)
 
     def hooks(self) -> dict[str, Any]:
         """The hooks by gunicorn's names."""
@@ -113,6 +115,7 @@ class Master:
 
     def _assign(self, server: Any, worker: Any) -> None:
         assert self._table is not None, "on_starting comes first"
+        hold_stop_signals()
         worker.assignment = Assignment(self._settings, self._table, self._table.reserve())
 
     def _catch_signals(self, server: Any, worker: Any) -> None:

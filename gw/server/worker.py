@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # How often the master hears of us. It gives up after gunicorn's `timeout`, which is many times this.
 HEARTBEAT_S: Final = 1.0
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class GatewayWorker(ASGIWorker):
             (signal.SIGABRT, self.handle_abort_signal),
         ):
             signal.signal(number, _without_arguments(handle))
+        release_stop_signals()
 
     def init_signals(self) -> None:
         self.catch_signals()
@@ -184,6 +186,20 @@ class GatewayWorker(ASGIWorker):
 
 def _without_arguments(handle: Callable[[], None]) -> Callable[[int, object], None]:
     return lambda _number, _frame: handle()
+
+
+def hold_stop_signals() -> None:
+    """For the master, before a fork: what tells the child to stop waits until the child can hear it.
+
+    A child begins with the master's handlers, which would swallow a signal that comes before its own are set, and
+    the master would wait for it in vain until its graceful time is over.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def release_stop_signals() -> None:
+    """For the master after the fork, and for the child when its own handlers stand."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def _raise_file_limit() -> None:

@@ -13,7 +13,9 @@ from tests.support.waiting import wait_until
 
 
 def etcd_config(url: str) -> dict[str, object]:
-    return {"deployment": {"role_traditional": {"config_provider": "etcd"}, "etcd": {"host": [url], "prefix": "/apisix"}}}
+    return {
+        "deployment": {"role_traditional": {"config_provider": "etcd"}, "etcd": {"host": [url], "prefix": "/apisix"}}
+    }
 
 
 class SteadyTraffic:

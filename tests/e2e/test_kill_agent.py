@@ -121,7 +121,9 @@ def test_readers_never_see_a_mixed_state_and_versions_only_grow(tmp_path: Path):
                 look()
             os.kill(pid, signal.SIGKILL)
             look()
-            wait_until(lambda pid=pid: process.start_time(pid) is None, what="the killed agent to be gone", every_s=0.001)
+            wait_until(
+                lambda pid=pid: process.start_time(pid) is None, what="the killed agent to be gone", every_s=0.001
+            )
         assert len(seen) == 1, "an agent that finds valid segments never begins a new epoch"
         assert states > KILLS
 

@@ -100,7 +100,12 @@ def test_a_service_and_an_upstream_reach_the_routes_that_name_them(tmp_path: Pat
         assert gateway.admin("PUT", "/routes/r", {"uri": "/x", "service_id": "s"}).status == 201
         assert gateway.wait_served("/x").json()["upstream"] == "a"
 
-        assert gateway.admin("PATCH", "/upstreams/u", {"nodes": {f"127.0.0.1:{a.port}": None, f"127.0.0.1:{b.port}": 1}}).status == 200
+        assert (
+            gateway.admin(
+                "PATCH", "/upstreams/u", {"nodes": {f"127.0.0.1:{a.port}": None, f"127.0.0.1:{b.port}": 1}}
+            ).status
+            == 200
+        )
         assert gateway.gw("status", "--wait", "10").returncode == 0
         assert {gateway.call("/x").json()["upstream"] for _ in range(20)} == {"b"}
 

@@ -37,7 +37,12 @@ class Reply:
 
 
 def request(
-    port: int, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, timeout: float = 10
+    port: int,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+    timeout: float = 10,
 ) -> Reply:
     """One request on a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
@@ -52,7 +57,14 @@ def request(
 class Gateway:
     """One gateway. `config` is overlaid on a working configuration (deeply)."""
 
-    def __init__(self, directory: Path, config: dict[str, Any] | None = None, *, workers: int = 2, prefix: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: dict[str, Any] | None = None,
+        *,
+        workers: int = 2,
+        prefix: list[str] | None = None,
+    ) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.port, self.admin_port, self.control_port, self.status_port = free_ports(4)
@@ -187,7 +199,9 @@ class Gateway:
         assert reply.status in (200, 201), reply
         return reply
 
-    def call(self, path: str, method: str = "GET", body: bytes | None = None, headers: dict[str, str] | None = None) -> Reply:
+    def call(
+        self, path: str, method: str = "GET", body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Reply:
         return request(self.port, method, path, body, headers)
 
     def wait_served(self, path: str, status: int = 200, deadline_s: float = 20) -> Reply:

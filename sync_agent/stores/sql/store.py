@@ -20,8 +20,8 @@ from sync_agent.stores.sql.log import RevisionLog
 
 log = logging.getLogger(__name__)
 
-# A look costs 0.5 ms of CPU, most of it waking an idle thread (measured): 0.2 % of a core at this interval. A person who
-# edits with a shell still sees the effect at once. Writes through the agent do not wait for it.
+# A look costs 0.5 ms of CPU, most of it waking an idle thread (measured): 0.2 % of a core at this interval. A person
+# who edits with a shell still sees the effect at once. Writes through the agent do not wait for it.
 POLL_INTERVAL_S: Final = 0.25
 # History is read by watches that resume, so it must outlast the agent's longest absence at the usual rate of change:
 # this many revisions are a day at one write every nine seconds, and about 10 MB of ordinary routes.
