@@ -20,6 +20,7 @@ from gw.model.upstream import Upstream
 from gw.pipeline.route import CompiledRoute, RouteHandle, UpstreamRuntime, compile_route
 from gw.rebuild.entry import Blob, CopiedBlob, Entry, RouteEntry, ServiceEntry, UpstreamEntry
 from gw.rebuild.tables import Tables, make_entry
+from gw.rebuild.unserved import approximated, unserved
 from gw.shm.log import Change
 from gw.upstream.target import Timeouts
 
@@ -133,12 +134,17 @@ class ConfigState:
             decoded = Route.from_dict(route.key.id, route.decode())
             service = None if decoded.service_id is None else parents.service(decoded.service_id)
             found = effective_upstream(decoded, service, parents.upstream)
+            if (reason := unserved(decoded, service)) is not None:
+                found = Missing(500, reason)
             if isinstance(found, Missing):
                 self._tables.report(route.key, found.reason)
                 compiled = compile_route(decoded, found)
             else:
                 compiled = compile_route(decoded, _runtime(found, route, decoded, parents))
-                self._tables.problems.pop(route.key, None)
+                if (reason := approximated(found)) is None:
+                    self._tables.problems.pop(route.key, None)
+                else:
+                    self._tables.report(route.key, reason)
         except Exception as error:
             reason = f"cannot be compiled: {error!r}"
             self._tables.report(route.key, reason)

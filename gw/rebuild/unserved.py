@@ -1,0 +1,45 @@
+"""What a route may ask for that this version does not do yet, and that must not be left out in silence.
+
+A condition or a plugin is there to keep requests out or to change them. A route served without it would let in what
+its owner keeps out, so such a route answers 500 for itself and is reported; the Admin API takes it all the same, and an
+existing store loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gw.model.route import Route
+from gw.model.service import Service
+from gw.model.upstream import Upstream
+
+
+def unserved(route: Route, service: Service | None) -> str | None:
+    """Why the route cannot be served as it is meant; None when it can."""
+    fields = {
+        "vars": route.vars,
+        "filter_func": route.filter_func,
+        "remote_addrs": route.remote_addrs,
+        "plugin_config_id": route.plugin_config_id,
+        "script": route.script or (service.script if service else None),
+    }
+    for name, value in fields.items():
+        if value:
+            return f"{name} is not supported yet"
+    plugins = (*_enabled(route.plugins), *_enabled(service.plugins if service else {}))
+    return f"plugin {plugins[0]} is not supported yet" if plugins else None
+
+
+def _enabled(plugins: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The plugins that are not switched off by `_meta.disable`."""
+    return sorted(name for name, conf in plugins.items() if not (conf.get("_meta") or {}).get("disable"))
+
+
+def approximated(upstream: Upstream) -> str | None:
+    """What of the upstream is done in a simpler way than it asks for: served all the same, but reported."""
+    if upstream.type != "roundrobin":
+        return f"type {upstream.type} is not supported yet: nodes take turns by weight"
+    if upstream.checks:
+        return "checks are not supported yet: every node counts as healthy"
+    return None

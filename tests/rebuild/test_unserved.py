@@ -1,0 +1,52 @@
+"""A route that asks for what this version does not do yet is never served as if it had not asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gw.model.keys import ResourceKey
+from gw.model.merge import Missing
+from gw.pipeline.route import UpstreamRuntime
+from tests.rebuild.conftest import Memory
+from tests.rebuild.test_state import Held, route
+
+
+@pytest.mark.parametrize(
+    ("resource", "named"),
+    [
+        (route("/x", vars=[["arg_a", "==", "1"]]), "vars"),
+        (route("/x", remote_addr="10.0.0.0/8"), "remote_addrs"),
+        (route("/x", filter_func="function(vars) return true end"), "filter_func"),
+        (route("/x", plugin_config_id="1"), "plugin_config_id"),
+        (route("/x", plugins={"key-auth": {}}), "plugin key-auth"),
+        ({"uri": "/x", "service_id": "guarded"}, "plugin key-auth"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_it_answers_500_for_itself_alone_and_is_reported(memory: Memory, resource: dict[str, Any], named: str):
+    guarded = {"plugins": {"key-auth": {}}, "upstream": {"nodes": {"127.0.0.1:1980": 1}}}
+    memory.publish({"routes/x": resource, "routes/good": route("/good"), "services/guarded": guarded})
+    held = Held(memory)
+    found = held.upstream_at("/x")
+    assert isinstance(found, Missing)
+    assert found.status == 500
+    assert named in held.state.problems[ResourceKey("routes", "x")]
+    assert isinstance(held.upstream_at("/good"), UpstreamRuntime)
+
+
+@pytest.mark.parametrize("plugins", [{}, {"key-auth": {"_meta": {"disable": True}}}])
+def test_no_plugin_or_one_switched_off_keeps_nobody_out(memory: Memory, plugins: dict[str, Any]):
+    memory.publish({"routes/x": route("/x", plugins=plugins)})
+    held = Held(memory)
+    assert isinstance(held.upstream_at("/x"), UpstreamRuntime)
+    assert held.state.problems == {}
+
+
+def test_an_upstream_served_in_a_simpler_way_is_served_and_reported(memory: Memory):
+    upstream = {"type": "least_conn", "nodes": {"127.0.0.1:1980": 1}}
+    memory.publish({"routes/x": {"uri": "/x", "upstream": upstream}})
+    held = Held(memory)
+    assert isinstance(held.upstream_at("/x"), UpstreamRuntime)
+    assert "least_conn" in held.state.problems[ResourceKey("routes", "x")]
