@@ -97,7 +97,7 @@ class EtcdTls:
     verify: bool = setting(
         kinds.boolean(),
         default=True,
-        help="Whether etcd's certificate is verified. Only true: gRPC always verifies.",
+        help="Whether etcd's certificate is verified. false accepts any that etcd shows when a connection is opened.",
     )
     cert: Path | None = setting(
         kinds.optional(kinds.file_path()), default=None, help="PEM file with the client certificate."

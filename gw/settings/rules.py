@@ -75,11 +75,6 @@ def agent_problems(agent: AgentTree) -> Iterator[Problem]:
     if (etcd.tls.cert is None) != (etcd.tls.key is None):
         missing, given = ("cert", "key") if etcd.tls.cert is None else ("key", "cert")
         yield Problem(f"deployment.etcd.tls.{missing}", f"is missing, but {given} is given")
-    if not etcd.tls.verify and etcd.hosts[0].startswith("https"):
-        yield Problem(
-            "deployment.etcd.tls.verify",
-            "cannot be false: gRPC always verifies. Name etcd's CA in apisix.ssl.ssl_trusted_certificate",
-        )
 
 
 def chosen_store(agent: AgentTree, raw: dict[str, Any], settings: Settings) -> str:
@@ -99,6 +94,12 @@ def agent_warnings(agent: AgentTree, raw: dict[str, Any], settings: Settings, st
     """What is accepted, but should be known, in the agent's part."""
     if store_url != "etcd" and _names_etcd(raw):
         yield "gw.store wins over deployment.etcd and config_provider: etcd is not used"
+    etcd = agent.deployment.etcd
+    if store_url == "etcd" and not etcd.tls.verify and etcd.hosts[0].startswith("https"):
+        yield (
+            "deployment.etcd.tls.verify is off: whoever stands between us and etcd can read and change everything. "
+            "Name etcd's CA in apisix.ssl.ssl_trusted_certificate instead"
+        )
     if (
         store_url == "etcd"
         and settings.apisix.enable_admin

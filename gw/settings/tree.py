@@ -170,14 +170,8 @@ class UpstreamKeepalive:
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """What the client side of the proxy allows, by nginx's names. `access_log` None is standard output."""
+    """What the client side of the proxy allows, by nginx's names."""
 
-    enable_access_log: bool = setting(kinds.boolean(), default=True, help="Whether requests are logged.")
-    access_log: Path | None = setting(
-        kinds.either("-", None, kinds.file_path()),
-        default="-",
-        help="Where requests are logged; - is standard output. (APISIX: logs/access.log.)",
-    )
     keepalive_timeout_s: float = setting(
         kinds.seconds(0, _MAX_TIME_S),
         key="keepalive_timeout",

@@ -48,6 +48,8 @@ IGNORED: Final[dict[str, str]] = {
             "stream_plugins",
             "plugin_attr",
             "api_breaker",
+            "nginx_config.http.enable_access_log",
+            "nginx_config.http.access_log",
             "nginx_config.http.access_log_buffer",
             "nginx_config.http.access_log_format",
             "nginx_config.http.access_log_format_escape",

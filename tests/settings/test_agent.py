@@ -44,7 +44,6 @@ def test_which_store_it_is(config: Config, tmp_path: Path, text: str, store: str
         ("user: root", "password", "is missing, but user is given"),
         ("password: x", "user", "is missing, but password is given"),
         ("tls: {cert: c.pem}", "tls.key", "is missing, but cert is given"),
-        ("host: ['https://a:1'], tls: {verify: false}", "tls.verify", "gRPC always verifies"),
         ("timeout: 0", "timeout", "from 0.1"),
     ],
 )
@@ -74,6 +73,17 @@ deployment:
     assert etcd.tls.ca == tmp_path / "ca.pem"
     assert (etcd.tls.cert, etcd.tls.key, etcd.tls.sni) == (tmp_path / "c.pem", Path("/k.pem"), "etcd.local")
     assert (etcd.user, etcd.password) == ("root", "s3cret")
+
+
+@pytest.mark.parametrize(
+    ("url", "verify", "warned"),
+    [("https://a:1", "false", True), ("https://a:1", "true", False), ("http://a:1", "false", False)],
+)
+def test_an_etcd_that_is_not_verified_is_warned_of(config: Config, url: str, verify: str, warned: bool) -> None:
+    text = f"deployment: {{etcd: {{host: ['{url}'], tls: {{verify: {verify}}}}}}}\napisix: {{enable_admin: false}}"
+    agent = load_agent_settings(config(text), environ={})
+    assert agent.etcd.tls.verify is (verify == "true")
+    assert any("tls.verify is off" in warning for warning in agent.warnings) is warned
 
 
 @pytest.mark.parametrize(

