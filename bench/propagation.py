@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.report import progress, quantile, save
 from gw.clock import SystemClock
-from gw.shm.cells import WorkerTable, is_alive
+from gw.shm.cells import WorkerTable
 from gw.shm.names import SegmentNames
 from gw.shm.segment import PosixSpace
 from tests.support.gateway import Gateway, running_gateway
@@ -54,7 +54,7 @@ def _measure(gateway: Gateway, changes: int) -> tuple[list[float], list[float]]:
     from_put, from_answer = [], []
 
     def versions() -> set[int]:
-        return {cell.version for _, cell in table.read_all() if is_alive(cell)}
+        return {cell.version for _, cell in table.live()}
 
     for number in range(changes):
         if number % 50 == 0:
