@@ -90,8 +90,11 @@ class Routes(Protocol):
         ...
 
 
-def compile_upstream(upstream: Upstream) -> UpstreamRuntime:
-    """Settle an upstream. What we cannot do yet is `unsupported`; nothing that passed its schema raises."""
+def compile_upstream(upstream: Upstream, keepalive: KeepAlive = DEFAULT_KEEPALIVE) -> UpstreamRuntime:
+    """Settle an upstream. What we cannot do yet is `unsupported`; nothing that passed its schema raises.
+
+    `keepalive` is for an upstream without a keepalive_pool of its own.
+    """
     unsupported = _unsupported(upstream)
     nodes = () if unsupported else _highest_priority(upstream.nodes)
     pool = upstream.keepalive_pool
@@ -99,12 +102,14 @@ def compile_upstream(upstream: Upstream) -> UpstreamRuntime:
         RoundRobin([Weighted(_node_runtime(node, upstream), node.weight) for node in nodes]),
         passes_host=upstream.pass_host not in _GATEWAY_CHOSEN_HOST,
         timeouts=_timeouts(upstream.timeout or DEFAULT_TIMEOUT),
-        # An idle time of 0 keeps nothing.
-        keepalive=DEFAULT_KEEPALIVE
-        if pool is None
-        else KeepAlive(pool.size if pool.idle_timeout > 0 else 0, pool.idle_timeout, pool.requests),
+        keepalive=keepalive if pool is None else keep_alive(pool.size, pool.idle_timeout, pool.requests),
         unsupported=unsupported,
     )
+
+
+def keep_alive(size: int, idle_timeout_s: float, requests: int) -> KeepAlive:
+    """What is kept of idle connections. An idle time of 0 keeps nothing."""
+    return KeepAlive(size if idle_timeout_s > 0 else 0, idle_timeout_s, requests)
 
 
 def compile_route(route: Route, upstream: UpstreamRuntime | Missing) -> CompiledRoute:

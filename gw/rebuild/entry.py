@@ -16,6 +16,7 @@ from gw.model.routing import RouteKey
 from gw.model.service import Service
 from gw.model.upstream import Upstream
 from gw.pipeline.route import CompiledRoute, UpstreamRuntime, compile_upstream
+from gw.upstream.target import KeepAlive
 
 V = TypeVar("V")
 
@@ -56,10 +57,10 @@ class Entry:
         """Go on with the state of the entry that this one takes the place of."""
         self._runtime = other._runtime
 
-    def runtime_of(self, upstream: Upstream) -> UpstreamRuntime:
+    def runtime_of(self, upstream: Upstream, keepalive: KeepAlive) -> UpstreamRuntime:
         """What requests to the upstream written in this resource share: the same object while it stays equal."""
         if self._runtime is None or self._runtime[0] != upstream:
-            self._runtime = (upstream, compile_upstream(upstream))
+            self._runtime = (upstream, compile_upstream(upstream, keepalive))
         return self._runtime[1]
 
     def decode(self) -> dict[str, object]:

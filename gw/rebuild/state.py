@@ -17,12 +17,12 @@ from gw.model.merge import Missing, effective_upstream
 from gw.model.route import Route
 from gw.model.service import Service
 from gw.model.upstream import Upstream
-from gw.pipeline.route import CompiledRoute, RouteHandle, UpstreamRuntime, compile_route
+from gw.pipeline.route import DEFAULT_KEEPALIVE, CompiledRoute, RouteHandle, UpstreamRuntime, compile_route
 from gw.rebuild.entry import Blob, CopiedBlob, Entry, RouteEntry, ServiceEntry, UpstreamEntry
 from gw.rebuild.tables import Tables, make_entry
 from gw.rebuild.unserved import approximated, unserved
 from gw.shm.log import Change
-from gw.upstream.target import Timeouts
+from gw.upstream.target import KeepAlive, Timeouts
 
 # Of a route that only answers that it is broken.
 _UNUSED_TIMEOUTS: Final = Timeouts(0, 0, 0)
@@ -53,10 +53,14 @@ class Handle(NamedTuple):
 
 
 class ConfigState:
-    """One worker's configuration. Empty until the first `rebuild`."""
+    """One worker's configuration. Empty until the first `rebuild`.
 
-    def __init__(self, router_mode: str) -> None:
+    `keepalive` is for upstreams without a keepalive_pool of their own.
+    """
+
+    def __init__(self, router_mode: str, keepalive: KeepAlive = DEFAULT_KEEPALIVE) -> None:
         self._router_mode = router_mode
+        self._keepalive = keepalive
         self._tables = Tables(router_mode)
         self.generation = 0  # counts what was applied
 
@@ -140,7 +144,7 @@ class ConfigState:
                 self._tables.report(route.key, found.reason)
                 compiled = compile_route(decoded, found)
             else:
-                compiled = compile_route(decoded, _runtime(found, route, decoded, parents))
+                compiled = compile_route(decoded, _runtime(found, route, decoded, parents, self._keepalive))
                 if (reason := approximated(found)) is None:
                     self._tables.problems.pop(route.key, None)
                 else:
@@ -174,7 +178,9 @@ class _Parents:
         return entry
 
 
-def _runtime(upstream: Upstream, route: RouteEntry, decoded: Route, parents: _Parents) -> UpstreamRuntime:
+def _runtime(
+    upstream: Upstream, route: RouteEntry, decoded: Route, parents: _Parents, keepalive: KeepAlive
+) -> UpstreamRuntime:
     """What requests to an upstream share, from the entry in which the upstream is written."""
     holder: Entry | None = route
     if upstream.id is not None:
@@ -182,7 +188,7 @@ def _runtime(upstream: Upstream, route: RouteEntry, decoded: Route, parents: _Pa
     elif upstream is not decoded.upstream and decoded.service_id is not None:
         holder = parents.find("services", decoded.service_id)
     assert holder is not None, "the upstream was read from it a moment ago"
-    return holder.runtime_of(upstream)
+    return holder.runtime_of(upstream, keepalive)
 
 
 def _carry_over(held: Entry | None, key: ResourceKey, loaded: Loaded) -> Entry:

@@ -23,6 +23,7 @@ from gw.control.convergence import convergence
 from gw.control.status_app import status_app
 from gw.errors import AgentUnavailable
 from gw.model.operations import Status
+from gw.pipeline.route import keep_alive
 from gw.rebuild.follower import Applied, Follower
 from gw.rebuild.scheduler import RebuildScheduler
 from gw.rebuild.state import ConfigState
@@ -71,7 +72,11 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
         names = SegmentNames(settings.gw.shm.name)
         reader = SnapshotReader(space, names, clock)
         stack.callback(reader.close)
-        state = ConfigState(settings.apisix.router.http)
+        kept = settings.nginx_config.http.upstream
+        state = ConfigState(
+            settings.apisix.router.http,
+            keep_alive(kept.keepalive, kept.keepalive_timeout_s, kept.keepalive_requests),
+        )
         scheduler = RebuildScheduler(
             update_jitter_ms=settings.gw.rebuild.update_jitter_ms,
             full_jitter_ms=settings.gw.rebuild.full_jitter_ms,

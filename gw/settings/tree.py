@@ -154,7 +154,10 @@ class UpstreamKeepalive:
     """Idle connections to upstream nodes, where the upstream itself does not say otherwise."""
 
     keepalive: int = setting(
-        kinds.integer(0, 100_000), default=320, unit="connections", help="Idle connections a worker keeps at most."
+        kinds.integer(0, 100_000),
+        default=320,
+        unit="connections",
+        help="Idle connections to one node that a worker keeps at most.",
     )
     keepalive_requests: int = setting(
         kinds.integer(1, 1_000_000_000), default=1000, unit="requests", help="Requests one connection serves at most."
@@ -164,7 +167,7 @@ class UpstreamKeepalive:
         key="keepalive_timeout",
         default="60s",
         unit="seconds",
-        help="How long an idle connection is kept.",
+        help="How long an idle connection is kept; 0 keeps none.",
     )
 
 

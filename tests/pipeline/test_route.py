@@ -65,9 +65,11 @@ def test_figures() -> None:
         upstream(
             timeout={"connect": 1, "send": 2, "read": 3},
             keepalive_pool={"size": 4, "idle_timeout": 5, "requests": 6},
-        )
+        ),
+        KeepAlive(7, 8, 9),
     )
     assert (own.timeouts, own.keepalive) == (Timeouts(1, 2, 3), KeepAlive(4, 5, 6))
+    assert compile_upstream(upstream(), KeepAlive(7, 8, 9)).keepalive == KeepAlive(7, 8, 9)
     never_idle = compile_upstream(upstream(keepalive_pool={"size": 4, "idle_timeout": 0, "requests": 6}))
     assert never_idle.keepalive.max_idle == 0
     assert compile_route(route(), own).timeouts == Timeouts(1, 2, 3)

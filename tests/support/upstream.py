@@ -46,6 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = json.dumps(
             {
                 "upstream": self.upstream.name,
+                "peer_port": self.client_address[1],
                 "method": self.command,
                 "path": self.path,
                 "headers": {name.lower(): value for name, value in self.headers.items()},
