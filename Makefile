@@ -4,19 +4,24 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CONFIG ?= conf/config.yaml
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint clean venv-without-ensurepip
 
-# The stamp files carry the dependency lists' time: an edit of pyproject.toml reinstalls.
+# The stamp is as old as the last installation: an edit of pyproject.toml installs again.
 .venv: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || $(MAKE) --no-print-directory venv-without-ensurepip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
 $(VENV)/.test-installed: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	touch $@
+
+# Debian's python3 has pip but, without python3-venv, no ensurepip: pip then goes into the new environment from outside.
+venv-without-ensurepip:
+	$(PYTHON) -m venv --clear --without-pip $(VENV)
+	$(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python install --quiet pip
 
 run: $(VENV)/.installed
 	exec $(BIN)/gw start -c $(CONFIG)

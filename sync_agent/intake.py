@@ -6,9 +6,11 @@ stays out, if it never had one), is remembered with the reason, and never blocks
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 from gw.errors import InvalidResource
 from gw.model.digest import content_hash, encode_resource
@@ -18,6 +20,8 @@ from gw.schema import parse_json, validate
 from gw.shm.log import Change
 from sync_agent.stores.base import Event, KeyValue
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
@@ -26,6 +30,13 @@ class Rejection:
     key: ResourceKey
     revision: int
     reason: str
+
+
+class _Verdict(NamedTuple):
+    """What became of one value; `fingerprint` tells whether the same bytes come again."""
+
+    fingerprint: bytes
+    outcome: Change | Rejection
 
 
 class Intake:
@@ -49,7 +60,7 @@ class Intake:
             key = parse_store_key(event.key)
             if key is None:
                 continue
-            change = self._remove(key) if event.kv is None else self._judge(key, event.kv)
+            change = self._remove(key) if event.kv is None else self._note(key, self._judge(key, event.kv))
             if change is not None:
                 changes.append(change)
         return changes
@@ -72,16 +83,17 @@ class Intake:
         """Start taking in a full list, page by page."""
         return Reload(self)
 
-    def _judge(self, key: ResourceKey, kv: KeyValue) -> Change | None:
-        self._judged[key] = _fingerprint(kv.value)
-        try:
-            change = admit(key, kv.value, self._limit_bytes)
-        except InvalidResource as problem:
-            reason = f"{problem.path}: {problem.reason}" if problem.path else problem.reason
-            self.rejections[key] = Rejection(key, kv.mod_revision, reason)
+    def _judge(self, key: ResourceKey, kv: KeyValue) -> _Verdict:
+        return _Verdict(_fingerprint(kv.value), _admit_or_reject(key, kv, self._limit_bytes))
+
+    def _note(self, key: ResourceKey, verdict: _Verdict) -> Change | None:
+        """Remember a verdict whose change, if it is one, is handed on now."""
+        self._judged[key] = verdict.fingerprint
+        if isinstance(verdict.outcome, Rejection):
+            self.rejections[key] = verdict.outcome
             return None
         self.rejections.pop(key, None)
-        return change
+        return verdict.outcome
 
     def _is_judged(self, key: ResourceKey, value: bytes) -> bool:
         return self._judged.get(key) == _fingerprint(value)
@@ -93,11 +105,14 @@ class Intake:
 
 
 class Reload:
-    """One full list being taken in. Pages come one at a time, so that other work goes on between them."""
+    """One full list being taken in. Pages come one at a time, so that other work goes on between them.
+
+    A list that breaks off is dropped, and nothing may be remembered of it: what it judged was never handed on.
+    """
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
-        self._changes: list[Change] = []
+        self._verdicts: dict[ResourceKey, _Verdict] = {}
         self._present: set[ResourceKey] = set()
         self._ignored = 0
 
@@ -109,19 +124,20 @@ class Reload:
                 self._ignored += 1
                 continue
             self._present.add(key)
-            if self._intake._is_judged(key, kv.value):
-                continue
-            change = self._intake._judge(key, kv)
-            if change is not None:
-                self._changes.append(change)
+            if not self._intake._is_judged(key, kv.value):
+                self._verdicts[key] = self._intake._judge(key, kv)
 
     def finish(self, published: Mapping[ResourceKey, object]) -> list[Change]:
-        """All changes against what is published: what the pages brought, and the deletion of what they lack."""
-        gone = [key for key in published if key not in self._present]
-        forgotten = [key for key in self._intake.rejections if key not in self._present]
-        removed = [self._intake._remove(key) for key in {*gone, *forgotten}]
-        self._intake.ignored_keys = self._ignored
-        return self._changes + removed
+        """All changes against what is published: what the pages brought, and the deletion of what they lack.
+
+        What was judged but is not published (refused, or still waiting for room in shared memory) is deleted as well.
+        """
+        intake = self._intake
+        noted = (intake._note(key, verdict) for key, verdict in self._verdicts.items())
+        changes = [change for change in noted if change is not None]
+        gone = {*published, *intake._judged} - self._present
+        intake.ignored_keys = self._ignored
+        return changes + [intake._remove(key) for key in gone]
 
 
 def admit(key: ResourceKey, value: bytes, limit_bytes: int) -> Change:
@@ -137,6 +153,18 @@ def admit(key: ResourceKey, value: bytes, limit_bytes: int) -> Change:
     except (ValueError, RecursionError) as error:
         raise InvalidResource(*key, "", f"not JSON: {error}") from None
     return change_of(key, validate(key.kind, key.id, parsed))
+
+
+def _admit_or_reject(key: ResourceKey, kv: KeyValue, limit_bytes: int) -> Change | Rejection:
+    """As `admit`. Never raises: a value that trips over a mistake of ours must not hold up the ones behind it."""
+    try:
+        return admit(key, kv.value, limit_bytes)
+    except InvalidResource as problem:
+        reason = f"{problem.path}: {problem.reason}" if problem.path else problem.reason
+    except Exception as error:
+        log.exception("judging %s failed in a way that was not foreseen", key)
+        reason = f"cannot be judged: {type(error).__name__}"
+    return Rejection(key, kv.mod_revision, reason)
 
 
 def change_of(key: ResourceKey, resource: Mapping[str, object]) -> Change:

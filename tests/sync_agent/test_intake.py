@@ -99,6 +99,23 @@ def test_a_second_list_judges_only_what_is_new():
     assert [told["id"] for told in intake.report(10)] == ["bad"]
 
 
+def test_nothing_of_a_list_that_breaks_off_is_taken_for_done():
+    intake = Intake({}, LIMIT_BYTES)
+    intake.begin_reload().add_page([kv("routes/1", ROUTE), kv("routes/bad", b"{")])
+    assert intake.report(10) == []
+    reload = intake.begin_reload()
+    reload.add_page([kv("routes/1", ROUTE), kv("routes/bad", b"{")])
+    assert [change.key.id for change in reload.finish({})] == ["1"]
+    assert [told["id"] for told in intake.report(10)] == ["bad"]
+
+
+def test_a_list_also_deletes_what_was_handed_on_and_waits_to_be_published():
+    intake = Intake({}, LIMIT_BYTES)
+    assert len(intake.take_events([put("routes/1", ROUTE)])) == 1
+    [change] = intake.begin_reload().finish({})
+    assert (change.key, change.blob) == (KEY, None)
+
+
 def test_a_refused_resource_that_is_still_listed_is_not_removed():
     served = {KEY: 1}
     intake = Intake(served, LIMIT_BYTES)
