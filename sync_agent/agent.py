@@ -97,8 +97,9 @@ class Agent:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            await self._admin.close()
+            # First what the next start needs: operations that wait for a dead store may take all the time we are given.
             await self._outlet.close()
+            await self._admin.close()
             await self._store.close()
             self._publisher.close()
         for task in tasks:
@@ -122,8 +123,8 @@ class Agent:
         """Serve the last good configuration where shared memory has none, or an older one."""
         if self._publisher.recovered:
             log.info("taking over version %d from shared memory", self._publisher.version)
-        kept = last_good.load()
-        if kept is not None and kept.version > self._publisher.version:
+        kept = last_good.load(newer_than=self._publisher.version)
+        if kept is not None:
             version = self._publisher.restore(kept.entries, kept.version, kept.revision)
             log.info("serving the last good configuration from %s as version %d", last_good.path, version)
 

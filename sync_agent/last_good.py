@@ -15,10 +15,10 @@ import contextlib
 import logging
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgpack
 
@@ -51,17 +51,22 @@ class LastGood:
         self.path = path
         self.version = 0
 
-    def load(self) -> Kept | None:
-        """What the file holds, or None if there is none or it cannot be believed (which is logged)."""
+    def load(self, newer_than: int = -1) -> Kept | None:
+        """What the file holds, or None if there is none, it is no newer than that version, or it cannot be believed.
+
+        The last is logged. Judging every resource is what takes time, so an old file is not judged.
+        """
         try:
-            kept = _decode(self._read())
+            version, revision, named = _unpack(self._read())
+            self.version = version
+            if version <= newer_than:
+                return None
+            return Kept(_judge(named), version, revision)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             log.error("the last good configuration at %s is not used: %s", self.path, error)
             return None
-        self.version = kept.version
-        return kept
 
     def save(self, entries: Mapping[ResourceKey, Entry], version: int, revision: int) -> None:
         """Write the file anew: aside, to the disk, and renamed, so that there is always a whole one.
@@ -71,7 +76,8 @@ class LastGood:
         named = [(key.kind, key.id, entry.blob) for key, entry in entries.items()]
         body = msgpack.packb((version, revision, named), unicode_errors="surrogatepass")
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        aside = self.path.with_suffix(".new")
+        # Of this gateway alone: another one may keep its file in the same directory.
+        aside = self.path.with_name(f".{self.path.name}.new")
         with contextlib.suppress(FileNotFoundError):
             aside.unlink()
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -95,8 +101,8 @@ class LastGood:
             return file.read()
 
 
-def _decode(content: bytes) -> Kept:
-    """Raises ValueError for what cannot be believed as a whole; one bad resource is left out."""
+def _unpack(content: bytes) -> tuple[int, int, Any]:
+    """Version, revision and the resources by name. Raises ValueError for what cannot be believed as a whole."""
     body = content[HEADER_BYTES:]
     if content[:HEADER_BYTES] != MAGIC + _hash(body):
         raise ValueError("it is damaged, cut short, or something else")
@@ -104,6 +110,11 @@ def _decode(content: bytes) -> Kept:
         version, revision, named = msgpack.unpackb(body, use_list=False, unicode_errors="surrogatepass")
     except (msgpack.UnpackException, TypeError) as error:
         raise ValueError(f"it cannot be decoded: {error}") from None
+    return version, revision, named
+
+
+def _judge(named: Iterable[tuple[str, str, bytes]]) -> dict[ResourceKey, Entry]:
+    """The resources that pass; one that does not is left out."""
     entries: dict[ResourceKey, Entry] = {}
     for kind, id, blob in named:
         key = ResourceKey(kind, id)
@@ -116,7 +127,7 @@ def _decode(content: bytes) -> Kept:
             continue
         assert change.blob is not None
         entries[key] = Entry(change.hash, change.blob, change.routing)
-    return Kept(entries, version, revision)
+    return entries
 
 
 def _hash(body: bytes) -> bytes:

@@ -32,6 +32,7 @@ from gw.pipeline.path import BadTarget
 from gw.pipeline.reply import (
     BAD_GATEWAY,
     BAD_REQUEST,
+    BODY_TOO_LARGE,
     BY_UPSTREAM_STATUS,
     INTERNAL_ERROR,
     METHOD_NOT_ALLOWED,
@@ -85,12 +86,18 @@ class Client(Protocol):
 class Gateway:
     """What all exchanges of a worker share: the configuration, the connections, the gateway's name."""
 
-    __slots__ = ("routes", "server_header", "upstreams")
+    __slots__ = ("max_body_bytes", "routes", "server_header", "upstreams")
 
-    def __init__(self, routes: Routes, upstreams: UpstreamClient, *, server_name: str) -> None:
-        """`server_name`: the value of `Server` in every response, such as `Jitterway/0.1.0`."""
+    def __init__(
+        self, routes: Routes, upstreams: UpstreamClient, *, server_name: str, max_body_bytes: int = 0
+    ) -> None:
+        """`server_name`: the value of `Server` in every response, such as `Jitterway/0.1.0`.
+
+        `max_body_bytes`: a request with a larger body is answered 413; 0 lets any pass.
+        """
         self.routes = routes
         self.upstreams = upstreams
+        self.max_body_bytes = max_body_bytes
         self.server_header = (b"server", server_name.encode("ascii"))
 
 
@@ -102,6 +109,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_body_bytes",
         "_body_taken",
         "_client",
         "_connection",
@@ -138,6 +146,7 @@ class Exchange:
         self._held: list[bytes] | None = None  # body that came while there was no connection to write it to
         self._written = False  # the head went to the present connection
         self._body_taken = False
+        self._body_bytes = 0  # of a chunked body, where there is a limit
         self._request_ended = False
         self._head_passed = False
         self._retried = False
@@ -164,6 +173,9 @@ class Exchange:
             return
         self._body_taken = True
         if self._head.is_chunked:
+            if self._gateway.max_body_bytes and self._is_too_much(len(piece)):
+                self._break_off(BODY_TOO_LARGE)
+                return
             piece = b"%x\r\n%b\r\n" % (len(piece), piece)
         if self._connection is not None:
             self._write(piece)
@@ -184,11 +196,7 @@ class Exchange:
 
     def request_cut(self) -> None:
         """The request's body will not become complete, though the client may still be there to hear so."""
-        self._let_go()
-        if self._head_passed:
-            self._cut()
-        else:
-            self._reply(REQUEST_TIMEOUT)
+        self._break_off(REQUEST_TIMEOUT)
 
     def client_gone(self) -> None:
         """Nobody listens any more: stop everything. Harmless when the exchange has finished."""
@@ -242,6 +250,10 @@ class Exchange:
             return
         self._node = node
         self._head = request_head(request, upstream.host_header(request, node))
+        limit_bytes = self._gateway.max_body_bytes
+        if limit_bytes and self._head.announces_more_than(limit_bytes):
+            self._reply(BODY_TOO_LARGE)
+            return
         self.wants_body = self._head.has_body
         self._request_ended = not self.wants_body
         self._connect()
@@ -293,6 +305,10 @@ class Exchange:
             self._written = True
             connection.write(self._head.data)
         connection.request_complete()
+
+    def _is_too_much(self, piece_bytes: int) -> bool:
+        self._body_bytes += piece_bytes
+        return self._body_bytes > self._gateway.max_body_bytes
 
     # What the upstream connection calls.
 
@@ -368,6 +384,14 @@ class Exchange:
         if not is_head:
             client.response_body(reply.body)
         client.response_end()
+
+    def _break_off(self, reply: Reply) -> None:
+        """The request cannot be completed: let go of the upstream, and say so while there is a way to."""
+        self._let_go()
+        if self._head_passed:
+            self._cut()
+        else:
+            self._reply(reply)
 
     def _cut(self) -> None:
         client = self._client

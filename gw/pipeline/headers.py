@@ -51,6 +51,8 @@ _USUAL_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTI
 _MAX_REMEMBERED_NAMES: Final = 1024
 _MAX_REMEMBERED_BYTES: Final = 64
 _fate_of: Final[dict[bytes, int]] = dict(_FATES)
+# More than any limit has, and far fewer than what int() refuses or takes long for.
+_MAX_DIGITS: Final = 18
 # What Connection may name without meaning another header: these are hop-by-hop by themselves.
 _CONNECTION_OPTIONS: Final = frozenset((b"", b"close", b"upgrade")) | _HOP_BY_HOP
 
@@ -72,11 +74,19 @@ def _judge(name: bytes) -> int:
 
 
 class Head(NamedTuple):
-    """A request head ready to be written, and how its body is framed."""
+    """A request head ready to be written, and how its body is framed. `length`: digits, None where none is said."""
 
     data: bytes
     has_body: bool
     is_chunked: bool
+    length: bytes | None = None
+
+    def announces_more_than(self, limit_bytes: int) -> bool:
+        """Whether the body will be larger; False when it does not say."""
+        if self.length is None:
+            return False
+        digits = self.length.lstrip(b"0")
+        return len(digits) > _MAX_DIGITS or int(digits or b"0") > limit_bytes
 
 
 def request_head(request: Request, host: bytes) -> Head:
@@ -139,7 +149,7 @@ def request_head(request: Request, host: bytes) -> Head:
     lines += 8
     if data.count(b"\n") != lines or data.count(b"\r") != lines or b"\0" in data:
         raise UnsafeRequest("control character in the head")
-    return Head(data, is_chunked or (length is not None and length.strip(b"0") != b""), is_chunked)
+    return Head(data, is_chunked or (length is not None and length.strip(b"0") != b""), is_chunked, length)
 
 
 @lru_cache(maxsize=1024)

@@ -41,10 +41,17 @@ _BODY_METHODS: Final = frozenset(("POST", "PUT", "PATCH"))
 
 
 def traffic_app(
-    routes: Routes, upstreams: UpstreamClient, *, server_name: str = f"Jitterway/{__version__}"
+    routes: Routes,
+    upstreams: UpstreamClient,
+    *,
+    server_name: str = f"Jitterway/{__version__}",
+    max_body_bytes: int = 0,
 ) -> Application:
-    """Return the ASGI callable that proxies by `routes`. Call it on the loop of `upstreams`."""
-    gateway = Gateway(routes, upstreams, server_name=server_name)
+    """Return the ASGI callable that proxies by `routes`. Call it on the loop of `upstreams`.
+
+    `max_body_bytes`: a request with a larger body is answered 413; 0 lets any pass.
+    """
+    gateway = Gateway(routes, upstreams, server_name=server_name, max_body_bytes=max_body_bytes)
     loop = upstreams.loop
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

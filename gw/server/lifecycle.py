@@ -72,10 +72,10 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
         names = SegmentNames(settings.gw.shm.name)
         reader = SnapshotReader(space, names, clock)
         stack.callback(reader.close)
-        kept = settings.nginx_config.http.upstream
+        http = settings.nginx_config.http
         state = ConfigState(
             settings.apisix.router.http,
-            keep_alive(kept.keepalive, kept.keepalive_timeout_s, kept.keepalive_requests),
+            keep_alive(http.upstream.keepalive, http.upstream.keepalive_timeout_s, http.upstream.keepalive_requests),
         )
         scheduler = RebuildScheduler(
             update_jitter_ms=settings.gw.rebuild.update_jitter_ms,
@@ -115,7 +115,7 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
 
         host_names = {socket.gethostname()}
         apps: dict[str, Any] = {
-            TRAFFIC: traffic_app(state, upstreams),
+            TRAFFIC: traffic_app(state, upstreams, max_body_bytes=http.client_max_body_size_bytes),
             ADMIN: admin_app(settings, agent),
             CONTROL: control_app(current_convergence, host_names),
             STATUS: status_app(assignment.table, host_names),

@@ -41,8 +41,8 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "proc_name": f"jitterway {settings.gw.shm.name}",
         # Each worker imports what serves after the fork.
         "preload_app": False,
-        # gunicorn's time-out is also how long its protocol waits for the next piece of a request body.
-        "timeout": max(STUCK_S, math.ceil(http.client_body_timeout_s)),
+        # In the workers it is something else besides: see gw.server.worker.
+        "timeout": STUCK_S,
         "graceful_timeout": math.ceil(settings.gw.graceful_timeout_s) + KILL_MARGIN_S,
         "keepalive": math.ceil(http.keepalive_timeout_s),
         "limit_request_line": limits.request_line_bytes,

@@ -1,9 +1,10 @@
 """One client connection, spoken by gunicorn's own protocol; and the set of a worker's connections.
 
-Added to gunicorn's: the application goes by the listener's role, a client that does not finish the head of its first
-request is cut off (gunicorn waits for ever), and each connection is known, so that there is a limit to
-them and a worker that stops waits for requests and not for idle connections. Everything of gunicorn's that is relied on
-is pinned by tests/server/test_worker_upstream.py.
+Added to gunicorn's: the application goes by the listener's role; a client that does not finish the head of its first
+request, or takes nothing of an answer, is cut off (gunicorn waits for ever); one that is answered before its body is
+complete can read the answer; and each connection is known, so that there is a limit to them and a worker that stops
+waits for requests and not for idle connections. Everything of gunicorn's that is relied on is pinned by
+tests/server/test_worker_upstream.py.
 
 Thin, because the gunicorn master imports it with the worker class.
 """
@@ -12,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gunicorn.asgi.protocol import ASGIProtocol
+
+from gw.server.client_pace import Lingering, SendWatch
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -24,6 +27,13 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 # A connection that was just accepted has its first request on the way: closing it would fail that request. Longer than
 # a round trip, short beside any grace period.
 FIRST_REQUEST_GRACE_S: Final = 0.5
+
+
+class ClientTimes(NamedTuple):
+    """Seconds. `header_s`: for the whole head of the first request; `send_s`: without taking any of an answer."""
+
+    header_s: float
+    send_s: float
 
 
 class Connections:
@@ -81,17 +91,18 @@ class Connections:
 
 
 class GatewayProtocol(ASGIProtocol):
-    """gunicorn's HTTP/1.1 protocol for one role. `header_timeout_s` is for the whole head of the first request.
+    """gunicorn's HTTP/1.1 protocol for one role.
 
     Later heads are bounded by gunicorn's keep-alive timer, which runs from the answer before to the end of the head.
     """
 
-    def __init__(self, worker: Any, app: AsgiApp, connections: Connections, header_timeout_s: float) -> None:
+    def __init__(self, worker: Any, app: AsgiApp, connections: Connections, times: ClientTimes) -> None:
         super().__init__(worker)
         self.app = app
         self._connections = connections
-        self._header_timeout_s = header_timeout_s
+        self._times = times
         self._header_timer: asyncio.TimerHandle | None = None
+        self._send_watch: SendWatch | None = None  # made when the client first falls behind
 
     @property
     def is_used(self) -> bool:
@@ -122,17 +133,54 @@ class GatewayProtocol(ASGIProtocol):
             return
         super().connection_made(transport)
         self._connections.add(self)
-        self._header_timer = self.worker.loop.call_later(self._header_timeout_s, self._on_header_timeout)
+        self._header_timer = self.worker.loop.call_later(self._times.header_s, self._on_header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._cancel_header_timer()
+        if self._send_watch is not None:
+            self._send_watch.stop()
         self._connections.discard(self)
 
     def _on_headers_complete(self) -> bool:
         self._cancel_header_timer()
         skip_body: bool = super()._on_headers_complete()
         return skip_body
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_sending()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        # While it closes, the rest is still to be sent.
+        if self._send_watch is not None and not self._closed:
+            self._send_watch.stop()
+
+    def _watch_sending(self) -> None:
+        if self._send_watch is None:
+            self._send_watch = SendWatch(self.worker.loop, self.transport, self._times.send_s)
+        self._send_watch.start()
+
+    def _close_transport(self) -> None:
+        """Close once everything is sent, and has a chance to be read."""
+        transport = self.transport
+        if transport is None or self._closed or transport.is_closing():
+            super()._close_transport()
+            return
+        if self._is_answered_early():
+            self._closed = True
+            self._resume_reading()
+            Lingering(self.worker.loop, transport, self)
+        else:
+            super()._close_transport()
+        if transport.get_write_buffer_size():
+            self._watch_sending()
+
+    def _is_answered_early(self) -> bool:
+        """Whether the connection's own task has done with a request whose body is still coming."""
+        receiver = self._body_receiver
+        return receiver is not None and not receiver._complete and asyncio.current_task() is self._task
 
     def close_idle(self) -> None:
         """Close as when the keep-alive time is over."""

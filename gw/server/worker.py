@@ -22,7 +22,7 @@ from gunicorn.workers.gasgi import ASGIWorker
 
 from gw.errors import ConfigError
 from gw.server.listeners import TRAFFIC, assign, listeners
-from gw.server.protocol import AsgiApp, Connections, GatewayProtocol
+from gw.server.protocol import AsgiApp, ClientTimes, Connections, GatewayProtocol
 
 if TYPE_CHECKING:
     from gw.server.lifecycle import Gateway
@@ -93,6 +93,9 @@ class GatewayWorker(ASGIWorker):
             return
         self._traffic, self._others = Connections(self.cfg.worker_connections), Connections()
         _raise_file_limit()
+        # How long gunicorn's protocol waits for the next piece of a request body. It has a setting of its own for whole
+        # seconds, which is also after how long the master kills a worker that stands still; this copy is ours alone.
+        self.cfg.settings["timeout"].value = self.assignment.settings.nginx_config.http.client_body_timeout_s
         try:
             roles = [listener.role for listener in assign(self._socket_names(), listeners(self.assignment.settings))]
         except ConfigError as error:
@@ -164,8 +167,9 @@ class GatewayWorker(ASGIWorker):
         app: AsgiApp = gateway.apps[role]
         connections = self._traffic if role == TRAFFIC else self._others
         assert connections is not None
-        header_timeout_s = self.assignment.settings.nginx_config.http.client_header_timeout_s
-        return lambda: GatewayProtocol(self, app, connections, header_timeout_s)
+        http = self.assignment.settings.nginx_config.http
+        times = ClientTimes(header_s=http.client_header_timeout_s, send_s=http.send_timeout_s)
+        return lambda: GatewayProtocol(self, app, connections, times)
 
     def _all_connections(self) -> list[Connections]:
         return [connections for connections in (self._traffic, self._others) if connections is not None]

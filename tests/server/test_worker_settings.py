@@ -9,7 +9,7 @@ import pytest
 import yaml
 from gunicorn.config import Config
 
-from gw.server.master import Master, gunicorn_settings
+from gw.server.master import STUCK_S, Master, gunicorn_settings
 from gw.settings import load_settings
 
 
@@ -70,7 +70,7 @@ def test_limits_and_times(tmp_path: Path):
     assert (config.limit_request_line, config.limit_request_fields, config.limit_request_field_size) == (1000, 50, 2000)
     assert config.graceful_timeout > 10, "the worker ends requests itself before the master kills it"
     assert config.keepalive == 6
-    assert config.timeout == 90
+    assert config.timeout == STUCK_S, "however long a client may take over its body"
     assert config.header_map == "drop"
     assert config.loglevel == "warning"
 

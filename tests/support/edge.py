@@ -254,11 +254,11 @@ class Edge:
 
 
 @contextlib.asynccontextmanager
-async def edge(routes: dict[str, CompiledRoute]) -> AsyncIterator[Edge]:
+async def edge(routes: dict[str, CompiledRoute], *, max_body_bytes: int = 0) -> AsyncIterator[Edge]:
     loop = asyncio.get_running_loop()
     upstreams = UpstreamClient(loop)
     table = StaticRoutes(routes)
-    worker = _Worker(traffic_app(table, upstreams), loop)
+    worker = _Worker(traffic_app(table, upstreams, max_body_bytes=max_body_bytes), loop)
     server = await loop.create_server(lambda: ASGIProtocol(worker), "127.0.0.1", 0)
     running = Edge(server.sockets[0].getsockname()[1], table, upstreams)
     try:
@@ -271,11 +271,13 @@ async def edge(routes: dict[str, CompiledRoute]) -> AsyncIterator[Edge]:
 
 
 @contextlib.asynccontextmanager
-async def proxy(script: Script | None = None, **fields: Any) -> AsyncIterator[tuple[Edge, ScriptedUpstream]]:
+async def proxy(
+    script: Script | None = None, *, max_body_bytes: int = 0, **fields: Any
+) -> AsyncIterator[tuple[Edge, ScriptedUpstream]]:
     """An edge with one route, everything to one scripted upstream (`fields`: of the upstream resource)."""
     async with (
         scripted_upstream(script) as upstream,
-        edge({"/": compiled("1", upstream_dict(upstream.port, **fields))}) as running,
+        edge({"/": compiled("1", upstream_dict(upstream.port, **fields))}, max_body_bytes=max_body_bytes) as running,
     ):
         yield running, upstream
 

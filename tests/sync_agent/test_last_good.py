@@ -75,7 +75,7 @@ def test_a_resource_that_no_longer_passes_is_left_out_and_the_rest_is_served(sav
 
 def test_a_save_that_is_cut_leaves_the_old_file(saved: LastGood):
     # What a kill between writing aside and renaming leaves: the next save goes over it.
-    saved.path.with_suffix(".new").write_bytes(b"half")
+    (saved.path.parent / ".last-good.test.new").write_bytes(b"half")
     kept = LastGood(saved.path).load()
     assert kept is not None
     saved.save(dict([entry("c")]), 9, 44)
@@ -83,3 +83,20 @@ def test_a_save_that_is_cut_leaves_the_old_file(saved: LastGood):
     assert kept is not None
     assert kept.version == 9
     assert saved.path.read_bytes()[HEADER_BYTES:]
+
+
+def test_a_file_no_newer_than_what_is_known_is_not_judged_but_its_version_is(saved: LastGood):
+    again = LastGood(saved.path)
+    assert again.load(newer_than=7) is None
+    assert again.version == 7
+    assert again.load(newer_than=6) is not None
+
+
+def test_gateways_that_share_a_directory_do_not_write_aside_to_the_same_place(saved: LastGood):
+    # "new" is a name like any other; its file must not be what another gateway writes aside.
+    other = LastGood(saved.path.with_name("last-good.new"))
+    other.save(dict([entry("other")]), 3, 3)
+    saved.save(dict([entry("ours")]), 8, 43)
+    kept = LastGood(other.path).load()
+    assert kept is not None
+    assert list(kept.entries) == [ResourceKey("routes", "other")]

@@ -30,8 +30,11 @@ class Connection(Protocol):
 class Database(Protocol):
     """One database, as the store drives it. Every method blocks, and runs in the store's one thread.
 
-    Errors of the driver leave as StoreError, worded by whoever knows the database.
+    Errors of the driver leave as StoreError, worded by whoever knows the database. `replacements` counts how often the
+    database of that name was found to be another one than before, as far as `opened` can tell.
     """
+
+    replacements: int
 
     def opened(self) -> tuple[Connection, int]:
         """The connection, opened when there is none or when it no longer leads to the database of that name.

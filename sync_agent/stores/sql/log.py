@@ -45,11 +45,16 @@ SET_COMPACTED = "UPDATE meta SET value = ? WHERE name = 'compacted'"
 
 
 class RevisionLog:
-    """The log behind one connection. Each method is one transaction; errors are the driver's, and Compacted."""
+    """The log behind one connection. Each method is one transaction; errors are the driver's, and Compacted.
 
-    def __init__(self, connection: Connection, dialect: Dialect) -> None:
+    `replacements` is the database's: a copy put in its place has the id of the original and may have any revision, so
+    the id that is told carries the count, or a watch would go on in a history that it has not read.
+    """
+
+    def __init__(self, connection: Connection, dialect: Dialect, replacements: int = 0) -> None:
         self._connection = connection
         self._dialect = dialect
+        self._replacements = replacements
 
     def head(self) -> Head:
         """The newest revision, and whose it is."""
@@ -138,7 +143,8 @@ class RevisionLog:
 
     def _head(self) -> Head:
         revision = self._connection.execute(self._dialect.select_head).fetchone()[0]
-        return Head(revision, self._meta("store_id"))
+        store_id = self._meta("store_id")
+        return Head(revision, f"{store_id}+{self._replacements}" if self._replacements else store_id)
 
     def _compacted(self) -> int:
         return int(self._meta("compacted"))

@@ -90,6 +90,8 @@ ADVICE: Final = {
     sqlite3.SQLITE_PERM: "the agent's user must be able to write the file and its directory",
     sqlite3.SQLITE_IOERR: "see the kernel's log for its disk",
 }
+# No file has this inode: whatever comes after a file that vanished may be another one, even with the old one's number.
+GONE: Final = (0, 0)
 # After these the connection is as good as before.
 HARMLESS: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
 
@@ -100,8 +102,9 @@ class SqliteDatabase:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._connection: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None  # device and inode of the file that is open
+        self._identity: tuple[int, int] | None = None  # device and inode of the file that was opened last
         self._openings = 0
+        self.replacements = 0
 
     def opened(self) -> tuple[sqlite3.Connection, int]:
         """See Database. A file that was replaced is opened anew; one that is gone is a StoreError."""
@@ -160,6 +163,8 @@ class SqliteDatabase:
         except BaseException:
             connection.close()
             raise
+        if self._identity not in (None, identity):
+            self.replacements += 1
         self._identity = identity
         self._openings += 1
         return connection
@@ -180,6 +185,8 @@ class SqliteDatabase:
             status = self.path.stat()
         except FileNotFoundError:
             self.close()
+            if self._identity is not None:
+                self._identity = GONE
             raise StoreError(
                 f"the store {self.path} is gone (put it back from a backup, or restart the agent to begin with an "
                 f"empty one)"

@@ -153,7 +153,8 @@ class SqlStore:
         def work() -> tuple[T, int]:
             with self._database.translated():
                 connection, number = self._database.opened()
-                return operation(RevisionLog(connection, self._dialect)), number
+                revisions = RevisionLog(connection, self._dialect, self._database.replacements)
+                return operation(revisions), number
 
         if self._closed:
             raise StoreError("the store is closed")
@@ -177,6 +178,12 @@ class SqlStore:
                 if str(error) != problem:
                     problem = str(error)
                     log.warning("%s", problem)
+            except Exception as error:
+                # Whatever it is, other programs' writes must go on being noticed once it is over.
+                self._wake()
+                if repr(error) != problem:
+                    problem = repr(error)
+                    log.exception("looking for changes in the store failed in a way that was not foreseen")
 
     def _look(self, revisions: RevisionLog) -> bool:
         """In the thread: whether there may be something new for the watches."""
