@@ -54,7 +54,10 @@ def change(kind: str, id: str, resource: Mapping[str, Any] | None) -> Change:
 class Workers:
     """A gunicorn master and its workers, and the publisher they follow."""
 
-    def __init__(self, directory: Path, config: Mapping[str, Any] | None = None, *, workers: int = 2) -> None:
+    def __init__(
+        self, directory: Path, config: Mapping[str, Any] | None = None, *, workers: int | None = 2
+    ) -> None:
+        """`workers` None leaves their number to `config`."""
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.port, self.admin_port, self.control_port, self.status_port = free_ports(4)
@@ -65,6 +68,7 @@ class Workers:
                 "node_listen": [{"ip": "127.0.0.1", "port": self.port}],
                 "control": {"ip": "127.0.0.1", "port": self.control_port},
                 "status": {"ip": "127.0.0.1", "port": self.status_port},
+                **(config or {}).get("apisix", {}),
             },
             "deployment": {"admin": {"admin_listen": {"ip": "127.0.0.1", "port": self.admin_port}}},
             "gw": {
