@@ -8,12 +8,16 @@ from __future__ import annotations
 import array
 import asyncio
 import fcntl
+import socket
+import struct
 import termios
 from typing import Final
 
 # How long a client that still sends a body is listened to after the answer, without a use for what it says. nginx's
 # lingering_timeout.
 LINGER_S: Final = 5.0
+# struct linger: on, for 0 seconds.
+_RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class SendWatch:
@@ -50,9 +54,16 @@ class SendWatch:
         self._timer = None
         unsent = unsent_bytes(self._transport)
         if unsent >= self._unsent_bytes:
-            self._transport.abort()
+            _reset(self._transport)
         elif unsent:
             self._arm()
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Cut off so that the client sees an error, not an end, and the kernel keeps nothing for it."""
+    if (sock := transport.get_extra_info("socket")) is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+    transport.abort()
 
 
 def unsent_bytes(transport: asyncio.Transport) -> int:

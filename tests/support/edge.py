@@ -207,7 +207,7 @@ def replying(raw: bytes, *, close: bool = False) -> Script:
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-class _Worker:
+class Worker:
     """What ASGIProtocol needs of its worker."""
 
     def __init__(self, app: Any, loop: asyncio.AbstractEventLoop) -> None:
@@ -258,7 +258,7 @@ async def edge(routes: dict[str, CompiledRoute], *, max_body_bytes: int = 0) -> 
     loop = asyncio.get_running_loop()
     upstreams = UpstreamClient(loop)
     table = StaticRoutes(routes)
-    worker = _Worker(traffic_app(table, upstreams, max_body_bytes=max_body_bytes), loop)
+    worker = Worker(traffic_app(table, upstreams, max_body_bytes=max_body_bytes), loop)
     server = await loop.create_server(lambda: ASGIProtocol(worker), "127.0.0.1", 0)
     running = Edge(server.sockets[0].getsockname()[1], table, upstreams)
     try:
