@@ -16,6 +16,10 @@ class Reply(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
 
+    def closing(self) -> "Reply":
+        """The same, as the last one of its connection."""
+        return self._replace(headers=(*self.headers, (b"connection", b"close")))
+
 
 def error_reply(status: int, message: str | None = None) -> Reply:
     """The answer for a status, with APISIX's body; without a message the body names the status."""
@@ -24,7 +28,8 @@ def error_reply(status: int, message: str | None = None) -> Reply:
     return Reply(status, ((b"content-type", b"application/json"),), body)
 
 
-BAD_REQUEST: Final = error_reply(400)
+# Who sends what means two things may mean what follows it as part of it: nothing more is read.
+BAD_REQUEST: Final = error_reply(400).closing()
 ROUTE_NOT_FOUND: Final = error_reply(404, "404 Route Not Found")
 METHOD_NOT_ALLOWED: Final = error_reply(405)
 REQUEST_TIMEOUT: Final = error_reply(408)

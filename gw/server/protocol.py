@@ -15,9 +15,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, NamedTuple
 
-from gunicorn.asgi.protocol import ASGIProtocol
-
 from gw.server.client_pace import Lingering, SendWatch
+from gw.server.strict import StrictProtocol
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -90,11 +89,13 @@ class Connections:
                 connection.close_idle()
 
 
-class GatewayProtocol(ASGIProtocol):
+class GatewayProtocol(StrictProtocol):
     """gunicorn's HTTP/1.1 protocol for one role.
 
     Later heads are bounded by gunicorn's keep-alive timer, which runs from the answer before to the end of the head.
     """
+
+    _closed: bool
 
     def __init__(self, worker: Any, app: AsgiApp, connections: Connections, times: ClientTimes) -> None:
         super().__init__(worker)

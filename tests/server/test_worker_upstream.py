@@ -40,8 +40,17 @@ RELIED_ON: dict[Any, str] = {
     ASGIProtocol._send_error_response: "d6e9f162ed3e8acd",
     ASGIProtocol._start_http1: "72e4489ac806e31a",
     ASGIProtocol._setup_callback_parser: "32ec6e31437f323b",
+    ASGIProtocol._http1_buffered: "9a395c62e980fa94",
+    ASGIProtocol._send_response_start: "e375959fda48545e",
+    ASGIProtocol._handle_http_request: "64c35dd5cb539d47",
+    ASGIProtocol._will_close: "51fc51e626eb5dd2",
     PythonProtocol.feed: "ff40ff8a76f9a224",
     PythonProtocol.reset: "30c0525fa6cca495",
+    PythonProtocol.__init__: "87e38b08472bb3ba",
+    PythonProtocol._find_line: "cde988b00e7cba10",
+    PythonProtocol._parse_headers: "31cb76afc97d24a6",
+    PythonProtocol._finalize_headers: "f08cf2fa7f6fe9fe",
+    PythonProtocol._parse_chunked_body: "be459f71ae62a716",
 }
 
 
