@@ -28,8 +28,9 @@ from gw.upstream.target import KeepAlive, Target, Timeouts
 
 logger = logging.getLogger(__name__)
 
-# All heads of one exchange together, interim ones included. nginx takes 4 to 8 KB, Envoy 60 KB; a read is larger than
-# this, so the limit is on what was parsed, and memory is bounded by it plus one read.
+# All heads of one exchange together, interim ones included; behind the head, what comes without a piece of the body:
+# trailers, which llhttp holds, and chunk extensions. nginx takes 4 to 8 KB, Envoy 60 KB; a read is larger than this, so
+# the limit is on what was parsed, and memory is bounded by it plus one read.
 MAX_HEAD_BYTES: Final = 64 * 1024
 # Bytes of a request that wait for the upstream's socket before the client is paused: one full socket buffer ahead.
 WRITE_HIGH_WATER_BYTES: Final = 64 * 1024
@@ -198,8 +199,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._close()
             return
         self.response_started = True
-        if not self._head_done:
-            self._fed_bytes += len(data)
+        self._fed_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -212,8 +212,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             self._finish()
             return
-        if not self._head_done and self._fed_bytes > MAX_HEAD_BYTES:
-            self._fail(BadResponse("head too large"))
+        if self._fed_bytes > MAX_HEAD_BYTES:
+            self._fail(BadResponse("trailer or chunk extension too large" if self._head_done else "head too large"))
             return
         if self._request_complete and not self._reading_paused:
             self._deadline = self._loop.time() + self._timeouts.read_s
@@ -277,6 +277,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         headers = self._passed = self._head_reader.end_to_end(is_http_1_0=version == "1.0")
         self._head_done = True
+        self._fed_bytes = 0
         if self._answers_head:
             self._keep_alive = version == "1.1" and not self._head_reader.asks_to_close
             self._parser_spent = True
@@ -287,6 +288,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             self._extra_bytes = True
         elif self._sink is not None:
+            self._fed_bytes = 0
             self._sink.upstream_body(piece)
 
     def on_message_complete(self) -> None:
