@@ -1,7 +1,7 @@
 """Where changes leave the agent: collected for a moment, published to shared memory, kept on disk.
 
-A publish that fails (no room in /dev/shm) loses nothing: its changes wait, newer ones join them, and each heartbeat
-tries again. The workers meanwhile serve the last version.
+A publish that fails (no room in /dev/shm) loses nothing: its changes wait, newer ones join them, and the heartbeat
+tries again, less often the longer a try takes. The workers meanwhile serve the last version.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 COLLECT_S: Final = 0.005
 # A worker takes a heartbeat older than 3 s for a dead agent, so five may be late before that.
 HEARTBEAT_S: Final = 0.5
+# A publish that finds no room may have prepared the whole configuration for it. At most a quarter of the agent's time
+# goes into such tries, so that it goes on beating and answering between them.
+RETRY_SHARE: Final = 4
 # Writing the last good snapshot costs as much as the configuration is large: at most a twentieth of the agent's time
 # goes there, and never more often than this.
 LAST_GOOD_PAUSE_S: Final = 1.0
@@ -43,7 +46,9 @@ class Outlet:
     def __init__(
         self, publisher: Publisher, used_snapshots: Callable[[], set[int]], last_good: LastGood, clock: Clock
     ) -> None:
-        self.problem = ""  # why the newest changes are not published or not kept on disk; empty when they are
+        self._publish_problem = ""
+        self._keep_problem = ""
+        self._beat_problem = ""
         self._publisher = publisher
         self._used_snapshots = used_snapshots
         self._last_good = last_good
@@ -51,7 +56,7 @@ class Outlet:
         self._state = AgentState.LOADING
         self._pending: dict[ResourceKey, Change] = {}
         self._pending_revision: int | None = None
-        self._published_at_s = float("-inf")
+        self._not_before_s = float("-inf")  # when the next publish may be tried
         self._due: asyncio.TimerHandle | None = None
         self._writer = ThreadPoolExecutor(1, "last-good")
         self._kept_version = last_good.version
@@ -62,6 +67,11 @@ class Outlet:
         """What is served now."""
         return self._publisher.entries
 
+    @property
+    def problem(self) -> str:
+        """Why the newest changes are not published, or else not kept on disk; empty when they are."""
+        return self._publish_problem or self._keep_problem
+
     def set_following(self, following: bool) -> None:
         """Say whether the store is being followed, for the heartbeat to carry."""
         self._state = AgentState.WATCHING if following else AgentState.BACKING_OFF
@@ -71,20 +81,21 @@ class Outlet:
         for change in changes:
             self._pending[change.key] = change
         self._pending_revision = revision
-        if self._due is None:
-            wait_s = self._published_at_s + COLLECT_S - self._clock.monotonic()
-            if wait_s <= 0:
-                self._publish()
-            else:
-                self._due = asyncio.get_running_loop().call_later(wait_s, self._publish)
+        if self._due is not None or self._publish_problem:
+            return
+        wait_s = self._not_before_s - self._clock.monotonic()
+        if wait_s <= 0:
+            self._publish()
+        else:
+            self._due = asyncio.get_running_loop().call_later(wait_s, self._publish)
 
     async def run(self) -> None:
         """Heartbeat, retries, old snapshots and the last good file, until cancelled."""
         try:
-            while True:
-                self._beat()
-                await self._keep()
-                await asyncio.sleep(HEARTBEAT_S)
+            async with asyncio.TaskGroup() as tasks:
+                # Two tasks, since a slow disk must not hold up the heartbeat.
+                for work in (self._beat, self._keep):
+                    tasks.create_task(_repeat(work), name=f"outlet{work.__name__}")
         finally:
             if self._due is not None:
                 self._due.cancel()
@@ -104,28 +115,35 @@ class Outlet:
         self._due = None
         if self._pending_revision is None:
             return
+        began_s = self._clock.monotonic()
         try:
             self._publisher.publish(self._pending.values(), self._pending_revision, self._state)
         except SegmentError as error:
-            if not self.problem:
+            if not self._publish_problem:
                 log.error("cannot publish: %s; the last version stays, trying again", error)
-            self.problem = str(error)
+            self._publish_problem = str(error)
+            now_s = self._clock.monotonic()
+            self._not_before_s = now_s + (now_s - began_s) * RETRY_SHARE
             return
-        if self.problem:
+        if self._publish_problem:
             log.info("publishing again, at version %d", self._publisher.version)
-            self.problem = ""
-        self._published_at_s = self._clock.monotonic()
+            self._publish_problem = ""
+        self._not_before_s = self._clock.monotonic() + COLLECT_S
         self._pending = {}
         self._pending_revision = None
 
-    def _beat(self) -> None:
-        if self._pending_revision is not None and self._due is None:
+    async def _beat(self) -> None:
+        if self._pending_revision is not None and self._due is None and self._clock.monotonic() >= self._not_before_s:
             self._publish()
         try:
             self._publisher.touch(self._state)
             self._publisher.sweep(self._used_snapshots())
         except SegmentError as error:
-            log.error("shared memory: %s", error)
+            if str(error) != self._beat_problem:
+                log.error("shared memory: %s", error)
+            self._beat_problem = str(error)
+        else:
+            self._beat_problem = ""
 
     async def _keep(self) -> None:
         """Write the last good file, if there is something new and the last time is long enough ago."""
@@ -139,8 +157,18 @@ class Outlet:
                 self._writer, self._last_good.save, dict(publisher.entries), version, revision
             )
         except OSError as error:
-            log.error("cannot keep the last good snapshot at %s: %s", self._last_good.path, error)
+            problem = f"cannot keep the last good configuration at {self._last_good.path}: {error}"
+            if problem != self._keep_problem:
+                log.error("%s; trying again", problem)
+            self._keep_problem = problem
         else:
             self._kept_version = version
+            self._keep_problem = ""
         took_s = self._clock.monotonic() - began_s
         self._keep_at_s = self._clock.monotonic() + max(LAST_GOOD_PAUSE_S, took_s * LAST_GOOD_SHARE)
+
+
+async def _repeat(work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await work()
+        await asyncio.sleep(HEARTBEAT_S)
