@@ -21,6 +21,7 @@ from gw.clock import SystemClock
 from gw.errors import ConfigError, JitterwayError
 from gw.settings import AgentSettings, load_agent_settings
 from gw.settings.agent_tree import AdminKey
+from gw.shm.turn_file import make_turn_file
 from sync_agent.admin_key import ensure_admin_key
 from sync_agent.agent import Agent
 from sync_agent.lock import held_lock
@@ -71,13 +72,16 @@ def _admin_keys(settings: AgentSettings) -> tuple[AdminKey, ...]:
 
 
 def _make_directories(settings: AgentSettings) -> None:
-    """Make run_dir, open to the workers' group where there is one, and data_dir, open to nobody else."""
+    """Make run_dir and the locks of full rebuilds in it, open to the workers' group, and data_dir, open to nobody."""
     run_dir, group = settings.settings.gw.run_dir, settings.settings.gw.shm.group
     try:
+        gid = None if group is None else grp.getgrnam(group).gr_gid
         run_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
-        if group is not None and run_dir.stat().st_uid == os.geteuid():
-            os.chown(run_dir, -1, grp.getgrnam(group).gr_gid)
+        if gid is not None and run_dir.stat().st_uid == os.geteuid():
+            os.chown(run_dir, -1, gid)
             run_dir.chmod(0o750)
+        for path in settings.settings.turn_paths:
+            make_turn_file(path, gid)
         settings.settings.gw.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except KeyError:
         raise ConfigError("gw.shm.group", f"this host has no group {group!r}") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -16,6 +17,7 @@ from gw.clock import Clock
 from gw.errors import SegmentError
 from gw.rebuild.scheduler import RebuildScheduler, Work
 from gw.rebuild.state import ConfigState
+from gw.rebuild.turn import Turn
 from gw.shm.layout import Slot
 from gw.shm.reader import Changes, Cursor, Loaded
 
@@ -64,6 +66,8 @@ class Follower:
         clock: Clock,
         poll_interval_ms: int,
         slice_ms: int,
+        turn: Turn,
+        full_timeout_ms: int,
         on_applied: Callable[[Applied], None],
     ) -> None:
         self._reader = reader
@@ -72,6 +76,8 @@ class Follower:
         self._clock = clock
         self._poll_interval_s = poll_interval_ms / 1000
         self._slice_s = slice_ms / 1000
+        self._turn = turn
+        self._full_timeout_s = full_timeout_ms / 1000
         self._on_applied = on_applied
         self._cursor: Cursor | None = None
         self._seen: tuple[int, int, int] | None = None  # identity of the version that was taken up last
@@ -110,8 +116,16 @@ class Follower:
                 self._note_change()
             elif self.applied is not None:
                 self.revision = slot.revision
-        if self._scheduler.is_due:
+        if self._may_start():
             self._due.set()
+
+    def _may_start(self) -> bool:
+        """Whether it is time for what waits. A full rebuild takes turns with those of the host's other workers, unless
+        nothing is served yet; whoever has no turn asks again when the timer comes round.
+        """
+        if not self._scheduler.is_due:
+            return False
+        return self._scheduler.work is not Work.FULL or self._turn.take() or self._cursor is None
 
     def _note_change(self) -> None:
         if self._scheduler.work is not None:
@@ -131,16 +145,32 @@ class Follower:
             if changes is None:
                 log.info("the change log does not reach back to what is served here: full rebuild")
                 self._scheduler.changed(Work.FULL)
-                if not self._scheduler.is_due:
+                if not self._may_start():
                     return
         if changes is None:
-            loaded = await self._in_slices(self._reader.load_steps())
-            await self._in_slices(_to_end(self._state.rebuild(loaded.entries)))
+            with self._turn_given_up_when_late():
+                loaded = await self._in_slices(self._reader.load_steps())
+                await self._in_slices(_to_end(self._state.rebuild(loaded.entries)))
             self._finish(loaded.slot, loaded.cursor, Work.FULL, began_s, loaded.slot.snapshot_number)
         else:
             await self._in_slices(_to_end(self._state.update(changes.changes)))
             snapshot = self.applied.snapshot if self.applied is not None else 0
             self._finish(changes.slot, changes.cursor, Work.UPDATE, began_s, snapshot)
+
+    @contextmanager
+    def _turn_given_up_when_late(self) -> Iterator[None]:
+        """Release the turn at the end of the block, or before that when the block takes too long."""
+        late = asyncio.get_running_loop().call_later(self._full_timeout_s, self._give_up_turn)
+        try:
+            yield
+        finally:
+            late.cancel()
+            self._turn.release()
+
+    def _give_up_turn(self) -> None:
+        if self._turn.is_held:
+            log.warning("a full rebuild takes longer than %g s: giving up its turn", self._full_timeout_s)
+            self._turn.release()
 
     def _finish(self, slot: Slot, cursor: Cursor, work: Work, began_s: float, snapshot: int) -> None:
         now_s = self._clock.monotonic()

@@ -27,6 +27,7 @@ from gw.pipeline.route import keep_alive
 from gw.rebuild.follower import Applied, Follower
 from gw.rebuild.scheduler import RebuildScheduler
 from gw.rebuild.state import ConfigState
+from gw.rebuild.turn import Turn
 from gw.server.asgi import traffic_app
 from gw.server.collector import calm_collector, settle_heap
 from gw.server.listeners import ADMIN, CONTROL, STATUS, TRAFFIC
@@ -84,6 +85,8 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
             chance=random.SystemRandom(),
         )
         report = CellReport(assignment.table, assignment.cell, state, scheduler, clock)
+        turn = Turn(settings.turn_paths)
+        stack.callback(turn.close)
         configured = asyncio.Event()
 
         def on_applied(applied: Applied) -> None:
@@ -100,6 +103,8 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
             clock=clock,
             poll_interval_ms=settings.gw.rebuild.poll_interval_ms,
             slice_ms=settings.gw.rebuild.slice_ms,
+            turn=turn,
+            full_timeout_ms=settings.gw.rebuild.full_timeout_ms,
             on_applied=on_applied,
         )
         upstreams = UpstreamClient(asyncio.get_running_loop())

@@ -285,10 +285,16 @@ class RebuildSettings:
         kinds.integer(1, 1000), default=1, unit="ms", help="Longest piece of a full rebuild between two events."
     )
     max_concurrent_full: int = setting(
-        kinds.integer(1, 1024), default=1, unit="workers", help="Workers of this host in a full rebuild at once."
+        kinds.integer(1, 1024),
+        default=1,
+        unit="workers",
+        help="Workers of this host in a full rebuild at once. One that serves nothing yet does not wait.",
     )
     full_timeout_ms: int = setting(
-        kinds.integer(100, 3_600_000), default=10_000, unit="ms", help="A rebuild that takes longer gives up its turn."
+        kinds.integer(100, 3_600_000),
+        default=10_000,
+        unit="ms",
+        help="A full rebuild that takes longer gives up its turn, and goes on.",
     )
 
 
@@ -370,3 +376,9 @@ class Settings:
     def socket_path(self) -> Path:
         """The Unix socket on which the agent answers."""
         return self.gw.run_dir / f"{self.gw.shm.name}.agent.sock"
+
+    @property
+    def turn_paths(self) -> tuple[Path, ...]:
+        """The lock files of which a worker holds one while it rebuilds in full; no more than there are workers."""
+        turns = min(self.gw.rebuild.max_concurrent_full, self.gw.workers)
+        return tuple(self.gw.run_dir / f"{self.gw.shm.name}.full.{number}.lock" for number in range(turns))

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +15,16 @@ import pytest
 from gw.rebuild.follower import Applied, Follower
 from gw.rebuild.scheduler import RebuildScheduler, Work
 from gw.rebuild.state import ConfigState
+from gw.rebuild.turn import Turn
 from gw.shm.reader import Changes, SnapshotReader
 from tests.rebuild.conftest import Memory
 from tests.rebuild.test_state import route
 
 
 class Following:
-    def __init__(self, memory: Memory, reader: Any = None) -> None:
+    def __init__(
+        self, memory: Memory, reader: Any = None, *, turn: Turn | None = None, full_timeout_ms: int = 10_000
+    ) -> None:
         self.state = ConfigState("radixtree_uri")
         self.applied: list[Applied] = []
         self._news = asyncio.Event()
@@ -34,6 +38,8 @@ class Following:
             clock=memory.clock,
             poll_interval_ms=1,
             slice_ms=1,
+            turn=turn or Turn(()),
+            full_timeout_ms=full_timeout_ms,
             on_applied=self._take,
         )
 
@@ -57,8 +63,8 @@ class Following:
 
 
 @asynccontextmanager
-async def following(memory: Memory, reader: Any = None) -> AsyncIterator[Following]:
-    it = Following(memory, reader)
+async def following(memory: Memory, reader: Any = None, **more: Any) -> AsyncIterator[Following]:
+    it = Following(memory, reader, **more)
     task = asyncio.create_task(it.follower.run(), name="follow")
     try:
         yield it
@@ -214,5 +220,52 @@ def test_other_work_goes_on_between_the_slices_of_a_rebuild(memory: Memory):
         assert turns > 3
         assert len(it.state) == 3000
         assert applied.digest == applied.slot.digest
+
+    run(test)
+
+
+def test_a_full_rebuild_waits_for_its_turn_and_the_first_one_does_not(memory: Memory, tmp_path: Path):
+    async def test() -> None:
+        version = memory.publish({"routes/1": route("/1")})
+        path = tmp_path / "t.full.0.lock"
+        theirs, ours = Turn([path]), Turn([path])
+        assert theirs.take()
+        async with following(memory, turn=ours) as it:
+            await it.version(version)
+            # An update needs no turn, and takes up what is new also while a rebuild waits.
+            version = memory.publish({"routes/2": route("/2")})
+            assert (await it.version(version)).work is Work.UPDATE
+            it.scheduler.changed(Work.FULL)
+            async with asyncio.timeout(20):
+                while it.scheduler.staleness_s < 0.05:
+                    await asyncio.sleep(0)
+            assert len(it.applied) == 2
+            theirs.release()
+            await it.wait(lambda applied: applied.work is Work.FULL and applied.slot.version == version)
+            assert theirs.take(), "given back after use"
+        ours.close()
+        theirs.close()
+
+    run(test)
+
+
+def test_a_rebuild_that_takes_too_long_gives_up_its_turn_and_goes_on(
+    memory: Memory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    async def test() -> None:
+        memory.attach(log_size_bytes=8 << 20)
+        memory.publish({f"routes/{n}": route(f"/{n}") for n in range(3000)})
+        path = tmp_path / "t.full.0.lock"
+        theirs, ours = Turn([path]), Turn([path])
+        async with following(memory, turn=ours, full_timeout_ms=2) as it:
+            async with asyncio.timeout(20):
+                while "giving up its turn" not in caplog.text:
+                    await asyncio.sleep(0)
+            assert not it.applied
+            assert theirs.take()
+            await it.wait(lambda applied: True)
+            assert len(it.state) == 3000
+        ours.close()
+        theirs.close()
 
     run(test)
