@@ -22,15 +22,17 @@ class ConfigError(JitterwayError):
 class InvalidResource(JitterwayError):
     """A resource of the data model does not fit its schema or breaks a rule between fields.
 
-    `path` is the place inside the resource (`upstream.nodes[0].port`), `""` for the whole.
+    `path` is the place inside the resource (`upstream.nodes[0].port`), `""` for the whole. `stands_alone`: the Admin
+    API answers with the reason alone.
     """
 
-    def __init__(self, kind: str, id: str, path: str, reason: str) -> None:
+    def __init__(self, kind: str, id: str, path: str, reason: str, *, stands_alone: bool = False) -> None:
         super().__init__(f"{kind}/{id}: {path + ': ' if path else ''}{reason}")
         self.kind = kind
         self.id = id
         self.path = path
         self.reason = reason
+        self.stands_alone = stands_alone
 
 
 class StoreError(JitterwayError):

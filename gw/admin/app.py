@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import socket
-from typing import Any, Final
+from typing import Any
 
 import falcon
 import falcon.asgi
 
 from gw.admin.agent_client import AgentClient
-from gw.admin.gate import Gate
+from gw.admin.gate import PREFIX, Gate
 from gw.admin.reply import AdminError, error_of, send_error
 from gw.admin.resource import Resources
 from gw.errors import AgentUnavailable
@@ -21,8 +21,6 @@ from gw.model.operations import NOUNS
 from gw.settings import Settings
 
 log = logging.getLogger(__name__)
-
-PREFIX: Final = "/apisix/admin"
 
 
 def admin_app(settings: Settings, client: AgentClient) -> falcon.asgi.App[Any, Any]:

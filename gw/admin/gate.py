@@ -11,6 +11,9 @@ without it. In order, each answered by 403, 401 or 503 and the reason:
    and its cookie is sent by browsers on behalf of any page. The agent decides (and decides again when the operation
    comes); for OPTIONS of a page of this host there is no key to ask for, as browsers send none.
 5. The path has no segment that another reader could take for another path.
+
+`HEAD /apisix/admin`, with which clients of APISIX see whether the API is there, ends here, with 200. (APISIX asks for
+no key there; here nothing is had without one.)
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from gw.settings import Network, admits
 
 log = logging.getLogger(__name__)
 
+PREFIX: Final = "/apisix/admin"
 # Methods that a viewer may use, as in APISIX.
 _READING: Final = frozenset({"GET"})
 _CORS_METHODS: Final = "GET, PUT, POST, DELETE, PATCH, OPTIONS"
@@ -70,8 +74,11 @@ class Gate:
         origin = _checked_origin(req, host)
         if origin is not None and self._cors and self._answer_cors(req, resp, origin):
             return
-        raise_for(await self._client.call(Authorize(write=req.method not in _READING), req.get_header("X-API-KEY")))
+        is_probe = req.method == "HEAD" and req.path == PREFIX
+        writes = not is_probe and req.method not in _READING
+        raise_for(await self._client.call(Authorize(write=writes), req.get_header("X-API-KEY")))
         _check_path(req)
+        resp.complete = is_probe
 
     async def process_response(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: Any, req_succeeded: bool

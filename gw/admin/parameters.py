@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import parse_qsl
 
 import falcon.asgi
 
 from gw.admin.reply import error_of
-from gw.model.operations import List
+from gw.model.operations import NOUNS, List
 
 # APISIX's range.
 PAGE_SIZES: Final = range(10, 501)
@@ -18,6 +19,9 @@ MAX_TTL_S: Final = 9_000_000_000
 _MAX_PAGE: Final = 2**31
 # As long as a number of use can be, so that no effort goes into others.
 _NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
+_SIGNED_NUMBER: Final = re.compile(r"-?[0-9]{1,12}", re.ASCII)
+# What `filter` may name, by kind, as in APISIX since 3.13.
+_FILTER_FIELDS: Final = {"routes": ("service_id", "upstream_id")}
 
 
 def ttl_s(req: falcon.asgi.Request) -> int | None:
@@ -36,26 +40,39 @@ def force(req: falcon.asgi.Request) -> bool:
 
 
 def listing(req: falcon.asgi.Request, kind: str) -> List:
-    """What a list is to show. With `page` or `page_size`, one page (the first, of ten) as far as not said otherwise."""
+    """What a list is to show. One page takes `page` (below 1: the first) and `page_size`; one alone changes nothing."""
     page, page_size = _number(req, "page"), _number(req, "page_size")
-    if page is not None and page_size is None:
-        page_size = PAGE_SIZES.start
     if page_size is not None and page_size not in PAGE_SIZES:
         raise error_of(400, f"page_size must be between {PAGE_SIZES.start} and {PAGE_SIZES.stop - 1}")
     return List(
         kind,
         page=min(max(page or 1, 1), _MAX_PAGE),
-        page_size=page_size,
+        page_size=None if page is None else page_size,
         name=req.get_param("name"),
         uri=req.get_param("uri"),
         label=req.get_param("label"),
+        **_references(req, kind),
     )
+
+
+def _references(req: falcon.asgi.Request, kind: str) -> dict[str, str]:
+    """`filter`: a query string within the query string, `filter=service_id%3D1`."""
+    text = req.get_param("filter")
+    if not text:
+        return {}
+    allowed = _FILTER_FIELDS.get(kind, ())
+    wanted = dict(parse_qsl(text, keep_blank_values=True))
+    unknown = sorted(wanted.keys() - set(allowed))
+    if unknown or not wanted:
+        known = " and ".join(allowed) or "nothing"
+        raise error_of(400, f"invalid argument filter: {NOUNS[kind]}s can be filtered by {known}")
+    return wanted
 
 
 def _number(req: falcon.asgi.Request, name: str) -> int | None:
     text = req.get_param(name)
     if text is None:
         return None
-    if not _NUMBER.fullmatch(text):
+    if not _SIGNED_NUMBER.fullmatch(text):
         raise error_of(400, f"invalid argument {name}: should be a number")
     return int(text)

@@ -53,7 +53,8 @@ class Get:
 class List:
     """All resources of a kind in the order of their ids; with `page_size`, one page in the order of their creation.
 
-    `name` and `uri` are patterns that are searched for, `label` is a label's name. None filters nothing.
+    `name` and `uri` are patterns that are searched for, `label` is a label's name, `service_id` and `upstream_id` are
+    what a resource refers to. None filters nothing.
     """
 
     op: ClassVar[str] = "list"
@@ -63,6 +64,8 @@ class List:
     name: str | None = None
     uri: str | None = None
     label: str | None = None
+    service_id: str | None = None
+    upstream_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

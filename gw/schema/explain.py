@@ -18,10 +18,14 @@ Schema: TypeAlias = Mapping[str, Any]
 
 
 class Complaint(NamedTuple):
-    """What is wrong: the innermost place at which a value misses its schema, and the reason with that place in it."""
+    """What is wrong: the innermost place at which a value misses its schema, and the reason with that place in it.
+
+    `stands_alone`: APISIX's Admin API answers with this reason alone, without "invalid configuration: " before it.
+    """
 
     place: Place
     reason: str
+    stands_alone: bool = False
 
 
 # Words that make no demand.

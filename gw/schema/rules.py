@@ -17,6 +17,11 @@ MAX_PORT: Final = 65535
 # host, host:port, [IPv6], [IPv6]:port
 _ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|[0-9a-zA-Z._-]+)(?::(?P<port>[0-9]+))?\Z")
 
+# By kind.
+_EXCLUSIVE: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "routes": (("host", "hosts"), ("remote_addr", "remote_addrs")),
+}
+
 _HEADER_KEY: Final = "^[a-zA-Z0-9_-]+$"
 _KEY_PATTERNS: Final[Mapping[str, str]] = {
     "vars": (
@@ -37,15 +42,28 @@ def check_rules(kind: str, resource: Mapping[str, Any]) -> Complaint | None:
     return None
 
 
+def check_exclusive(kind: str, resource: Any) -> Complaint | None:
+    """The first pair of fields of which only one may be there. Asked of a resource that does not fit its schema.
+
+    The schema says so too, but APISIX asks this first, in words of its own (check_conf in apisix/admin/routes.lua).
+    """
+    if isinstance(resource, dict):
+        for one, many in _EXCLUSIVE.get(kind, ()):
+            if one in resource and many in resource:
+                return Complaint((), f"only one of {one} or {many} is allowed", stands_alone=True)
+    return None
+
+
 def _upstream(upstream: Mapping[str, Any]) -> Iterator[Complaint]:
     nodes = upstream.get("nodes")
     if isinstance(nodes, dict):
         for address in nodes:
             if reason := address_fault(address):
-                yield Complaint(("nodes", address), reason)
+                yield Complaint(("nodes", address), reason, stands_alone=True)
     rewrites = upstream["pass_host"] == "rewrite"  # noqa: S105 - a mode, not a password
     if rewrites and not upstream.get("upstream_host"):
-        yield Complaint(("upstream_host",), "`upstream_host` can't be empty when `pass_host` is `rewrite`")
+        reason = "`upstream_host` can't be empty when `pass_host` is `rewrite`"
+        yield Complaint(("upstream_host",), reason, stands_alone=True)
     if upstream["type"] == "chash":
         yield from _chash(upstream)
 
@@ -56,7 +74,7 @@ def _chash(upstream: Mapping[str, Any]) -> Iterator[Complaint]:
         return
     key = upstream.get("key")
     if key is None:
-        yield Complaint(("key",), "missing key")
+        yield Complaint(("key",), "missing key", stands_alone=True)
     elif hash_on in _KEYS and not _KEYS[hash_on].match(key):
         yield Complaint(("key",), f'failed to match pattern "{_KEY_PATTERNS[hash_on]}" with {quote(key)}')
 
@@ -64,7 +82,7 @@ def _chash(upstream: Mapping[str, Any]) -> Iterator[Complaint]:
 def _own_upstream(resource: Mapping[str, Any]) -> Iterator[Complaint]:
     if "upstream" in resource:
         for complaint in _upstream(resource["upstream"]):
-            yield Complaint(("upstream", *complaint.place), complaint.reason)
+            yield complaint._replace(place=("upstream", *complaint.place))
 
 
 def address_fault(address: str) -> str | None:

@@ -21,7 +21,7 @@ from gw.errors import InvalidResource
 from gw.schema.explain import Complaint, Schema, explain
 from gw.schema.formats import FORMATS
 from gw.schema.load import FILES, load_schema
-from gw.schema.rules import check_rules
+from gw.schema.rules import check_exclusive, check_rules
 from gw.schema.screen import Unfit, copy_json
 from gw.schema.wording import bare, path_of, quote, reason_at
 
@@ -72,9 +72,9 @@ def _complaint(kind: str, schema: Schema, id: str, resource: Any) -> Complaint |
     try:
         _shape_check(kind)(resource)
     except fastjsonschema.JsonSchemaException as failure:
-        return explain(schema, resource) or Complaint((), str(failure))
+        return check_exclusive(kind, resource) or explain(schema, resource) or Complaint((), str(failure))
     if not _names_fit(kind, resource):
-        return explain(schema, resource)
+        return check_exclusive(kind, resource) or explain(schema, resource)
     body_id = resource.get("id", id)
     if str(body_id) != id:
         return Complaint(("id",), f"wrong {schema['title'].lower()} id")
@@ -82,7 +82,8 @@ def _complaint(kind: str, schema: Schema, id: str, resource: Any) -> Complaint |
 
 
 def _invalid(kind: str, id: str, complaint: Complaint) -> InvalidResource:
-    return InvalidResource(kind, bare(id), path_of(complaint.place), complaint.reason)
+    path = path_of(complaint.place)
+    return InvalidResource(kind, bare(id), path, complaint.reason, stands_alone=complaint.stands_alone)
 
 
 def _id_complaint(schema: Schema, id: str) -> Complaint | None:

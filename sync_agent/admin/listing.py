@@ -31,10 +31,17 @@ class Filter:
         self._name = _pattern("name", wanted.name)
         self._uri = _pattern("uri", wanted.uri)
         self._label = wanted.label
+        references = (("service_id", wanted.service_id), ("upstream_id", wanted.upstream_id))
+        self._references = tuple((field, id) for field, id in references if id is not None)
 
     def passes(self, resource: Mapping[str, Any]) -> bool:
         """Is this resource one of those asked for? All filters that are given must agree."""
-        return self._passes_name(resource) and self._passes_uri(resource) and self._passes_label(resource)
+        return (
+            self._passes_name(resource)
+            and self._passes_uri(resource)
+            and self._passes_label(resource)
+            and self._passes_references(resource)
+        )
 
     def _passes_name(self, resource: Mapping[str, Any]) -> bool:
         if self._name is None:
@@ -54,6 +61,10 @@ class Filter:
             return True
         labels = resource.get("labels")
         return isinstance(labels, dict) and self._label in labels
+
+    def _passes_references(self, resource: Mapping[str, Any]) -> bool:
+        """An id is text or a number, and `"1"` names what `1` names."""
+        return all(field in resource and str(resource[field]) == id for field, id in self._references)
 
 
 class PageOf:

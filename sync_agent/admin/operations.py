@@ -261,7 +261,8 @@ class Operations:
             encoded = encode_stored(value)
             admit(key, encoded, self._resource_bytes)
         except InvalidResource as error:
-            raise _Refused(Outcome.INVALID, f"invalid configuration: {error.reason}") from None
+            reason = error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
+            raise _Refused(Outcome.INVALID, reason) from None
         except (ValueError, TypeError, RecursionError) as error:
             raise _Refused(Outcome.INVALID, f"invalid configuration: {error}") from None
         if not references.has_references(key.kind, value):
@@ -329,6 +330,9 @@ def _id_of(kind: str, id: str | None, body: Mapping[str, Any]) -> str:
         raise _Refused(Outcome.INVALID, f"missing {NOUNS[kind]} id")
     if id is not None and in_body is not None and str(in_body) != id:
         raise _Refused(Outcome.INVALID, f"wrong {NOUNS[kind]} id")
+    if type(in_body) is int and in_body < 1:
+        reason = f'property "id" validation failed: expected {in_body} to be at least 1'
+        raise _Refused(Outcome.INVALID, f"invalid configuration: {reason}")
     return str(in_body) if id is None else id
 
 

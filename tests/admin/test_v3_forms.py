@@ -113,8 +113,11 @@ def test_lists_and_pages(tmp_path: Path, make_store: MakeStore) -> None:
             reply = await admin.ask("GET", f"/routes?page={page}&page_size=10")
             assert reply.body["total"] == 25
             assert [item["value"]["id"] for item in reply.body["list"]] == expected, "in the order of creation"
-        assert len((await admin.ask("GET", "/routes?page_size=11")).body["list"]) == 11
-        assert len((await admin.ask("GET", "/routes?page=1")).body["list"]) == 10
+        for below_the_first in (0, -1):
+            reply = await admin.ask("GET", f"/routes?page={below_the_first}&page_size=10")
+            assert [item["value"]["id"] for item in reply.body["list"]] == ids[:10]
+        for half in ("page=2", "page_size=11"):
+            assert len((await admin.ask("GET", f"/routes?{half}")).body["list"]) == 25, "one alone asks for no page"
 
     play(scenario, tmp_path, make_store)
 
@@ -126,12 +129,19 @@ FILTERS = [
     ("name=s.op", {"a"}),
     ("name=[q-t]hop", {"a"}),
     ("uri=/x", {"b"}),
-    ("uri=/hello", {"a", "c"}),
+    ("uri=/hello", {"a", "c", "e"}),
     ("uri=/y", {"b"}),
     ("label=env", {"c"}),
     ("label=prod", set()),
     ("label=env&uri=/hello", {"c"}),
     ("label=env&name=shop", set()),
+    ("label=", set()),
+    ("filter=service_id%3D1", {"d", "e"}),
+    ("filter=service_id=1", {"d", "e"}),
+    ("filter=service_id%3D1%26upstream_id%3D2", {"e"}),
+    ("filter=upstream_id%3D2&uri=/hello", {"e"}),
+    ("filter=upstream_id%3Dnone", set()),
+    ("filter=", {"a", "b", "c", "d", "e"}),
 ]
 
 
@@ -141,6 +151,10 @@ def test_filters(tmp_path: Path) -> None:
         await admin.ask("PUT", "/routes/a", ROUTE | {"name": "shop-a"})
         await admin.ask("PUT", "/routes/b", {"uris": ["/x/1", "/y"], **upstream})
         await admin.ask("PUT", "/routes/c", ROUTE | {"labels": {"env": "prod"}})
+        await admin.ask("PUT", "/services/1", {})
+        await admin.ask("PUT", "/upstreams/2", UPSTREAM)
+        await admin.ask("PUT", "/routes/d", {"uri": "/d", "service_id": 1})
+        await admin.ask("PUT", "/routes/e", {"uri": "/hello/e", "service_id": "1", "upstream_id": 2})
         for query, expected in FILTERS:
             reply = await admin.ask("GET", f"/routes?{query}")
             assert {item["value"]["id"] for item in reply.body["list"]} == expected, query
@@ -152,6 +166,9 @@ def test_filters(tmp_path: Path) -> None:
 BAD_QUERIES = [
     ("/routes?page_size=9", "page_size must be between 10 and 500"),
     ("/routes?page_size=501", "page_size must be between 10 and 500"),
+    ("/routes?filter=desc%3Dx", "invalid argument filter: routes can be filtered by service_id and upstream_id"),
+    ("/routes?filter=x", "invalid argument filter: routes can be filtered by service_id and upstream_id"),
+    ("/services?filter=upstream_id%3D1", "invalid argument filter: services can be filtered by nothing"),
     ("/routes?page=x&page_size=10", "invalid argument page: should be a number"),
     ("/routes?page_size=1e2", "invalid argument page_size: should be a number"),
     ("/routes?page_size=%D9%A1%D9%A0", "invalid argument page_size: should be a number"),
@@ -178,6 +195,7 @@ IDS = [
     ("PUT", "/routes", ROUTE | {"id": 17}, 201, None),
     ("PUT", "/routes/1", ROUTE | {"id": 1}, 201, None),
     ("PUT", "/routes/1", ROUTE | {"id": "2"}, 400, "wrong route id"),
+    ("PUT", "/routes", ROUTE | {"id": -100}, 400, 'invalid configuration: property "id" validation failed'),
     ("PUT", "/routes/1", ROUTE | {"id": True}, 400, "wrong type of route id"),
     ("PUT", "/routes/1", ROUTE | {"id": ["1"]}, 400, "wrong type of route id"),
     ("POST", "/routes", ROUTE | {"id": "1"}, 400, "wrong route id, do not need it"),
@@ -286,6 +304,8 @@ def test_ttl(tmp_path: Path) -> None:
         ("GET", "/nonsense", 404, "Unsupported resource type: nonsense"),
         ("PUT", "/nonsense/1", 404, "Unsupported resource type: nonsense"),
         ("GET", "", 404, "404 Route Not Found"),
+        ("HEAD", "", 200, None),
+        ("HEAD", "/", 200, None),
         ("GET", "//hello", 404, "404 Route Not Found"),
         ("HEAD", "/routes/1", 405, None),
         ("OPTIONS", "/routes/1", 200, None),
