@@ -35,6 +35,7 @@ class Nursery:
     """Forks agents from a process that has imported them already."""
 
     def __init__(self, output: Path) -> None:
+        self.agents: list[int] = []
         self._log = output.open("wb")
         command = [sys.executable, "-m", "tests.support.nursery"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
@@ -44,11 +45,14 @@ class Nursery:
         assert self._process.stdout is not None
         self._process.stdin.write(bytes(config) + b"\n")
         self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        self.agents.append(int(self._process.stdout.readline()))
+        return self.agents[-1]
 
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.agents[-1], signal.SIGKILL)
         self._process.stdin.close()
         self._process.wait(10)
         self._process.stdout.close()
@@ -129,7 +133,7 @@ def test_readers_never_see_a_mixed_state_and_versions_only_grow(tmp_path: Path):
 
         writer.stopping.set()
         writer.join()
-        last = nursery.agent(gateway.config_path)
+        nursery.agent(gateway.config_path)
 
         def has_everything() -> bool:
             loaded = reader.load()
@@ -138,7 +142,6 @@ def test_readers_never_see_a_mixed_state_and_versions_only_grow(tmp_path: Path):
 
         wait_until(has_everything, what="the last agent to have all that was written")
         look()
-        os.kill(last, signal.SIGTERM)
     finally:
         writer.stopping.set()
         writer.join()
