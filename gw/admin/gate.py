@@ -4,8 +4,7 @@ It is middleware, so it runs before routing: there is no handler, nor "no such p
 without it. In order, each answered by 403, 401 or 503 and the reason:
 
 1. The peer's address is in `allow_admin`. The socket's address, whatever headers say.
-2. `Host` names this gateway: an IP address, `localhost`, or the name of the host. A web page that points a name of its
-   own at 127.0.0.1 (DNS rebinding) sends that name.
+2. `Host` names this gateway: an IP address, `localhost`, or the name of the host (`gw.settings.own_host` says why).
 3. `Origin`, when there is one, has the same host. So no foreign page can send a request, simple or not.
 4. The key in `X-API-KEY` may do this. Nowhere else is a key looked for: APISIX's `api_key` in the query ends in logs,
    and its cookie is sent by browsers on behalf of any page. The agent decides (and decides again when the operation
@@ -18,11 +17,10 @@ no key there; here nothing is had without one.)
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Collection
 from typing import Any, Final, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import falcon
 import falcon.asgi
@@ -32,6 +30,7 @@ from gw.admin.agent_client import AgentClient
 from gw.admin.reply import error_of, raise_for
 from gw.model.operations import Authorize
 from gw.settings import Network, admits
+from gw.settings.own_host import OwnHosts, host_of_header, host_of_origin
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class Gate:
         self._networks = tuple(access.allow_admin)
         self._cors = access.enable_admin_cors
         self._client = client
-        self._host_names = frozenset(name.lower() for name in host_names)
+        self._own_hosts = OwnHosts(host_names)
 
     async def process_request(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Let a request through, or raise AdminError."""
@@ -105,8 +104,8 @@ class Gate:
         header = req.get_header("Host")
         if header is None:
             return None
-        host = _host_of(f"//{header}")
-        if host is None or not (_is_address(host) or host == "localhost" or host in self._host_names):
+        host = host_of_header(header)
+        if host is None or host not in self._own_hosts:
             raise error_of(403, "this Host does not name the Admin API: use an IP address, localhost or its own name")
         return host
 
@@ -128,7 +127,7 @@ def _checked_origin(req: falcon.asgi.Request, host: str | None) -> str | None:
     origin = req.get_header("Origin")
     if origin is None:
         return None
-    if host is None or _host_of(origin) != host:
+    if host is None or host_of_origin(origin) != host:
         log.warning("refused an admin request of a web page from elsewhere (%.100r)", origin)
         raise error_of(403, "a web page from elsewhere may not use the Admin API")
     return origin
@@ -152,22 +151,3 @@ def unquote_segments(raw_path: bytes) -> list[str]:
 
 def _is_plain(segment: str) -> bool:
     return not any(char in "/\\\ufffd\x7f" or ord(char) < 0x20 for char in segment)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _host_of(url: str) -> str | None:
-    """The host of an origin or of `//` and a Host header, in lower case; None for what is neither."""
-    try:
-        parts = urlsplit(url)
-        has_more = parts.path or parts.query or parts.fragment or "@" in parts.netloc
-        _ = parts.port  # raises for what is no port
-    except ValueError:
-        return None
-    return None if has_more else parts.hostname
