@@ -32,8 +32,9 @@ def error_reply(status: int, message: str | None = None) -> Reply:
 BAD_REQUEST: Final = error_reply(400).closing()
 ROUTE_NOT_FOUND: Final = error_reply(404, "404 Route Not Found")
 METHOD_NOT_ALLOWED: Final = error_reply(405)
-REQUEST_TIMEOUT: Final = error_reply(408)
-BODY_TOO_LARGE: Final = error_reply(413, "413 Request Entity Too Large")
+# The rest of the body is not waited for.
+REQUEST_TIMEOUT: Final = error_reply(408).closing()
+BODY_TOO_LARGE: Final = error_reply(413, "413 Request Entity Too Large").closing()
 INTERNAL_ERROR: Final = error_reply(500)
 BAD_GATEWAY: Final = error_reply(502)
 SERVICE_UNAVAILABLE: Final = error_reply(503)

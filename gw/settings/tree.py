@@ -59,7 +59,7 @@ class RouterSettings:
 
 @dataclass(frozen=True, slots=True)
 class SslSettings:
-    """TLS towards services outside (etcd)."""
+    """TLS towards others: etcd, and upstreams whose certificate is verified."""
 
     ssl_trusted_certificate: Path | None = setting(
         kinds.either("system", None, kinds.file_path()),
@@ -180,14 +180,16 @@ class HttpSettings:
         key="keepalive_timeout",
         default="60s",
         unit="seconds",
-        help="How long an idle client connection stays open; 0 closes after each answer.",
+        help="How long an idle client connection stays open, in whole seconds or a little longer; 0 closes after each "
+        "answer.",
     )
     client_header_timeout_s: float = setting(
         kinds.seconds(0.001, _MAX_TIME_S),
         key="client_header_timeout",
         default="60s",
         unit="seconds",
-        help="Within what time a client must have sent the whole head of a request.",
+        help="Within what time a client must have sent the whole head of its first request; the heads of later ones "
+        "have keepalive_timeout.",
     )
     client_body_timeout_s: float = setting(
         kinds.seconds(0.001, _MAX_TIME_S),

@@ -34,6 +34,7 @@ def test_an_announced_body_that_is_too_large_goes_nowhere(length: str) -> None:
             answer = await client.answer()  # not 100
             assert answer.status == 413
             assert answer.body == b'{"error_msg":"413 Request Entity Too Large"}\n'
+            assert answer.header("connection") == "close"
             assert await client.rest() == b""
             assert upstream.connections == 0
 

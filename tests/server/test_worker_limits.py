@@ -149,6 +149,16 @@ def test_header_names_with_underscores(tmp_path: Path, upstream: Upstream, passe
         assert seen.get("app_id") == ("1" if passed == "on" else None)
 
 
+def test_an_idle_connection_is_closed_in_its_time_or_at_once(tmp_path: Path):
+    for written in ("0", "200ms"):
+        config = {"nginx_config": {"http": {"keepalive_timeout": written}}}
+        with Workers(tmp_path, config, workers=1) as workers:
+            workers.publish({})
+            workers.wait_ready()
+            received = talk(workers, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (b"\r\nConnection: close\r\n" in received) is (written == "0")
+
+
 def test_what_is_switched_off_is_not_listened_to(tmp_path: Path):
     config = {"apisix": {"enable_admin": False, "enable_control": False}, "nginx_config": {"worker_processes": 2}}
     with Workers(tmp_path, config, workers=None) as workers:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from gunicorn.asgi.parser import PythonProtocol
-from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gasgi import ASGIWorker
 
@@ -44,6 +44,10 @@ RELIED_ON: dict[Any, str] = {
     ASGIProtocol._send_response_start: "e375959fda48545e",
     ASGIProtocol._handle_http_request: "64c35dd5cb539d47",
     ASGIProtocol._will_close: "51fc51e626eb5dd2",
+    ASGIProtocol.pause_writing: "5f50159718311cfa",
+    ASGIProtocol.resume_writing: "5b3b48f7e3ee0445",
+    ASGIProtocol._resume_reading: "c37bc75ddac744b5",
+    BodyReceiver._wait_for_data: "5af27616ffddb34b",
     PythonProtocol.feed: "ff40ff8a76f9a224",
     PythonProtocol.reset: "30c0525fa6cca495",
     PythonProtocol.__init__: "87e38b08472bb3ba",
