@@ -18,6 +18,7 @@ from typing import Final
 
 from gw import __version__
 from gw.clock import SystemClock
+from gw.collector import calm_collector
 from gw.errors import ConfigError, JitterwayError
 from gw.settings import AgentSettings, load_agent_settings
 from gw.settings.agent_tree import AdminKey
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_agent_settings(config)
         _configure_logging(settings.settings.gw.log_level)
         _make_directories(settings)
+        calm_collector()
         with held_lock(_lock_path(settings)):
             asyncio.run(_serve(settings))
     except ConfigError as error:

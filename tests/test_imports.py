@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Lower layers first. A room may import what stands in a lower layer, itself, and its own layer only where listed.
 LAYERS = [
-    {"gw", "gw.errors", "gw.clock"},
+    {"gw", "gw.errors", "gw.clock", "gw.collector"},
     {"gw.model", "gw.schema", "gw.expr", "gw.settings"},
     {"gw.shm", "gw.router", "gw.balancer", "gw.health", "gw.tls", "gw.metrics"},
     {"gw.upstream"},
@@ -25,7 +25,7 @@ SIDEWAYS = {
     ("gw.server", "gw.app"),
     ("gw.app", "gw.server"),
 }
-AGENT_MAY = {"gw", "gw.errors", "gw.clock", "gw.model", "gw.schema", "gw.settings", "gw.shm", "sync_agent"}
+AGENT_MAY = LAYERS[0] | {"gw.model", "gw.schema", "gw.settings", "gw.shm", "sync_agent"}
 
 
 def room(module: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from gw.admin.agent_client import AgentClient
 from gw.admin.app import admin_app
 from gw.clock import SystemClock
+from gw.collector import calm_collector, settle_heap
 from gw.control.app import control_app
 from gw.control.convergence import convergence
 from gw.control.status_app import status_app
@@ -29,7 +30,6 @@ from gw.rebuild.scheduler import RebuildScheduler
 from gw.rebuild.state import ConfigState
 from gw.rebuild.turn import Turn
 from gw.server.asgi import traffic_app
-from gw.server.collector import calm_collector, settle_heap
 from gw.server.listeners import ADMIN, CONTROL, STATUS, TRAFFIC
 from gw.server.report import CellReport
 from gw.server.worker import Assignment
@@ -107,7 +107,7 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
             full_timeout_ms=settings.gw.rebuild.full_timeout_ms,
             on_applied=on_applied,
         )
-        upstreams = UpstreamClient(asyncio.get_running_loop())
+        upstreams = UpstreamClient(asyncio.get_running_loop(), settings.apisix.ssl.ssl_trusted_certificate)
         stack.push_async_callback(upstreams.close)
         agent = AgentClient(settings.socket_path)
         stack.push_async_callback(agent.close)
