@@ -170,6 +170,20 @@ async def test_compacted_history_is_refused_and_the_rest_is_whole(backend: Backe
 
 
 @asynchronous
+async def test_a_deletion_at_the_compacted_revision_is_not_lost_without_a_word(backend: Backend) -> None:
+    async with backend.opened() as store:
+        await store.put("routes/1", b"one")
+        gone = await store.delete("routes/1")
+        await backend.compact()
+        with pytest.raises(Compacted):
+            async with Watching(store, gone.head.revision) as watching:
+                await watching.events(1)
+        async with Watching(store, gone.head.revision + 1) as watching:
+            new = await store.put("routes/2", b"two")
+            assert await watching.events(1) == [Event("routes/2", new.current)]
+
+
+@asynchronous
 async def test_a_list_overtaken_by_compaction_says_so(backend: Backend) -> None:
     async with backend.opened() as store:
         for number in range(4):
