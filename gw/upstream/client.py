@@ -7,6 +7,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from pathlib import Path
 from typing import Protocol
 
 from gw.errors import UpstreamError
@@ -34,8 +35,10 @@ class Opener(Protocol):
 class UpstreamClient:
     """One per worker. Made in the worker, on its running loop; `close` gives everything back."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, trusted_certificates: Path | None = None) -> None:
+        """`trusted_certificates`: PEM file of the authorities that `tls.verify` goes by; None: those of the host."""
         self._loop = loop
+        self._trusted_certificates = trusted_certificates
         self._resolver = Resolver(loop)
         self._pool: IdlePool[UpstreamConnection] = IdlePool()
         self._connections: set[UpstreamConnection] = set()
@@ -103,7 +106,7 @@ class UpstreamClient:
     def _tls_context(self, tls: TlsIdentity) -> ssl.SSLContext:
         context = self._tls_contexts.get(tls.verify)
         if context is None:
-            context = ssl.create_default_context()
+            context = ssl.create_default_context(cafile=self._trusted_certificates if tls.verify else None)
             if not tls.verify:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE

@@ -37,6 +37,20 @@ def test_not_verified_unless_asked_for_and_never_the_same_connection() -> None:
     run(main())
 
 
+def test_verified_by_the_authorities_that_are_configured() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
+
+    async def main() -> None:
+        async with scripted_upstream(replying(OK), tls=context) as upstream:
+            for authorities, status in (("ca.pem", 200), ("other-ca.pem", 502), ("absent.pem", 502)):
+                routes = {"/": https(upstream.port, tls={"verify": True})}
+                async with edge(routes, trusted_certificates=TLS / authorities) as running:
+                    assert (await running.ask(get())).status == status, authorities
+
+    run(main())
+
+
 @pytest.mark.parametrize("raw", [OK, b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_plain_text_instead_of_a_handshake_is_502(raw: bytes) -> None:
     async def speak_plainly(wire: Wire) -> None:

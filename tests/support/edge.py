@@ -12,6 +12,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -254,9 +255,11 @@ class Edge:
 
 
 @contextlib.asynccontextmanager
-async def edge(routes: dict[str, CompiledRoute], *, max_body_bytes: int = 0) -> AsyncIterator[Edge]:
+async def edge(
+    routes: dict[str, CompiledRoute], *, max_body_bytes: int = 0, trusted_certificates: Path | None = None
+) -> AsyncIterator[Edge]:
     loop = asyncio.get_running_loop()
-    upstreams = UpstreamClient(loop)
+    upstreams = UpstreamClient(loop, trusted_certificates)
     table = StaticRoutes(routes)
     worker = Worker(traffic_app(table, upstreams, max_body_bytes=max_body_bytes), loop)
     server = await loop.create_server(lambda: ASGIProtocol(worker), "127.0.0.1", 0)
