@@ -52,7 +52,11 @@ class UpstreamClient:
 
     def take_idle(self, target: Target) -> UpstreamConnection | None:
         """Return a connection that waits for work, if there is one."""
-        return self._pool.take(target)
+        while (connection := self._pool.take(target)) is not None:
+            if not connection.is_spoilt:
+                return connection
+            connection.abort()
+        return None
 
     def open(self, target: Target, timeout_s: float, opener: Opener) -> asyncio.Task[None]:
         """Begin to connect. Exactly one call to `opener` follows, later, unless the returned task is cancelled."""

@@ -17,6 +17,7 @@ Time-outs use one timer per connection, which is moved only when it fires or whe
 import asyncio
 import logging
 import math
+import select
 from typing import Final, Protocol, cast
 
 import httptools
@@ -95,6 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_parser",
         "_parser_spent",
         "_passed",
+        "_poll",
         "_reading_paused",
         "_request_complete",
         "_requests",
@@ -111,6 +113,7 @@ class UpstreamConnection(asyncio.Protocol):
         "target",
     )
 
+    _poll: select.poll
     _transport: asyncio.Transport
     _timeouts: Timeouts
     _keepalive: KeepAlive
@@ -143,6 +146,15 @@ class UpstreamConnection(asyncio.Protocol):
     def reused(self) -> bool:
         """True when this is not the first request of the connection."""
         return self._requests > 1
+
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether an idle connection has something to be read that the loop has not come to yet.
+
+        It is its end, or an answer to nothing, which would be taken for the answer to the next request. Behind TLS it
+        may be neither (a session ticket), so nothing is said there.
+        """
+        return self.target.tls is None and bool(self._poll.poll(0))
 
     def begin(self, sink: Sink, *, answers_head: bool, timeouts: Timeouts, keepalive: KeepAlive) -> None:
         """Take an idle connection for one request. No time-out runs until something is written."""
@@ -193,6 +205,8 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
+        self._poll = select.poll()
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         if self._sink is None or self._parser is None:

@@ -58,6 +58,8 @@ class Canary:
     def __init__(self) -> None:
         self.requests: list[Seen] = []
         self.garbage: list[str] = []
+        self.begun = 0  # requests whose head is here
+        self.played = 0  # scripts that were sent to the end
         self.cut = 0  # requests that began and did not become whole
         self.scripts: dict[str, list[bytes]] = {}
         self.delays_s: dict[str, float] = {}
@@ -94,6 +96,7 @@ class Canary:
             except OSError:
                 return
             accepted.settimeout(_PATIENCE_S)
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self.connections += 1
                 self._open.add(accepted)
@@ -128,6 +131,7 @@ class _Connection:
 
     def serve_one(self) -> None:
         seen = self._head()
+        self.canary.begun += 1
         path = seen.target.partition("?")[0]
         early = self.canary.early.get(path)
         if early is not None:
@@ -143,8 +147,10 @@ class _Connection:
         delay_s = self.canary.delays_s.get(path)
         if delay_s is not None:
             time.sleep(delay_s)  # an upstream that takes its time, which is what is tested
-        for piece in self.canary.scripts.get(path) or [_answer(seen)]:
+        script = self.canary.scripts.get(path)
+        for piece in script or [_answer(seen)]:
             self.sock.sendall(piece)
+        self.canary.played += script is not None
 
     def _head(self) -> Seen:
         request_line = _REQUEST_LINE(self._line(clean=True))
@@ -266,7 +272,7 @@ class RawClient:
             assert not self.buffer, f"the connection ends within {bytes(self.buffer[:300])!r}"
             return None
         lines = head.decode("latin-1").split("\r\n")[:-2]
-        matched = re.fullmatch(r"HTTP/1\.[01] ([1-5][0-9][0-9]) [^\r\n]*", lines[0])
+        matched = re.fullmatch(r"HTTP/1\.[01] ([1-9][0-9][0-9]) [^\r\n]*", lines[0])
         assert matched, f"not a status line: {lines[0]!r}"
         status = int(matched[1])
         if status < 200:
@@ -276,6 +282,13 @@ class RawClient:
         assert len([name for name, _ in pairs if name in ("content-length", "transfer-encoding")]) < 2, pairs
         if not to_head and status not in (204, 304):
             self._read_body(answer)
+        return answer
+
+    def expect(self, status: int = 200, *, to_head: bool = False) -> Answer:
+        """The next response, which must be there and have this status."""
+        answer = self.answer(to_head=to_head)
+        assert answer is not None, "the connection was closed without an answer"
+        assert answer.status == status, answer
         return answer
 
     def answers(self) -> list[Answer]:
