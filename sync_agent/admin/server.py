@@ -38,9 +38,9 @@ log = logging.getLogger(__name__)
 
 # A worker reads its answers between two requests; one that has not for this long hangs or is stopped.
 _SEND_TIMEOUT_S: Final = 30.0
-# What a stopping agent grants operations under way: more than a healthy store's write takes, less than systemd's
-# patience.
-_CLOSE_GRACE_S: Final = 5.0
+# What a stopping agent grants operations under way: more than a healthy store's write takes, less than the 5 s after
+# which `gw start` kills it.
+_CLOSE_GRACE_S: Final = 3.0
 # Items of a list are sent on when they make up this much, so that a long list never lies in memory as a whole, and
 # other answers get in between.
 _PART_BYTES: Final = 256 * 1024
