@@ -208,7 +208,7 @@ def test_a_thousand_hosts_change_nothing(world: World) -> None:
     world.gateway.put_route("many", "/many/*", world.protected.port, hosts=hosts)
     wait_until(lambda: world.send(b"/many/x", b"Host: h1.many.example\r\n")[0] == 200, what="the route")
     for host in ("h0.many.example", "H999.Many.Example", "h500.many.example.", "named.example"):
-        target = b"/many/x" if "many" in host else b"/named/x"
+        target = b"/many/x" if "many" in host.lower() else b"/named/x"
         assert world.send(target, f"Host: {host}\r\n".encode())[0] == 200
     assert world.send(b"/many/x", b"Host: h1000.many.example\r\n")[0] == 404
 
