@@ -17,7 +17,8 @@ choose, and on the way back; the steps are methods so that each can be followed 
 
 A request is tried again once, on a fresh connection, when a reused one ends before any byte of a response: the
 upstream closed it while we wrote. That is safe only when nothing of the request was written yet, or its method is
-idempotent (RFC 9110 section 9.2.2) and none of its body was taken from the client.
+idempotent (RFC 9110 section 9.2.2) and none of its body was taken from the client. A node that takes no connection has
+seen nothing of the request, so another one is tried, as many as the upstream's `retries` say.
 """
 
 import asyncio
@@ -45,12 +46,14 @@ from gw.pipeline.reply import (
 from gw.pipeline.route import NodeRuntime, Routes, UpstreamRuntime
 from gw.upstream.client import UpstreamClient
 from gw.upstream.connection import UpstreamConnection
-from gw.upstream.errors import Closed
+from gw.upstream.errors import Closed, ConnectFailed, ConnectTimedOut
 from gw.upstream.response import Headers
 from gw.upstream.target import Timeouts
 
 logger = logging.getLogger(__name__)
 
+# As nginx, which APISIX stands on: a tunnel is not ours to give, and TRACE shows a script the headers it may not see.
+_NOT_SERVED: Final = frozenset(("CONNECT", "TRACE"))
 # RFC 9110 section 9.2.2.
 IDEMPOTENT_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"))
 
@@ -124,6 +127,7 @@ class Exchange:
         "_request_ended",
         "_retried",
         "_timeouts",
+        "_tried",
         "_upstream",
         "_written",
         "finished",
@@ -150,6 +154,7 @@ class Exchange:
         self._request_ended = False
         self._head_passed = False
         self._retried = False
+        self._tried: tuple[NodeRuntime, ...] = ()  # nodes that took no connection
         self.finished = False
         self.wants_body = False
 
@@ -220,7 +225,7 @@ class Exchange:
         """Admit the request and find its route."""
         request = self._request
         request.admit(host_required=self._host_required)
-        if request.method == "CONNECT":
+        if request.method in _NOT_SERVED:
             self._reply(METHOD_NOT_ALLOWED)
             return
         handle = self._gateway.routes.find(request.path, request.host, request.method)
@@ -345,6 +350,8 @@ class Exchange:
             self._retried = True
             self._connect()
             return
+        if isinstance(error, ConnectFailed | ConnectTimedOut) and self._try_another_node(error):
+            return
         target, request = self._node.target, self._request
         path = ascii(request.path)
         logger.warning("upstream %s:%s: %s (%s %s)", target.host, target.port, error, request.method, path)
@@ -357,6 +364,18 @@ class Exchange:
         if self._retried or not connection.reused or connection.response_started:
             return False
         return not self._written or (self._request.method in IDEMPOTENT_METHODS and not self._body_taken)
+
+    def _try_another_node(self, error: UpstreamError) -> bool:
+        self._tried = (*self._tried, self._node)
+        node = self._upstream.pick_other(self._tried) if len(self._tried) <= self._upstream.retries else None
+        if node is None:
+            return False
+        target = self._node.target
+        logger.warning("upstream %s:%s: %s; trying another node", target.host, target.port, error)
+        self._node = node
+        self._head = request_head(self._request, self._upstream.host_header(self._request, node))
+        self._connect()
+        return True
 
     def upstream_full(self) -> None:
         """See gw.upstream.connection.Sink."""

@@ -4,7 +4,7 @@ Made from the model's dataclasses by `compile_upstream` and `compile_route`; imm
 The routes that share an upstream should be compiled with one UpstreamRuntime, so that they take turns together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from gw.balancer.base import Balancer, Weighted
@@ -29,21 +29,32 @@ class NodeRuntime(NamedTuple):
 
 
 class UpstreamRuntime:
-    """An upstream, ready to be picked from. `unsupported`: why it cannot be (the request is answered 502), or None."""
+    """An upstream, ready to be picked from.
 
-    __slots__ = ("_balancer", "_passes_host", "keepalive", "timeouts", "unsupported")
+    `retries`: how many nodes more may be tried when one takes no connection. `unsupported`: why it cannot be picked
+    from (the request is answered 502), or None.
+    """
+
+    __slots__ = ("_balancer", "_by_preference", "_passes_host", "keepalive", "retries", "timeouts", "unsupported")
 
     def __init__(
         self,
         balancer: Balancer[NodeRuntime],
         *,
+        by_preference: Sequence[NodeRuntime],
+        retries: int,
         passes_host: bool,
         timeouts: Timeouts,
         keepalive: KeepAlive,
         unsupported: str | None = None,
     ) -> None:
-        """`passes_host`: the client's Host goes to the upstream; otherwise the node's `host_header` does."""
+        """`passes_host`: the client's Host goes to the upstream; otherwise the node's `host_header` does.
+
+        `by_preference`: every node that may serve, in the order in which they stand in for one another.
+        """
         self._balancer = balancer
+        self._by_preference = by_preference
+        self.retries = retries
         self._passes_host = passes_host
         self.timeouts = timeouts
         self.keepalive = keepalive
@@ -52,6 +63,10 @@ class UpstreamRuntime:
     def pick(self, request: Request) -> NodeRuntime | None:
         """Choose the node for a request; None when no node has a weight."""
         return self._balancer.pick()
+
+    def pick_other(self, tried: Sequence[NodeRuntime]) -> NodeRuntime | None:
+        """A node to stand in for those that took no connection; None when there is no other."""
+        return next((node for node in self._by_preference if node not in tried), None)
 
     def host_header(self, request: Request, node: NodeRuntime) -> bytes:
         """The Host that `node` gets for this request. A client of HTTP/1.0 may have sent none: the node's then."""
@@ -96,10 +111,21 @@ def compile_upstream(upstream: Upstream, keepalive: KeepAlive = DEFAULT_KEEPALIV
     `keepalive` is for an upstream without a keepalive_pool of its own.
     """
     unsupported = _unsupported(upstream)
-    nodes = () if unsupported else _highest_priority(upstream.nodes)
+    able = [] if unsupported else sorted((node for node in upstream.nodes if node.weight > 0), key=_preference)
+    runtimes = [_node_runtime(node, upstream) for node in able]
+    # The nodes that serve while all are well: those of the highest priority.
+    serving = [
+        Weighted(runtime, node.weight)
+        for runtime, node in zip(runtimes, able, strict=True)
+        if node.priority == able[0].priority
+    ]
     pool = upstream.keepalive_pool
+    balancer: RoundRobin[NodeRuntime] = RoundRobin(serving)
     return UpstreamRuntime(
-        RoundRobin([Weighted(_node_runtime(node, upstream), node.weight) for node in nodes]),
+        balancer,
+        by_preference=runtimes,
+        # As APISIX: each other node once, unless the upstream says how many.
+        retries=len(able) - 1 if upstream.retries is None else upstream.retries,
         passes_host=upstream.pass_host not in _GATEWAY_CHOSEN_HOST,
         timeouts=_timeouts(upstream.timeout or DEFAULT_TIMEOUT),
         keepalive=keepalive if pool is None else keep_alive(pool.size, pool.idle_timeout, pool.requests),
@@ -131,11 +157,8 @@ def _timeouts(timeout: Timeout) -> Timeouts:
     return Timeouts(timeout.connect, timeout.send, timeout.read)
 
 
-def _highest_priority(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-    """The nodes that serve while all are well: those of the highest priority that has a weight."""
-    able = [node for node in nodes if node.weight > 0]
-    highest = max((node.priority for node in able), default=0)
-    return tuple(node for node in able if node.priority == highest)
+def _preference(node: Node) -> tuple[int, int]:
+    return -node.priority, -node.weight
 
 
 def _rewritten_host(upstream: Upstream) -> str | None:

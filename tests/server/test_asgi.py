@@ -93,6 +93,7 @@ def test_pass_host(fields: dict[str, Any], host: str) -> None:
         (get("*", method="OPTIONS"), 400),
         (b"CONNECT example.com:80 HTTP/1.1\r\nHost: example.com:80\r\n\r\n", 400),
         (b"CONNECT / HTTP/1.1\r\nHost: example.com:80\r\n\r\n", 405),
+        (get("/a", method="TRACE"), 405),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", 400),
@@ -353,6 +354,44 @@ def test_refused_is_502() -> None:
                 assert answer.header("x-apisix-upstream-status") == "502"
                 head = await running.ask(get(method="HEAD"))
                 assert (head.status, head.header("content-length")) == (502, "32")
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("node", "fields", "statuses"),
+    [
+        ({}, {}, {200}),
+        ({"priority": 5}, {}, {200}),  # the living node is of a lower priority: it stands in
+        ({}, {"retries": 0}, {200, 502}),
+        ({"weight": 0}, {}, {200}),
+    ],
+    ids=["another node", "lower priority", "no retries", "never picked"],
+)
+def test_a_node_that_refuses_is_passed_over(node: dict[str, int], fields: dict[str, Any], statuses: set[int]) -> None:
+    heads = []
+
+    async def play(wire: Wire) -> None:
+        while True:
+            heads.append(await wire.head())
+            if heads[-1].startswith(b"POST"):
+                assert await wire.exactly(5) == b"hello"
+            wire.send(OK)
+
+    async def main() -> None:
+        async with scripted_upstream(play) as upstream:
+            with socket.socket() as taken:  # bound and not listening: refuses
+                taken.bind(("127.0.0.1", 0))
+                dead = {"host": "127.0.0.1", "port": taken.getsockname()[1], "weight": 1, **node}
+                alive = {"host": "127.0.0.1", "port": upstream.port, "weight": 1}
+                settled = upstream_dict(0, nodes=[dead, alive], pass_host="node", **fields)
+                async with edge({"/": compiled("1", settled)}) as running:
+                    body = b"POST / HTTP/1.1\r\nHost: a.com\r\nContent-Length: 5\r\n\r\nhello"
+                    # The dead node's turn comes with either kind of request.
+                    seen = {(await running.ask(raw)).status for raw in (get(), get(), body, body) * 2}
+                    assert seen == statuses
+            assert all(("host", f"127.0.0.1:{upstream.port}") in fields_of(head) for head in heads)
+            assert heads
 
     run(main())
 
