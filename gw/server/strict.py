@@ -2,7 +2,9 @@
 
 What is changed: a malformed request is answered in our words, which quote nothing of it; never within a response that
 has begun (the rest of a body may turn out malformed long after its answer was started), where it would read as part of
-that response; and an application may end the connection by `connection: close` in its answer, as ASGI servers let it.
+that response; an application may end the connection by `connection: close` in its answer, as ASGI servers let it; a
+client of HTTP/1.0 whose connection is kept is told so (RFC 9112 section 9.3), or it would wait for the end of it; and
+every registered status has its phrase.
 
 Thin, as gw.server.protocol is.
 """
@@ -12,12 +14,14 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any, Final
 
-from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.asgi.protocol import _REASON_PHRASES, ASGIProtocol, _get_cached_status_line
 
 from gw import __version__
 from gw.server.parser import RequestParser
 
 _CLOSE: Final = (b"connection", b"close")
+_KEEP_ALIVE: Final = (b"connection", b"keep-alive")
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus if status.value not in _REASON_PHRASES}
 
 
 class StrictProtocol(ASGIProtocol):
@@ -52,6 +56,11 @@ class StrictProtocol(ASGIProtocol):
             request.must_close = True
             # Whoever has read these may have changed them, so gunicorn decides anew whether it closes.
             _ = request.headers
+        elif not close and request.version == (1, 0):
+            headers = [*headers, _KEEP_ALIVE]
+        if status in _PHRASES:
+            # The line stays in gunicorn's cache.
+            _get_cached_status_line(request.version, status, _PHRASES[status])
         super()._send_response_start(status, headers, request, close)
 
     def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:

@@ -35,6 +35,8 @@ ANSWERS = {
     "unchanged": b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n',
     "moved": b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere.example/\r\nContent-Length: 0\r\n\r\n",
     "teapot": b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 3\r\n\r\ntea",
+    "reset": b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n",
+    "hinted": b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "broken": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops",
     "busy": b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 4\r\n\r\nbusy",
     "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
@@ -321,6 +323,8 @@ def test_expect(world: World) -> None:
         ("unchanged", 304, b"", {"etag": '"a"'}),
         ("moved", 302, b"", {"location": "http://elsewhere.example/"}),
         ("teapot", 418, b"tea", {}),
+        ("reset", 205, b"", {}),
+        ("hinted", 200, b"ok", {}),
         ("broken", 500, b"oops", {"x-apisix-upstream-status": "500"}),
         ("busy", 503, b"busy", {"x-apisix-upstream-status": "503", "retry-after": "1"}),
         ("chunked", 200, b"abcde", {"transfer-encoding": "chunked"}),
@@ -339,6 +343,17 @@ def test_answers(world: World, name: str, status: int, body: bytes, headers: dic
         assert "x-apisix-upstream-status" not in reply.headers
     if status in (204, 304):
         assert reply.headers.keys().isdisjoint({"content-length", "transfer-encoding"})
+
+
+@pytest.mark.parametrize(("name", "line"), [("teapot", b"418 I'm a Teapot"), ("reset", b"205 Reset Content")])
+def test_a_status_has_its_phrase(world: World, name: str, line: bytes) -> None:
+    answer = send(world.gateway.port, b"GET /raw/%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % name.encode())
+    assert answer.split(b"\r\n")[0] == b"HTTP/1.1 " + line
+
+
+@pytest.mark.parametrize(("method", "status"), [("OPTIONS", 200), ("PROPFIND", 200), ("TRACE", 405)])
+def test_methods(world: World, method: str, status: int) -> None:
+    assert world.gateway.call("/raw/a", method).status == status
 
 
 def test_each_cookie_is_a_line_of_its_own(world: World) -> None:
@@ -420,6 +435,7 @@ def test_versions_and_connections(world: World, request_head: bytes, stays: bool
     assert b" 200 " in received.split(b"\r\n")[0]
     assert closed is not stays
     if b"HTTP/1.0" in request_head:
+        assert (b"\r\nconnection: keep-alive\r\n" in received.lower()) is stays
         assert b"transfer-encoding" not in received.lower()
         assert received.endswith(b"abcde" if b"chunked" in request_head else b"ok")
 
