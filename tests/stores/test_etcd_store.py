@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +87,26 @@ async def test_a_key_that_is_not_text_is_passed_by(shared: Etcd) -> None:
 
 
 # --- endpoints and lost streams
+
+
+@asynchronous
+async def test_an_etcd_that_stands_still_is_noticed_and_no_event_is_lost(tmp_path: Path) -> None:
+    with Etcd(tmp_path) as etcd:
+        async with opened(etcd.endpoint) as store:
+            first = await store.put("routes/1", b"one")
+            async with Watching(store, first.head.revision) as watching:
+                await watching.events(1)
+                os.kill(etcd.pid, signal.SIGSTOP)
+                try:
+                    # Between our 15 s and the minute that gRPC gives a ping when it is not told otherwise.
+                    async with asyncio.timeout(40):
+                        with pytest.raises(StoreError, match=f"etcd {etcd.endpoint}"):
+                            await watching.next()
+                finally:
+                    os.kill(etcd.pid, signal.SIGCONT)
+            second = await store.put("routes/1", b"two")
+            async with Watching(store, first.head.revision + 1) as watching:
+                assert await watching.events(1) == [Event("routes/1", second.current)]
 
 
 @asynchronous

@@ -35,6 +35,8 @@ CHANNEL_OPTIONS: Final = (
     # A peer that died without a word is noticed after 10 + 5 s. etcd refuses pings more often than every 5 s.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # No keepalive ping is sent while another one is out (gRPC measures the line with pings), and that one has 60 s.
+    ("grpc.http2.ping_timeout_ms", 5_000),
     # A quiet watch is what the pings are for; the default stops them after two.
     ("grpc.http2.max_pings_without_data", 0),
     # A store is not reached through the proxy that the environment names for web pages.
