@@ -116,6 +116,7 @@ class Exchange:
         "_body_taken",
         "_client",
         "_connection",
+        "_earlier",
         "_gateway",
         "_head",
         "_head_passed",
@@ -155,6 +156,7 @@ class Exchange:
         self._head_passed = False
         self._retried = False
         self._tried: tuple[NodeRuntime, ...] = ()  # nodes that took no connection
+        self._earlier = b""  # what they came to, as APISIX shows it: `502, 504, `
         self.finished = False
         self.wants_body = False
 
@@ -321,7 +323,7 @@ class Exchange:
         """See gw.upstream.connection.Sink."""
         headers.append(self._gateway.server_header)
         if status >= 500:
-            headers.append((b"x-apisix-upstream-status", b"%d" % status))
+            headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, status)))
         self._head_passed = True
         if self._client is not None:
             self._client.response_head(status, headers)
@@ -372,6 +374,7 @@ class Exchange:
             return False
         target = self._node.target
         logger.warning("upstream %s:%s: %s; trying another node", target.host, target.port, error)
+        self._earlier += b"%d, " % error.status
         self._node = node
         self._head = request_head(self._request, self._upstream.host_header(self._request, node))
         self._connect()
@@ -396,7 +399,7 @@ class Exchange:
             return
         headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body)), self._gateway.server_header]
         if upstream_status is not None:
-            headers.append((b"x-apisix-upstream-status", b"%d" % upstream_status))
+            headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, upstream_status)))
         is_head = self._request.method == "HEAD"
         self._forget()
         client.response_head(reply.status, headers)

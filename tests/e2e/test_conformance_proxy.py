@@ -501,6 +501,22 @@ def test_routes_of_one_upstream_take_turns_together(world: World, three: list[Ra
     assert [len(upstream.seen) - count for upstream, count in zip(three, before, strict=True)] == [6, 6, 0]
 
 
+@pytest.mark.parametrize(
+    ("listening", "retries", "status", "upstream_status"),
+    [(True, None, 200, None), (True, 1, 200, None), (False, None, 502, "502, 502"), (False, 0, 502, "502")],
+)
+def test_another_node_is_tried(
+    world: World, listening: bool, retries: int | None, status: int, upstream_status: str | None
+) -> None:
+    second = world.upstream.port if listening else free_ports(1)[0]
+    upstream = {"type": "roundrobin", "nodes": {f"127.0.0.1:{world.refusing}": 2, f"127.0.0.1:{second}": 1}}
+    more = {} if retries is None else {"retries": retries}
+    world.apply(routes_retried={"uri": "/retried", "upstream": upstream | more})
+    for _ in range(3):
+        reply = world.gateway.call("/retried")
+        assert (reply.status, reply.headers.get("x-apisix-upstream-status")) == (status, upstream_status)
+
+
 # The three routers.
 
 
