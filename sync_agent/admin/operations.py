@@ -317,7 +317,8 @@ class Operations:
 
 def _key(kind: str, id: str) -> ResourceKey:
     if not ID_PATTERN.fullmatch(id):
-        raise _Refused(Outcome.INVALID, f"wrong {NOUNS[kind]} id: 1 to 64 letters, digits, `-`, `_` and `.` make one")
+        reason = "1 to 64 letters, digits, `-`, `_` and `.` make one"
+        raise _Refused(Outcome.INVALID, f'invalid configuration: property "id" validation failed: {reason}')
     return ResourceKey(kind, id)
 
 

@@ -40,6 +40,11 @@ def node(**fields: Any) -> dict[str, Any]:
     return {"host": "127.0.0.1", "port": 8080, "weight": 1, **fields}
 
 
+def fits(said: str, text: str) -> bool:
+    """A `*` at the end of `text` stands for words of our own."""
+    return said.startswith(text[:-1]) if text.endswith("*") else said == text
+
+
 ACCEPTED = [
     ("routes", ROUTE),
     ("routes", ROUTE | {"desc": "new route", "name": "a name", "methods": ["GET", "PURGE"]}),
@@ -47,7 +52,7 @@ ACCEPTED = [
     ("routes", {"uris": ["/a", "/b/*"], "upstream": UPSTREAM}),
     ("routes", ROUTE | {"host": "*.foo.com"}),
     ("routes", ROUTE | {"hosts": ["foo.com", "*.bar.com", "test.coM"]}),
-    ("routes", ROUTE | {"remote_addrs": ["127.0.0.1", "192.0.0.0/8", "::1", "fe80::1/64"]}),
+    ("routes", ROUTE | {"remote_addrs": ["127.0.0.1", "192.0.0.1/8", "::1", "fe80::1/64"]}),
     ("routes", ROUTE | {"vars": [["arg_name", "==", "json"], ["arg_age", ">", 18]]}),
     ("routes", ROUTE | {"priority": -1, "status": 0, "enable_websocket": True}),
     ("routes", ROUTE | {"labels": {"version": "v2", "build": "16", "env": "production"}}),
@@ -244,17 +249,16 @@ def test_what_does_not_fit_is_refused_in_apisix_words(gateway: Gateway, kind: st
     before = gateway.admin("GET", f"/{kind}/there").json()
     reply = gateway.admin("PUT", f"/{kind}/there", body)
     assert (reply.status, set(reply.json())) == (400, {"error_msg"})
-    said = reply.json()["error_msg"]
-    assert said.startswith(text[:-1]) if text.endswith("*") else said == text
+    assert fits(reply.json()["error_msg"], text)
     assert gateway.admin("GET", f"/{kind}/there").json() == before
 
 
 REQUESTS = [
     # method, path, body, status, answer
     ("PUT", "/routes", ROUTE, 400, "missing route id"),
-    ("PUT", "/routes", ROUTE | {"id": -100}, 400, None),
-    ("PUT", "/routes/*invalid", ROUTE, 400, None),
-    ("PUT", "/routes/" + "a" * 65, ROUTE, 400, None),
+    ("PUT", "/routes", ROUTE | {"id": -100}, 400, INVALID + 'property "id" validation failed: *'),
+    ("PUT", "/routes/*invalid", ROUTE, 400, INVALID + 'property "id" validation failed: *'),
+    ("PUT", "/routes/" + "a" * 65, ROUTE, 400, INVALID + 'property "id" validation failed: *'),
     ("POST", "/routes", ROUTE | {"id": "1"}, 400, "wrong route id, do not need it"),
     ("POST", "/routes/1", ROUTE, 400, "wrong route id, do not need it"),
     ("DELETE", "/upstreams", None, 400, "missing upstream id"),
@@ -289,12 +293,10 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize(("method", "path", "body", "status", "text"), REQUESTS)
-def test_requests_that_are_refused(
-    gateway: Gateway, method: str, path: str, body: Any, status: int, text: str | None
-) -> None:
+def test_requests_that_are_refused(gateway: Gateway, method: str, path: str, body: Any, status: int, text: str) -> None:
     reply = gateway.admin(method, path, body)
     assert (reply.status, set(reply.json())) == (status, {"error_msg"})
-    assert text is None or reply.json()["error_msg"] == text
+    assert fits(reply.json()["error_msg"], text)
 
 
 @pytest.mark.parametrize("raw", [b"{", b"not json", b'{"uri": "/a",}'])
