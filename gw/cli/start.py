@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Collection
 from typing import Final
 
 from gw.cli import greeting
@@ -19,10 +20,12 @@ from gw.cli.supervisor import Duties, Supervisor
 from gw.clock import SystemClock
 from gw.errors import ConfigError, JitterwayError, SegmentError
 from gw.server.listeners import listeners
-from gw.settings import Settings, load_agent_settings
+from gw.settings import AgentSettings, Settings, load_agent_settings
 from gw.shm.cells import WorkerTable
 from gw.shm.layout import CellState
 
+# A shorter value may be part of a secret by chance.
+_TELLING_LENGTH: Final = 8
 # For the children of a `gw start` that was killed a moment ago: they end by themselves when nothing is in flight.
 _LEFTOVERS_END_S: Final = 5.0
 
@@ -36,20 +39,21 @@ def run(arguments: argparse.Namespace) -> int:
     text = greeting.of_settings(agent)
     for warning in agent.warnings:
         _say(f"warning: {warning}")
+    withheld = _secret_variables(agent)
     del agent  # the keys and credentials in it are the sync agent's
     _make_run_dir(settings)
     with run_lock(lock_path(settings)):
         _refuse_living(settings)
         adopt_orphans()
         with listening(listeners(settings)) as sockets:
-            exit_code = _supervise(settings, sockets, text)
+            exit_code = _supervise(settings, sockets, text, withheld)
         _clean_up(settings)
     return exit_code
 
 
-def _supervise(settings: Settings, sockets: list[socket.socket], text: str) -> int:
+def _supervise(settings: Settings, sockets: list[socket.socket], text: str, withheld: Collection[str]) -> int:
     duties = Duties(
-        launch=lambda child: _launch(child, settings, [sock.fileno() for sock in sockets]),
+        launch=lambda child: _launch(child, settings, [sock.fileno() for sock in sockets], withheld),
         is_ready=lambda: _all_serve(settings),
         announce=lambda: print(text, flush=True),
         stop_listening=lambda: _close(sockets),
@@ -59,10 +63,21 @@ def _supervise(settings: Settings, sockets: list[socket.socket], text: str) -> i
     return Supervisor(supervision, duties, SystemClock()).run()
 
 
-def _launch(child: Child, settings: Settings, listen_fds: list[int]) -> int:
+def _secret_variables(agent: AgentSettings) -> frozenset[str]:
+    """The environment variables that the agent's secrets are made of: no worker's environment holds them."""
+    secrets = [key.key for key in agent.admin_keys] + [agent.etcd.password or ""]
+    return frozenset(
+        name
+        for name, value in os.environ.items()
+        if value and any(value == secret or (len(value) >= _TELLING_LENGTH and value in secret) for secret in secrets)
+    )
+
+
+def _launch(child: Child, settings: Settings, listen_fds: list[int], withheld: Collection[str]) -> int:
     environ = {**os.environ, "JITTERWAY_CONFIG": str(settings.source)}
     if child is Child.AGENT:
         return spawn(module_command("sync_agent", "-c", str(settings.source)), environ=environ)
+    environ = {name: value for name, value in environ.items() if name not in withheld}
     command = module_command("gunicorn", "-c", "python:gw.server.gunicorn_conf", "gw.app:app")
     return spawn(command, environ=environ, listen_fds=listen_fds)
 

@@ -76,6 +76,18 @@ def traffic_app(
     return app
 
 
+def http_only(application: Any) -> Application:
+    """`application`, to which no WebSocket comes: falcon leads a handshake past the middleware that guards requests."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await _refuse(scope, receive, send)
+        else:
+            await application(scope, receive, send)
+
+    return app
+
+
 def _request(scope: Scope) -> Request:
     peer = scope.get("client")
     server = scope.get("server")

@@ -29,7 +29,7 @@ from gw.rebuild.follower import Applied, Follower
 from gw.rebuild.scheduler import RebuildScheduler
 from gw.rebuild.state import ConfigState
 from gw.rebuild.turn import Turn
-from gw.server.asgi import traffic_app
+from gw.server.asgi import http_only, traffic_app
 from gw.server.listeners import ADMIN, CONTROL, STATUS, TRAFFIC
 from gw.server.report import CellReport
 from gw.server.worker import Assignment
@@ -121,9 +121,9 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
         host_names = {socket.gethostname()}
         apps: dict[str, Any] = {
             TRAFFIC: traffic_app(state, upstreams, max_body_bytes=http.client_max_body_size_bytes),
-            ADMIN: admin_app(settings, agent),
-            CONTROL: control_app(current_convergence, host_names),
-            STATUS: status_app(assignment.table, host_names),
+            ADMIN: http_only(admin_app(settings, agent)),
+            CONTROL: http_only(control_app(current_convergence, host_names)),
+            STATUS: http_only(status_app(assignment.table, host_names)),
         }
         _start(stack, report.run(), "report")
         _start(stack, report.follower.run(), "follow-configuration")

@@ -30,6 +30,8 @@ class StrictProtocol(ASGIProtocol):
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
         self._answered_request: Any = None
+        # gunicorn's own logs each path decoded, line feeds and all, at level debug.
+        self._pre_request = None
 
     def _setup_callback_parser(self) -> None:
         cfg = self.cfg
