@@ -454,6 +454,24 @@ def test_what_was_planted_is_not_believed(tmp_path: Path) -> None:
             gateway.kill()
 
 
+def test_shared_memory_that_is_cut_off_while_it_is_in_use_heals(tmp_path: Path) -> None:
+    """Whoever reads it dies of SIGBUS, is started again, and makes it anew. Only its owner can do that."""
+    with running_canary() as canary, running_gateway(tmp_path / "gateway") as gateway:
+        gateway.put_route("0", "/kept", canary.port)
+        gateway.wait_served("/kept")
+        names = SegmentNames(gateway.name)
+        for number, name in enumerate((names.control, names.log), 1):
+            os.truncate(Path("/dev/shm") / name.removeprefix("/"), 0)
+            route = {"uri": f"/new/{number}", "upstream": {"nodes": {f"127.0.0.1:{canary.port}": 1}}}
+
+            def is_written(id: str = str(number), route: dict[str, Any] = route) -> bool:
+                return gateway.admin("PUT", f"/routes/{id}", route).status in (200, 201)
+
+            wait_until(is_written, what="the agent to be back")
+            gateway.wait_served(f"/new/{number}")
+            gateway.wait_served("/kept")
+
+
 def find_last_good(gateway: Gateway) -> list[Path]:
     return [path for path in (gateway.directory / "data").iterdir() if path.read_bytes()[:8] == b"JWLGOOD1"]
 
