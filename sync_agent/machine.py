@@ -167,7 +167,6 @@ class Machine:
 
     def _listed(self, event: Listed) -> list[Action]:
         self._seen = event.head
-        self._failures = 0
         self.problem = ""
         self.state = State.OPENING
         return [PublishAll(event.head, event.content), StartWatch(event.head.revision + 1)]
@@ -179,7 +178,6 @@ class Machine:
     def _opened(self, event: WatchOpened) -> list[Action]:
         if self._is_another_past(event.head):
             return self._relist_instead(event.head)
-        self._failures = 0
         self.problem = ""
         self.state = State.WATCHING
         return []
@@ -187,6 +185,8 @@ class Machine:
     def _changed(self, event: Changed) -> list[Action]:
         if self._is_another_past(event.head):
             return self._relist_instead(event.head)
+        # Only a watch that delivers is a success: one that opens and falls at once must not be tried without a pause.
+        self._failures = 0
         self._seen = event.head
         return [PublishChanges(event.head, event.events)]
 
@@ -206,12 +206,13 @@ class Machine:
 
     def _relist_instead(self, head: Head) -> list[Action]:
         assert self._seen is not None
-        self.problem = (
+        reason = (
             f"the store went from {self._seen.store_id} at revision {self._seen.revision} to {head.store_id} at "
             f"revision {head.revision} (restored from a backup?): loading everything again"
         )
-        self.state = State.LISTING
-        return [StopWatch(), StartList()]
+        # After a pause: a cluster whose members lag behind one another answers so again and again.
+        self.state = State.WAITING_TO_LIST
+        return [StopWatch(), self._back_off(reason)]
 
     def _back_off(self, reason: str) -> SetTimer:
         self.problem = reason

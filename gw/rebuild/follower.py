@@ -98,8 +98,11 @@ class Follower:
                 except SegmentError as error:
                     self._fail(str(error))
                 except Exception as error:
-                    log.exception("applying the configuration")
+                    if repr(error) != self._problem:
+                        log.exception("applying the configuration")
                     self._fail(repr(error))
+                    # A change that cannot be applied to what is there may still be part of a whole.
+                    self._scheduler.changed(Work.FULL)
                 self._due.clear()
         finally:
             if self._timer is not None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -150,7 +152,7 @@ async def _agent_report(agent: AgentClient) -> Mapping[str, Any] | None:
 
 def _start(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
     task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_complain_of_end)
+    task.add_done_callback(_stop_at_end)
     stack.push_async_callback(_stop, task)
 
 
@@ -160,6 +162,8 @@ async def _stop(task: asyncio.Task[None]) -> None:
         await task
 
 
-def _complain_of_end(task: asyncio.Task[None]) -> None:
+def _stop_at_end(task: asyncio.Task[None]) -> None:
+    """Without its tasks a worker would serve what it has for ever: let the master put another in its place."""
     if not task.cancelled():
-        log.critical("task %s ended, which it never should", task.get_name(), exc_info=task.exception())
+        log.critical("task %s ended, which it never should: stopping", task.get_name(), exc_info=task.exception())
+        os.kill(os.getpid(), signal.SIGTERM)

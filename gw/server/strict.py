@@ -14,7 +14,12 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any, Final
 
-from gunicorn.asgi.protocol import _REASON_PHRASES, ASGIProtocol, _get_cached_status_line
+from gunicorn.asgi.protocol import (
+    _REASON_PHRASES,
+    ASGIProtocol,
+    _get_cached_date_header,
+    _get_cached_status_line,
+)
 
 from gw import __version__
 from gw.server.parser import RequestParser
@@ -78,6 +83,7 @@ class StrictProtocol(ASGIProtocol):
             f"content-length: {len(body)}\r\n"
             f"server: Jitterway/{__version__}\r\n"
             f"{extra}"
-            "connection: close\r\n\r\n"
+            "connection: close\r\n"
         )
-        self._safe_write(head.encode("ascii") + body)
+        date: bytes = _get_cached_date_header()  # with its line end
+        self._safe_write(head.encode("ascii") + date + b"\r\n" + body)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from gunicorn.asgi.parser import PythonProtocol
-from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver, _get_cached_status_line
+from gunicorn.asgi.protocol import ASGIProtocol, BodyReceiver, _get_cached_date_header, _get_cached_status_line
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gasgi import ASGIWorker
 
@@ -47,6 +47,7 @@ RELIED_ON: dict[Any, str] = {
     ASGIProtocol.pause_writing: "5f50159718311cfa",
     ASGIProtocol.resume_writing: "5b3b48f7e3ee0445",
     ASGIProtocol._resume_reading: "c37bc75ddac744b5",
+    _get_cached_date_header: "ce457a3326ed1421",
     _get_cached_status_line: "880da47d17e36099",
     BodyReceiver._wait_for_data: "5af27616ffddb34b",
     PythonProtocol.feed: "ff40ff8a76f9a224",

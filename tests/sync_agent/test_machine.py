@@ -89,11 +89,13 @@ def test_a_store_with_another_past_is_listed_again(other_past: Head):
     resumed = watching(at=10)
     resumed.step(Lost("cut"))
     resumed.step(TimerFired())
-    assert resumed.step(WatchOpened(other_past)) == [StopWatch(), StartList()]
-    assert resumed.state is State.LISTING
-
     live = watching(at=10)
-    assert live.step(Changed(other_past, (PUT,))) == [StopWatch(), StartList()]
+    for machine, event in ((resumed, WatchOpened(other_past)), (live, Changed(other_past, (PUT,)))):
+        [stop, timer] = machine.step(event)
+        assert stop == StopWatch()
+        assert isinstance(timer, SetTimer)
+        assert "restored" in machine.problem
+        assert machine.step(TimerFired()) == [StartList()]
     live.step(Listed(other_past, "content"))
     assert live.seen == other_past
 
@@ -118,15 +120,18 @@ def test_back_off_grows_is_drawn_and_starts_over_after_success():
     assert all(LONGEST_BACK_OFF_S / 2 <= delay <= LONGEST_BACK_OFF_S for delay in delays[10:])
     assert len(set(delays)) == len(delays)
     machine.step(Listed(head(1), ""))
+    machine.step(WatchOpened(head(1)))
+    machine.step(Changed(head(2), ()))
     [timer] = machine.step(Lost("cut"))
     assert timer.delay_s <= FIRST_BACK_OFF_S
 
 
-def test_a_watch_that_opens_and_falls_at_once_still_backs_off_further_than_a_list_that_succeeds():
+def test_a_watch_that_opens_and_falls_at_once_again_and_again_backs_off_further():
     machine = watching()
     for _ in range(3):
         machine.step(Lost("cut"))
         machine.step(TimerFired())
+        machine.step(WatchOpened(head(10)))
     [timer] = machine.step(Lost("cut"))
     assert timer.delay_s > FIRST_BACK_OFF_S
 
