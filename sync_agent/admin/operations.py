@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ log = logging.getLogger(__name__)
 
 # A lost round means that a writer on another host got through. Losing to twenty of them in a row is not administration.
 WRITE_ATTEMPTS: Final = 20
+# Grows with each lost round. About a round trip to the store, so that two hosts which write in step fall out of it.
+LOST_ROUND_PAUSE_S: Final = 0.002
 # A store that has not answered by then is away. Longer than a store's own time-outs, so that its own reason is heard.
 OPERATION_TIMEOUT_S: Final = 30.0
 # APISIX's schema of an id. `.` and `..` fit the characters, but no client or proxy hands them on as a path segment.
@@ -98,8 +101,10 @@ class Operations:
         prefix: str,
         resource_bytes: int,
         status: Callable[[], Mapping[str, Any]],
+        rng: random.Random | None = None,
     ) -> None:
         self._store = store
+        self._rng = rng or random.SystemRandom()
         self._keys = keys
         self._clock = clock
         self._prefix = prefix.rstrip("/")
@@ -197,7 +202,8 @@ class Operations:
         if body.get("id") is not None:
             raise _Refused(Outcome.INVALID, f"wrong {NOUNS[wanted.kind]} id, do not need it")
         last = 0
-        for _ in range(WRITE_ATTEMPTS):
+        for lost in range(WRITE_ATTEMPTS):
+            await self._pause_after(lost)
             # As in APISIX the id is a revision. One below that of the write itself cannot have been taken by a POST
             # before, unless the store was restored from a backup: hence the condition, and the step past a taken one.
             head = await self._store.head()
@@ -215,7 +221,8 @@ class Operations:
         key = _key(wanted.kind, _id_of(wanted.kind, wanted.id, body))
         _forbid_managed(body)
         async with self._turn(key):
-            for _ in range(WRITE_ATTEMPTS):
+            for lost in range(WRITE_ATTEMPTS):
+                await self._pause_after(lost)
                 found, _head = await self._store.get(str(key))
                 value = self._stamped(key, body, found)
                 async with self._checked(key, value) as encoded:
@@ -230,7 +237,8 @@ class Operations:
         if not wanted.sub_path and not isinstance(wanted.body, dict):
             raise _Refused(Outcome.INVALID, "invalid configuration")
         async with self._turn(key):
-            for _ in range(WRITE_ATTEMPTS):
+            for lost in range(WRITE_ATTEMPTS):
+                await self._pause_after(lost)
                 found, head = await self._store.get(str(key))
                 if found is None:
                     return _not_found(head)
@@ -253,6 +261,10 @@ class Operations:
         if not written.succeeded:
             return _not_found(written.head)
         return Answer(Outcome.OK, items=(Item(self._shown(str(key)), b"{}"),), revision=written.head.revision)
+
+    async def _pause_after(self, lost: int) -> None:
+        if lost:
+            await asyncio.sleep(self._rng.uniform(0, lost * LOST_ROUND_PAUSE_S))
 
     @contextlib.asynccontextmanager
     async def _checked(self, key: ResourceKey, value: dict[str, Any]) -> AsyncIterator[bytes]:
