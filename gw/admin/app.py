@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def admin_app(settings: Settings, client: AgentClient) -> falcon.asgi.App[Any, Any]:
-    """The application for the admin listener. `client` is closed with it (ASGI lifespan)."""
+    """The application for the admin listener. `client` stays its maker's to close."""
     # The host's own name is what administrators type; a page elsewhere cannot make a browser send it for its own.
     host_names = {socket.gethostname(), settings.deployment.admin.listen.ip}
     app = falcon.asgi.App(middleware=Gate(settings.deployment.admin, client, host_names))

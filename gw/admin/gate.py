@@ -1,7 +1,7 @@
 """What every request to the Admin API passes before anything of it is looked at: the one place where access is decided.
 
 It is middleware, so it runs before routing: there is no handler, nor "no such path", that a request could reach
-without it. In order, each answered by 403, 401 or 503 and the reason:
+without it. In order, the first three answered by 403, the key by 401 or 503, the path by 400, each with the reason:
 
 1. The peer's address is in `allow_admin`. The socket's address, whatever headers say.
 2. `Host` names this gateway: an IP address, `localhost`, or the name of the host (`gw.settings.own_host` says why).
@@ -87,10 +87,6 @@ class Gate:
         resp.set_header("X-API-VERSION", "v3")
         resp.content_type = falcon.MEDIA_JSON
         resp.cache_control = ("no-store",)
-
-    async def process_shutdown(self, scope: dict[str, Any], event: dict[str, Any]) -> None:
-        """Let go of the agent when the worker stops."""
-        await self._client.close()
 
     def _check_peer(self, req: falcon.asgi.Request) -> None:
         # Not falcon's remote_addr, which is 127.0.0.1 where there is no peer (a Unix socket).
