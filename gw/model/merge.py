@@ -1,24 +1,24 @@
-"""Route and service put together, as APISIX does: the route wins, field by field.
+"""Which upstream a route has once its service is put beside it, as in APISIX: the route wins.
 
 Sources, Apache APISIX 3.x: `merge_service_route` in apisix/plugin.lua, `http_access_phase` and `handle_upstream` in
-apisix/init.lua, `set_by_route` in apisix/upstream.lua, `set_balancer_opts` in apisix/balancer.lua. Pure functions;
-what is looked up elsewhere comes in as a callable, so that the caller decides when and in which version.
+apisix/init.lua, `set_by_route` in apisix/upstream.lua. Pure: what is looked up elsewhere comes in as a callable, so
+that the caller decides when and in which version.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from gw.model.route import Route
 from gw.model.service import Service
-from gw.model.upstream import DEFAULT_TIMEOUT, Timeout, Upstream
+from gw.model.upstream import Upstream
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Something that a route relies on is not there. A request for the route is answered `status`, without a body.
+    """Something that a route relies on is not there. A request for the route is answered `status`.
 
-    `reason` is for the log, in APISIX's words.
+    `reason` is for the log, in APISIX's words, and not for the client.
     """
 
     status: int
@@ -54,30 +54,3 @@ def effective_upstream(
         if holder.upstream is not None:
             return holder.upstream
     return NO_UPSTREAM
-
-
-def effective_timeout(route: Route, upstream: Upstream) -> Timeout:
-    """The route's time-outs as a whole, else the upstream's, else nginx's 60 seconds each (balancer.lua)."""
-    return route.timeout or upstream.timeout or DEFAULT_TIMEOUT
-
-
-def effective_hosts(route: Route, service: Service | None) -> tuple[str, ...]:
-    """The hosts a route answers to, empty for any: its own, else its service's.
-
-    A service that is not there does not keep the route from matching (apisix/http/route.lua).
-    """
-    return route.hosts or (service.hosts if service else ())
-
-
-def websocket_enabled(route: Route, service: Service | None) -> bool:
-    """Whether upgrades are passed on: as the route says if it says anything, else as its service does (init.lua)."""
-    if route.enable_websocket is None and service is not None:
-        return bool(service.enable_websocket)
-    return bool(route.enable_websocket)
-
-
-def effective_plugins(route: Route, service: Service | None) -> Mapping[str, Mapping[str, Any]]:
-    """Plugins by name; one that both have is the route's, as a whole (plugin.lua)."""
-    if service is None or not service.plugins:
-        return route.plugins
-    return {**service.plugins, **route.plugins}

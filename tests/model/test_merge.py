@@ -4,21 +4,11 @@ from typing import Any
 
 import pytest
 
-from gw.model.merge import (
-    NO_UPSTREAM,
-    Missing,
-    effective_hosts,
-    effective_plugins,
-    effective_timeout,
-    effective_upstream,
-    websocket_enabled,
-)
+from gw.model.merge import NO_UPSTREAM, Missing, effective_upstream
 from gw.model.route import Route
 from gw.model.service import Service
-from gw.model.upstream import DEFAULT_TIMEOUT, Timeout, Upstream
+from gw.model.upstream import Upstream
 from gw.schema import validate
-
-FAST, SLOW = {"connect": 1, "send": 1, "read": 1}, {"connect": 9, "send": 9, "read": 9}
 
 
 def a_route(**fields: Any) -> Route:
@@ -85,48 +75,3 @@ def test_what_is_missing(route: dict[str, Any], service: dict[str, Any] | None, 
 
 def test_no_upstream_is_503():
     assert NO_UPSTREAM.status == 503
-
-
-@pytest.mark.parametrize(
-    ("route", "upstream", "expected"),
-    [
-        ({}, {}, DEFAULT_TIMEOUT),
-        ({}, {"timeout": SLOW}, Timeout(9, 9, 9)),
-        ({"timeout": FAST}, {"timeout": SLOW}, Timeout(1, 1, 1)),
-        ({"timeout": FAST}, {}, Timeout(1, 1, 1)),
-    ],
-)
-def test_time_outs(route: dict[str, Any], upstream: dict[str, Any], expected: Timeout):
-    target = Upstream.from_dict(validate("upstreams", "u", {"nodes": []} | upstream))
-    assert effective_timeout(a_route(**route), target) == expected
-
-
-@pytest.mark.parametrize(
-    ("route", "service", "expected"),
-    [
-        (None, None, False),
-        (True, None, True),
-        (True, False, True),
-        (False, True, False),
-        (None, True, True),
-        (None, False, False),
-    ],
-)
-def test_websocket(route: bool | None, service: bool | None, expected: bool):
-    said = {} if route is None else {"enable_websocket": route}
-    theirs = {} if service is None else {"enable_websocket": service}
-    assert websocket_enabled(a_route(**said), a_service(**theirs)) is expected
-
-
-def test_hosts():
-    assert effective_hosts(a_route(), None) == ()
-    assert effective_hosts(a_route(), a_service(hosts=["s"])) == ("s",)
-    assert effective_hosts(a_route(host="r"), a_service(hosts=["s"])) == ("r",)
-
-
-def test_plugins():
-    merged = effective_plugins(
-        a_route(plugins={"a": {"x": 1}}), a_service(plugins={"a": {"x": 2, "y": 2}, "b": {"z": 3}})
-    )
-    assert merged == {"a": {"x": 1}, "b": {"z": 3}}
-    assert effective_plugins(a_route(), None) == {}
