@@ -25,7 +25,8 @@ from gw.shm.names import SegmentNames
 from gw.shm.segment import Segment, SegmentSpace
 from gw.shm.snapshot import EntryRef, decode_steps
 
-# The agent beats once a second; three missed beats, and the segment may be one that nobody writes any more.
+# The agent beats twice a second (HEARTBEAT_S of its outlet). Five missed beats, and the segment may be one that nobody
+# writes any more.
 STALE_AFTER_NS: Final = 3_000_000_000
 # How often a reader without a living control segment looks for another. Half of what a person notices; a look costs
 # microseconds, a worker that waits for its first configuration should not wait for this.
