@@ -44,9 +44,10 @@ def lock_path(settings: Settings) -> Path:
 
 @contextlib.contextmanager
 def run_lock(path: Path) -> Iterator[None]:
-    """Hold the lock, with our pid and start time in the file. Raises AlreadyRuns.
+    """Hold the lock, with our pid and start time in the file.
 
     The kernel drops the lock when we die, however that comes; at the end we also take away the file.
+    Raises AlreadyRuns, and JitterwayError when the file cannot be opened.
     """
     descriptor = _locked(path)
     try:
@@ -62,7 +63,12 @@ def run_lock(path: Path) -> Iterator[None]:
 
 def _locked(path: Path) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise JitterwayError(
+                f"cannot open {path}: {error.strerror} (does this gateway belong to another user?)"
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The holder before us may have taken the file away between our open and our lock.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gw.cli.run_lock import AlreadyRuns, run_lock
+from gw.errors import JitterwayError
 
 HOLD = """
 import sys
@@ -48,3 +49,8 @@ def test_a_file_that_says_nothing_still_locks(tmp_path: Path) -> None:
         with pytest.raises(AlreadyRuns, match="another process") as caught, run_lock(path):
             raise AssertionError
         assert caught.value.holder is None
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    with pytest.raises(JitterwayError, match=f"cannot open {tmp_path}: Is a directory"), run_lock(tmp_path):
+        raise AssertionError
