@@ -15,9 +15,12 @@ from gw.errors import ConfigError
 def held_lock(path: Path) -> Iterator[None]:
     """Hold the file's exclusive lock, with our pid in it. The kernel drops it when we die, however we die.
 
-    Raises ConfigError naming the holder when another process has it.
+    Raises ConfigError naming the holder when another process has it, or the file when it cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ConfigError("gw.run_dir", f"cannot open {path}: {error.strerror}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
