@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -77,8 +78,11 @@ def hosts():
     made: list[Host] = []
     yield made
     for host in made:
-        if host.process.poll() is None:
+        if host.process.poll() is None:  # the test failed
             host.process.kill()
+            for pid in host.pids():  # those that do not heed the signal of our death
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
         host.process.wait(10)
 
 
