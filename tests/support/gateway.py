@@ -22,6 +22,8 @@ from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
 
 ADMIN_KEY = "test-admin-key-0123456789abcdef"
+# What a request is answered that fits no route.
+NO_ROUTE = b'{"error_msg":"404 Route Not Found"}\n'
 BIN = Path(sys.executable).parent
 _numbers = itertools.count()
 
@@ -198,6 +200,20 @@ class Gateway:
         reply = self.admin("PUT", f"/routes/{id}", route)
         assert reply.status in (200, 201), reply
         return reply
+
+    def apply(self, resources: dict[str, dict[str, Any] | None]) -> None:
+        """Put resources (`{"routes_1": {...}}`; None deletes) and wait until all workers serve what they say."""
+        for name, body in resources.items():
+            path = "/" + name.replace("_", "/", 1)
+            reply = self.admin("DELETE", path + "?force=true") if body is None else self.admin("PUT", path, body)
+            assert reply.status in (200, 201), reply
+        revision = int(reply.headers["x-jitterway-revision"])
+
+        def served() -> bool:
+            state = self.convergence()
+            return bool(state["converged"]) and state["agent"]["revision"] >= revision
+
+        wait_until(served, what=f"revision {revision} to be served")
 
     def call(
         self, path: str, method: str = "GET", body: bytes | None = None, headers: dict[str, str] | None = None
