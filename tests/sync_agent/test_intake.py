@@ -116,6 +116,34 @@ def test_a_list_also_deletes_what_was_handed_on_and_waits_to_be_published():
     assert (change.key, change.blob) == (KEY, None)
 
 
+def test_what_was_deleted_and_put_back_unchanged_while_nobody_looked_is_new():
+    intake = Intake({}, LIMIT_BYTES)
+    intake.take_events([put("routes/1", ROUTE), Event("routes/1", None)])
+    reload = intake.begin_reload()
+    reload.add_page([kv("routes/1", ROUTE)])
+    assert [(change.key, change.blob is None) for change in reload.finish({})] == [(KEY, False)]
+
+
+def test_a_mistake_of_ours_in_judging_refuses_that_value_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def judge(kind: str, id: str, resource: Any) -> dict[str, Any]:
+        return {"uri": "/a"} if id == "2" else {}[id]
+
+    monkeypatch.setattr("sync_agent.intake.validate", judge)
+    intake = Intake({KEY: object()}, LIMIT_BYTES)
+    changes = intake.take_events([put("routes/1", ROUTE), put("routes/2", ROUTE)])
+    assert [change.key.id for change in changes] == ["2"]
+    assert [told["reason"] for told in intake.report(10)] == ["cannot be judged: KeyError"]
+    assert "not foreseen" in caplog.text
+
+
+def test_a_report_names_the_newest():
+    intake = Intake({}, LIMIT_BYTES)
+    intake.take_events([put(f"routes/{revision}", b"{", revision) for revision in (5, 7, 6)])
+    assert [told["revision"] for told in intake.report(2)] == [7, 6]
+
+
 def test_a_refused_resource_that_is_still_listed_is_not_removed():
     served = {KEY: 1}
     intake = Intake(served, LIMIT_BYTES)

@@ -71,6 +71,16 @@ def test_progress_without_events_moves_the_revision_to_resume_from():
     assert machine.step(TimerFired()) == [StartWatch(501)]
 
 
+def test_a_resumed_watch_that_is_lost_before_it_stands_is_resumed_again_and_nothing_is_listed():
+    machine = watching(at=10)
+    machine.step(Lost("cut"))
+    machine.step(TimerFired())
+    [timer] = machine.step(Lost("still cut"))
+    assert isinstance(timer, SetTimer)
+    assert machine.problem == "still cut"
+    assert machine.step(TimerFired()) == [StartWatch(11)]
+
+
 @pytest.mark.parametrize("opened", [False, True])
 def test_compaction_leads_to_a_full_list(opened: bool):
     machine = watching()
@@ -80,6 +90,7 @@ def test_compaction_leads_to_a_full_list(opened: bool):
     assert machine.step(HistoryGone(400)) == [StartList()]
     assert "400" in machine.problem
     assert machine.step(Listed(head(450), "new"))[0] == PublishAll(head(450), "new")
+    assert machine.problem == ""
 
 
 @pytest.mark.parametrize(
