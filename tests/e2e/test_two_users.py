@@ -29,6 +29,8 @@ mount --bind "$1" "$aside"
 mount -t tmpfs -o mode=755 tmpfs "$2"
 mkdir -p "$1"
 mount --bind "$aside" "$1"
+umount "$aside"
+rmdir "$aside"
 shift 2
 exec "$@"
 """
