@@ -161,17 +161,9 @@ def _preference(node: Node) -> tuple[int, int]:
     return -node.priority, -node.weight
 
 
-def _rewritten_host(upstream: Upstream) -> str | None:
-    """The Host that `pass_host: rewrite` names."""
-    match upstream.pass_host:
-        case "rewrite":
-            return upstream.upstream_host
-        case _:
-            return None
-
-
 def _node_runtime(node: Node, upstream: Upstream) -> NodeRuntime:
-    rewritten = _rewritten_host(upstream)
+    rewrites = upstream.pass_host == "rewrite"  # noqa: S105 - a mode, not a password
+    rewritten = upstream.upstream_host if rewrites else None
     tls = None
     if upstream.scheme == "https":
         server_name = split_address(rewritten)[0] if rewritten else node.host
