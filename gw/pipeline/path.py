@@ -105,11 +105,10 @@ def _refuse_hidden_dots(segment: bytes) -> None:
             raise BadTarget("dot segment with a parameter")
 
 
-def check_query(raw: bytes) -> bytes:
-    """Return the query as it will be forwarded: untouched. Raises BadTarget for a fragment or an unprintable byte."""
+def check_query(raw: bytes) -> None:
+    """A query is forwarded untouched. Raises BadTarget for a fragment or an unprintable byte."""
     if b"#" in raw or _NOT_PRINTABLE(raw):
         raise BadTarget("the query holds a character that must be percent-encoded")
-    return raw
 
 
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/]*)(/.*)?", re.IGNORECASE | re.DOTALL).fullmatch

@@ -90,8 +90,8 @@ def test_refused(raw: bytes) -> None:
         canonical_path(raw)
 
 
-def test_query_is_left_alone_or_refused() -> None:
-    assert check_query(b"a=%zz&b=//../&c={x}") == b"a=%zz&b=//../&c={x}"
+def test_query_is_let_through_or_refused() -> None:
+    check_query(b"a=%zz&b=//../&c={x}")
     for raw in (b"a#b", b"a b", b"a\r\nb", b"\x80"):
         with pytest.raises(BadTarget):
             check_query(raw)
