@@ -46,12 +46,6 @@ class IdlePool(Generic[C]):
             if not idle:
                 del self._idle[target]
 
-    def drain(self) -> list[C]:
-        """Hand out everything that is idle."""
-        drained = [connection for idle in self._idle.values() for connection in idle]
-        self._idle.clear()
-        return drained
-
     def __len__(self) -> int:
         return sum(map(len, self._idle.values()))
 
