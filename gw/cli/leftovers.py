@@ -7,12 +7,16 @@ import os
 import select
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from gw.clock import Clock
 from gw.control.convergence import living_processes
 from gw.settings import Settings
 from gw.shm.names import SegmentNames
 from gw.shm.segment import PosixSpace, unlink_all
+
+# For the children of a `gw start` that was killed a moment ago: they end by themselves when nothing is in flight.
+LEFTOVERS_END_S: Final = 5.0
 
 
 def segment_space(settings: Settings) -> tuple[PosixSpace, SegmentNames]:

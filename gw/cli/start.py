@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import Final
 
 from gw.cli import greeting
-from gw.cli.leftovers import describe, remove_leftovers, segment_space, still_living
+from gw.cli.leftovers import LEFTOVERS_END_S, describe, remove_leftovers, segment_space, still_living
 from gw.cli.run_lock import lock_path, run_lock
 from gw.cli.sockets import listening
 from gw.cli.spawn import adopt_orphans, module_command, spawn
@@ -26,8 +26,6 @@ from gw.shm.layout import CellState
 
 # A shorter value may be part of a secret by chance.
 _TELLING_LENGTH: Final = 8
-# For the children of a `gw start` that was killed a moment ago: they end by themselves when nothing is in flight.
-_LEFTOVERS_END_S: Final = 5.0
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -105,7 +103,7 @@ def _make_run_dir(settings: Settings) -> None:
 
 def _refuse_living(settings: Settings) -> None:
     """Two gateways on one shared memory would take each other's for their own."""
-    if living := still_living(settings, SystemClock(), _LEFTOVERS_END_S):
+    if living := still_living(settings, SystemClock(), LEFTOVERS_END_S):
         raise JitterwayError(
             f"a gateway with gw.shm.name {settings.gw.shm.name!r} runs on this host already ({describe(living)}), "
             "started by somebody else; stop it, or give this one another name"

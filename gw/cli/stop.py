@@ -7,17 +7,13 @@ import os
 import select
 import signal
 import sys
-from typing import Final
 
 from gw.cli import exit_codes
-from gw.cli.leftovers import describe, remove_leftovers, still_living
+from gw.cli.leftovers import LEFTOVERS_END_S, describe, remove_leftovers, still_living
 from gw.cli.run_lock import AlreadyRuns, Holder, lock_path, run_lock
 from gw.cli.supervision import AGENT_STOP_S, GRACE_MARGIN_S
 from gw.clock import SystemClock
 from gw.settings import Settings, load_settings
-
-# As in `start`: the children of a killed `gw start` end by themselves.
-_LEFTOVERS_END_S: Final = 5.0
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,7 +45,7 @@ def _stop(holder: Holder, settings: Settings) -> int:
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)
-        longest_s = settings.gw.graceful_timeout_s + GRACE_MARGIN_S + AGENT_STOP_S + _LEFTOVERS_END_S
+        longest_s = settings.gw.graceful_timeout_s + GRACE_MARGIN_S + AGENT_STOP_S + LEFTOVERS_END_S
         if not poller.poll(longest_s * 1000):
             print(f"gw: pid {holder.pid} still runs after {longest_s:g} s", file=sys.stderr)
             return exit_codes.FAILED
@@ -60,7 +56,7 @@ def _stop(holder: Holder, settings: Settings) -> int:
 
 
 def _clean_up(settings: Settings) -> int:
-    if living := still_living(settings, SystemClock(), _LEFTOVERS_END_S):
+    if living := still_living(settings, SystemClock(), LEFTOVERS_END_S):
         print(
             f"gw: no `gw start` runs, but {describe(living)} of {settings.gw.shm.name!r} does; stop it where it was "
             "started (systemctl?)",
