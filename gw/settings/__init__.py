@@ -8,7 +8,6 @@ from gw.settings.agent_tree import AdminKey, AgentSettings, EtcdSettings, EtcdTl
 from gw.settings.declare import Refused
 from gw.settings.load import ConfigErrors, load_agent_settings, load_settings
 from gw.settings.network import Listen, Network, admits
-from gw.settings.rules import named_listens
 from gw.settings.tree import (
     ControlListen,
     LimitSettings,
@@ -37,5 +36,4 @@ __all__ = [
     "check_admin_key",
     "load_agent_settings",
     "load_settings",
-    "named_listens",
 ]
