@@ -8,8 +8,7 @@ match out.
 """
 
 from gw.router.build import MODES, build_router
-from gw.router.hosts import normalise_host
 from gw.router.index import RouterIndex
 from gw.router.match import Match
 
-__all__ = ["MODES", "Match", "RouterIndex", "build_router", "normalise_host"]
+__all__ = ["MODES", "Match", "RouterIndex", "build_router"]

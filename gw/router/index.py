@@ -66,7 +66,7 @@ class RouterIndex(ABC, Generic[T]):
     def match(self, path: str, host: str, method: str) -> Match[T] | None:
         """The route for a request.
 
-        `path` is the decoded, canonical path; `host` is normalised (`normalise_host`), "" when there is none.
+        `path` is the decoded, canonical path; `host` is in lower case without port, "" when there is none.
         """
 
     @abstractmethod
