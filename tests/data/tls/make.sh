@@ -8,7 +8,8 @@ days=36500
 
 authority() {
   openssl ecparam -name prime256v1 -genkey -noout -out "$work/$1.key"
-  openssl req -x509 -new -key "$work/$1.key" -days $days -subj "/CN=jitterway test $1" -out "$1.pem"
+  openssl req -x509 -new -key "$work/$1.key" -days $days -subj "/CN=jitterway test $1" -out "$1.pem" \
+    -addext keyUsage=critical,keyCertSign,cRLSign  # Python 3.13 and later ask for it
 }
 
 leaf() { # name, extensions
