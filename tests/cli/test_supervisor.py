@@ -34,20 +34,21 @@ duties = Duties(launch, Path("ready").exists, lambda: print("READY", flush=True)
 sys.exit(Supervisor(Supervision(float(sys.argv[3])), duties, SystemClock()).run())
 """
 
+# Those that take a signal wait for it blocked: one that came just before pause() would be noticed only by the next.
 OBEDIENT = "import signal; signal.pause()"
 STUBBORN = """
 import signal, subprocess, sys
-for number in (signal.SIGTERM, signal.SIGQUIT):
-    signal.signal(number, lambda number, _: print("GOT", int(number), flush=True))
+signals = (signal.SIGTERM, signal.SIGQUIT)
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 worker = "import signal; signal.signal(15, signal.SIG_IGN); print('WORKER', flush=True); signal.pause()"
 child = subprocess.Popen([sys.executable, "-c", worker])
-while True: signal.pause()
+while True: print("GOT", int(signal.sigwait(signals)), flush=True)
 """
 GRACEFUL = """
-import signal, sys
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
 open("ready", "w").close()
-while True: signal.pause()
+signal.sigwait((signal.SIGTERM,))
 """
 
 
