@@ -7,10 +7,10 @@ import pytest
 from gw.errors import SegmentError
 from gw.shm.cells import WorkerTable
 from gw.shm.layout import CELL_BYTES, TABLE_CAPACITY, Cell, CellState, cell_offset, pack_cell
-from gw.shm.memory_space import MemorySpace
 from gw.shm.process import start_time
 from gw.shm.segment import PosixSpace, SegmentMissing
 from tests.shm.world import NAMES
+from tests.support.memory_space import MemorySpace
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 from gw.errors import SegmentError
 from gw.shm.layout import HEADER_BYTES, SLOTS_END, AgentState, newest_slot
 from gw.shm.log import Ring
-from gw.shm.memory_space import MemorySpace, Stored
 from gw.shm.reader import SnapshotReader
 from gw.shm.writer import Publisher
 from tests.shm.world import (
@@ -23,6 +22,7 @@ from tests.shm.world import (
     published,
     put,
 )
+from tests.support.memory_space import MemorySpace, Stored
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from gw.errors import SegmentError
 from gw.model.digest import content_hash
 from gw.shm.layout import HEADER_BYTES, SLOT_BYTES
 from gw.shm.log import Change
-from gw.shm.memory_space import MemorySegment, MemorySpace
 from gw.shm.reader import Loaded, SnapshotReader
 from gw.shm.writer import Publisher
 from tests.shm.world import NAMES, WATCHING, HandClock, attach, content_of, key, published, put, updated
+from tests.support.memory_space import MemorySegment, MemorySpace
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import pytest
 
 from gw.errors import SegmentError
 from gw.shm.layout import AgentState
-from gw.shm.memory_space import Created, MemorySegment, MemorySpace, Renamed, Step, Stored, Unlinked
 from gw.shm.reader import Cursor, SnapshotReader
 from gw.shm.writer import Publisher
 from tests.shm.world import (
@@ -31,6 +30,7 @@ from tests.shm.world import (
     put,
     updated,
 )
+from tests.support.memory_space import Created, MemorySegment, MemorySpace, Renamed, Step, Stored, Unlinked
 
 Identity = tuple[int, int]  # (epoch, version)
 

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from gw.errors import SegmentError
 from gw.shm.layout import HEADER_BYTES
 from gw.shm.log import Ring, decode_records, encode_record
-from gw.shm.memory_space import MemorySpace
 from gw.shm.reader import SnapshotReader
 from tests.shm.world import NAMES, WATCHING, HandClock, attach, content_of, delete, published, put, updated
+from tests.support.memory_space import MemorySpace
 
 IDS = st.sampled_from("abcdef")
 CHANGES = st.lists(st.one_of(st.builds(put, IDS, st.text("x", max_size=90)), st.builds(delete, IDS)), max_size=4)

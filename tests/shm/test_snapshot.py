@@ -7,8 +7,8 @@ from gw.errors import SegmentError
 from gw.model.digest import content_hash
 from gw.model.keys import ResourceKey
 from gw.shm.layout import AgentState, Slot
-from gw.shm.memory_space import MemorySegment, MemorySpace
 from gw.shm.snapshot import CHUNK_RESOURCES, STORED_BYTES, Entry, EntryRef, decode_steps, encode_snapshot
+from tests.support.memory_space import MemorySegment, MemorySpace
 
 
 def entry(blob: bytes, routing: object = None) -> Entry:
