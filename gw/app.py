@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 
+from gw.server.asgi_types import Receive, Scope, Send
 from gw.server.lifecycle import Gateway, running_gateway
-from gw.server.protocol import Receive, Scope, Send
 from gw.server.worker import Assignment
 
 

@@ -15,23 +15,17 @@ last message, whereupon the server closes the connection.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from gw import __version__
 from gw.pipeline.context import Request
 from gw.pipeline.exchange import Exchange, Gateway
 from gw.pipeline.route import Routes
+from gw.server.asgi_types import Application, Receive, Scope, Send
 from gw.upstream.client import UpstreamClient
 from gw.upstream.response import Headers
 
 logger = logging.getLogger(__name__)
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # Bytes of a response that wait for `send` before the upstream is paused. A piece may be as large as one read of the
 # event loop (256 KB), so per exchange it is at most that much more.

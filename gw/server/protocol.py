@@ -12,16 +12,11 @@ Thin, because the gunicorn master imports it with the worker class.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, NamedTuple
 
+from gw.server.asgi_types import Application
 from gw.server.client_pace import Lingering, SendWatch
 from gw.server.strict import StrictProtocol
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # A connection that was just accepted has its first request on the way: closing it would fail that request. Longer than
 # a round trip, short beside any grace period.
@@ -97,7 +92,7 @@ class GatewayProtocol(StrictProtocol):
 
     _closed: bool
 
-    def __init__(self, worker: Any, app: AsgiApp, connections: Connections, times: ClientTimes) -> None:
+    def __init__(self, worker: Any, app: Application, connections: Connections, times: ClientTimes) -> None:
         super().__init__(worker)
         self.app = app
         self._connections = connections

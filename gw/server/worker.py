@@ -21,8 +21,9 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gasgi import ASGIWorker
 
 from gw.errors import ConfigError
+from gw.server.asgi_types import Application
 from gw.server.listeners import TRAFFIC, assign, listeners
-from gw.server.protocol import AsgiApp, ClientTimes, Connections, GatewayProtocol
+from gw.server.protocol import ClientTimes, Connections, GatewayProtocol
 
 if TYPE_CHECKING:
     from gw.server.lifecycle import Gateway
@@ -164,7 +165,7 @@ class GatewayWorker(ASGIWorker):
         self.log.info("%s served on %s", role, sock)
 
     def _factory(self, gateway: Gateway, role: str) -> Callable[[], GatewayProtocol]:
-        app: AsgiApp = gateway.apps[role]
+        app: Application = gateway.apps[role]
         connections = self._traffic if role == TRAFFIC else self._others
         assert connections is not None
         http = self.assignment.settings.nginx_config.http

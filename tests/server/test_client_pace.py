@@ -8,8 +8,9 @@ import socket
 
 import pytest
 
+from gw.server.asgi_types import Application
 from gw.server.client_pace import SendWatch, unsent_bytes
-from gw.server.protocol import AsgiApp, ClientTimes, Connections, GatewayProtocol
+from gw.server.protocol import ClientTimes, Connections, GatewayProtocol
 from tests.support.edge import Worker, eventually, run
 
 # Below the transport's high-water mark (64 KiB), above what two sockets with the smallest buffers hold.
@@ -22,7 +23,7 @@ async def _answer(scope: object, receive: object, send: object) -> None:
 
 
 @contextlib.asynccontextmanager
-async def stalled_client(app: AsgiApp, head: bytes):
+async def stalled_client(app: Application, head: bytes):
     """A client with a small receive buffer that asks and does not read; the server's connections beside it."""
     loop = asyncio.get_running_loop()
     worker, connections = Worker(app, loop), Connections()
