@@ -240,6 +240,10 @@ class Exchange:
             logger.error("route %s: %s", route.id, upstream.reason)
             self._reply(error_reply(upstream.status))
             return
+        if upstream.unsupported is not None:
+            logger.error("route %s: its upstream: %s", route.id, upstream.unsupported)
+            self._reply(BAD_GATEWAY)
+            return
         self._timeouts = route.timeouts
         self._upstream = upstream
         self._choose()
@@ -247,10 +251,6 @@ class Exchange:
     def _choose(self) -> None:
         """Choose the node and write the head for it."""
         request, upstream = self._request, self._upstream
-        if upstream.unsupported is not None:
-            logger.error("upstream: %s", upstream.unsupported)
-            self._reply(BAD_GATEWAY)
-            return
         node = upstream.pick(request)
         if node is None:
             self._reply(SERVICE_UNAVAILABLE)

@@ -279,6 +279,16 @@ def test_no_upstream_to_send_to(upstream: Any, status: int) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("upstream", [NO_UPSTREAM, upstream_dict(1, scheme="grpc")])
+def test_the_log_names_the_route_that_cannot_be_served(upstream: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with edge({"/": compiled("broken", upstream)}) as running:
+            await running.ask(get())
+        assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["route broken"]
+
+    run(main())
+
+
 def test_nodes_take_turns_by_weight() -> None:
     async def main() -> None:
         first, second = (replying(OK.replace(b"ok", name)) for name in (b"01", b"02"))
