@@ -105,6 +105,7 @@ def request_head(request: Request, host: bytes) -> Head:
         fate = fate_of.get(name)
         if fate is None:
             fate = _judge(name)
+        # PERF: by number, in the order of _Fate: to look a member of an enum up costs six times the comparison.
         if fate == 0:
             kept += (name, b": ", value, b"\r\n")
             lines += 1
