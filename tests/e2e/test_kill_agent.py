@@ -18,6 +18,7 @@ from gw.clock import SystemClock
 from gw.errors import SegmentError
 from gw.model.digest import digest_of
 from gw.settings import load_agent_settings
+from gw.shm.layout import AgentState
 from gw.shm.names import SegmentNames
 from gw.shm.reader import SnapshotReader
 from gw.shm.segment import PosixSpace
@@ -114,11 +115,18 @@ def test_readers_never_see_a_mixed_state_and_versions_only_grow(tmp_path: Path):
         slot = reader.peek()
         return slot is not None and slot.agent_pid == pid
 
+    def has_published(pid: int) -> bool:
+        slot = reader.peek()
+        assert slot is not None
+        return slot.agent_pid == pid and slot.state is AgentState.WATCHING and slot.version > 0
+
     try:
         writer.start()
         for _ in range(KILLS):
             pid = nursery.agent(gateway.config_path)
             wait_until(lambda pid=pid: is_published_by(pid), what="the agent to take over", every_s=0.001)
+            if not seen or rng.random() < 0.75:  # most are killed while they publish, the others while they take over
+                wait_until(lambda pid=pid: has_published(pid), what="the agent to publish", every_s=0.001)
             end_s = time.monotonic() + rng.uniform(0, LONGEST_LIFE_S)
             while time.monotonic() < end_s:
                 look()
