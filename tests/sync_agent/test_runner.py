@@ -17,16 +17,18 @@ from typing import Any
 import pytest
 
 from gw.clock import SystemClock
+from gw.model.keys import ResourceKey
+from gw.shm.layout import AgentState
 from gw.shm.names import SegmentNames
 from gw.shm.reader import SnapshotReader
 from gw.shm.segment import PosixSegment, PosixSpace, no_room, unlink_all
 from gw.shm.writer import Publisher
-from sync_agent.intake import Intake
-from sync_agent.last_good import LastGood
+from sync_agent.intake import Intake, deletion
+from sync_agent.last_good import Kept, LastGood
 from sync_agent.machine import Machine
 from sync_agent.outlet import Outlet
 from sync_agent.runner import PAGE_KEYS, Runner
-from sync_agent.stores.base import Page
+from sync_agent.stores.base import Head, Page, WatchBatch
 from sync_agent.stores.sql.sqlite import DIALECT, SqliteDatabase
 from sync_agent.stores.sql.store import SqlStore
 from tests.support.asynchronous import asynchronous
@@ -59,6 +61,23 @@ class InterruptedStore(SqlStore):
             meanwhile, self._meanwhile = self._meanwhile, None
             if meanwhile is not None:
                 await meanwhile()
+
+
+class HastyStore(SqlStore):
+    """Its first watch tells of another past twice, and nobody has a turn in between."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(SqliteDatabase(path), DIALECT, SystemClock(), poll_interval_s=0.02)
+        self.watches = 0
+
+    async def watch(self, start_revision: int) -> AsyncGenerator[WatchBatch, None]:
+        self.watches += 1
+        if self.watches == 1:
+            for _ in range(2):
+                yield WatchBatch(Head(start_revision, "another"), ())
+        async with contextlib.aclosing(super().watch(start_revision)) as batches:
+            async for batch in batches:
+                yield batch
 
 
 class Host:
@@ -100,6 +119,11 @@ class Host:
     def write(self, id: str, uri: str, **more: Any) -> None:
         """As another program does."""
         self.store.put(f"routes/{id}", json.dumps(route(uri, **more)))
+
+    def bases(self) -> list[int]:
+        """The snapshots there are."""
+        numbers = map(self.names.snapshot_number, self.space.list(self.names.prefix))
+        return [number for number in numbers if number is not None]
 
     def back_up(self, to: Path) -> None:
         with contextlib.closing(sqlite3.connect(self.store.path)) as source, contextlib.closing(
@@ -256,6 +280,52 @@ async def test_a_list_that_breaks_off_between_two_pages_loses_nothing(host: Host
 
 
 @asynchronous
+async def test_what_a_stopped_watch_had_still_to_say_is_not_heard(host: Host) -> None:
+    async with host.store.opened() as store:
+        await store.put("routes/1", json.dumps(route("/a")).encode())
+    hasty = HastyStore(host.store.path)
+    async with host.agent(hasty) as agent:
+        await agent.until(lambda: hasty.watches == 2)
+        host.write("2", "/b")
+        await agent.until(lambda: agent.uris == {"1": "/a", "2": "/b"})
+
+
+@asynchronous
+async def test_the_heartbeat_says_whether_the_store_is_followed(host: Host) -> None:
+    async with host.agent() as agent:
+        await agent.follows()
+        await agent.until(lambda: agent.publisher.slot.state is AgentState.WATCHING)
+        host.store.path.rename(host.store.path.with_suffix(".away"))
+        await agent.until(lambda: agent.publisher.slot.state is AgentState.BACKING_OFF)
+        host.store.path.with_suffix(".away").rename(host.store.path)
+        await agent.until(lambda: agent.publisher.slot.state is AgentState.WATCHING)
+
+
+@asynchronous
+async def test_what_waits_when_the_agent_stops_is_published_and_kept(host: Host) -> None:
+    def kept() -> Kept | None:
+        return LastGood(host.last_good_path).load()
+
+    async with host.agent() as agent:
+        await agent.follows()
+        host.write("1", "/a")
+        await agent.until(lambda: (found := kept()) is not None and len(found.entries) == 1)
+        key = ResourceKey("routes", "1")
+        for revision in (1001, 1002):  # the second one waits to be published with what comes after it
+            agent.outlet.offer([deletion(key)] if revision == 1002 else [], revision)
+        assert agent.uris == {"1": "/a"}
+    assert agent.uris == {}
+    found = kept()
+    assert found is not None
+    assert (found.entries, found.revision) == ({}, 1002)
+    reader = SnapshotReader(host.space, host.names, SystemClock())
+    slot = reader.peek()
+    reader.close()
+    assert slot is not None
+    assert (slot.state, slot.version, slot.revision) == (AgentState.STOPPED, found.version, 1002)
+
+
+@asynchronous
 async def test_without_room_changes_wait_and_what_is_deleted_meanwhile_never_appears(host: Host) -> None:
     large = {"labels": {f"l{number}": "x" * 250 for number in range(100)}}  # over a quarter of the ring: needs a base
     async with host.agent() as agent:
@@ -306,6 +376,7 @@ async def test_a_base_that_finds_no_room_is_renewed_later_and_no_version_is_miss
         assert agent.publisher.slot.snapshot_number > base
         assert reader.load().slot.version == agent.version
         reader.close()
+        await agent.until(lambda: host.bases() == [agent.publisher.slot.snapshot_number])
 
 
 @asynchronous
