@@ -237,11 +237,12 @@ class Exchange:
         route = handle.resolve()
         upstream = route.upstream
         if isinstance(upstream, Missing):
-            logger.error("route %s: %s", route.id, upstream.reason)
+            # At debug, here and below: it is reported once for the route, and clients must not be able to fill the log.
+            logger.debug("route %s: %s", route.id, upstream.reason)
             self._reply(error_reply(upstream.status))
             return
         if upstream.unsupported is not None:
-            logger.error("route %s: its upstream: %s", route.id, upstream.unsupported)
+            logger.debug("route %s: its upstream: %s", route.id, upstream.unsupported)
             self._reply(BAD_GATEWAY)
             return
         self._timeouts = route.timeouts

@@ -144,8 +144,9 @@ class ConfigState:
                 self._tables.report(route.key, found.reason)
                 compiled = compile_route(decoded, found)
             else:
-                compiled = compile_route(decoded, _runtime(found, route, decoded, parents, self._keepalive))
-                if (reason := approximated(found)) is None:
+                runtime = _runtime(found, route, decoded, parents, self._keepalive)
+                compiled = compile_route(decoded, runtime)
+                if (reason := runtime.unsupported or approximated(decoded, found)) is None:
                     self._tables.problems.pop(route.key, None)
                 else:
                     self._tables.report(route.key, reason)

@@ -36,10 +36,14 @@ def _enabled(plugins: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted(name for name, conf in plugins.items() if not (conf.get("_meta") or {}).get("disable"))
 
 
-def approximated(upstream: Upstream) -> str | None:
-    """What of the upstream is done in a simpler way than it asks for: served all the same, but reported."""
+def approximated(route: Route, upstream: Upstream) -> str | None:
+    """What is done in a simpler way than the route or its upstream asks for: served all the same, but reported."""
     if upstream.type != "roundrobin":
         return f"type {upstream.type} is not supported yet: nodes take turns by weight"
     if upstream.checks:
         return "checks are not supported yet: every node counts as healthy"
+    if upstream.retry_timeout:
+        return "retry_timeout is not supported yet: retries take as long as their connections"
+    if route.enable_websocket:
+        return "enable_websocket is not supported yet: a WebSocket handshake is answered 403"
     return None

@@ -7,6 +7,7 @@ read once, by the master; its workers, also those that replace others later, go 
 from __future__ import annotations
 
 import os
+import sys
 from typing import Final
 
 from gw.errors import ConfigError
@@ -21,8 +22,9 @@ def _load() -> Settings:
     try:
         return load_settings(os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG)
     except ConfigError as error:
-        # gunicorn would print a traceback.
-        raise SystemExit(f"{error}") from None
+        # gunicorn would print a traceback. The code is the agent's, too: trying again is of no use.
+        print(error, file=sys.stderr)
+        raise SystemExit(os.EX_CONFIG) from None
 
 
 _settings = _load()

@@ -44,9 +44,18 @@ def test_no_plugin_or_one_switched_off_keeps_nobody_out(memory: Memory, plugins:
     assert held.state.problems == {}
 
 
-def test_an_upstream_served_in_a_simpler_way_is_served_and_reported(memory: Memory):
-    upstream = {"type": "least_conn", "nodes": {"127.0.0.1:1980": 1}}
-    memory.publish({"routes/x": {"uri": "/x", "upstream": upstream}})
+@pytest.mark.parametrize(
+    ("resource", "named"),
+    [
+        (route("/x", upstream={"type": "least_conn", "nodes": {"127.0.0.1:1980": 1}}), "least_conn"),
+        (route("/x", upstream={"retry_timeout": 5, "nodes": {"127.0.0.1:1980": 1}}), "retry_timeout"),
+        (route("/x", upstream={"scheme": "grpc", "nodes": {"127.0.0.1:1980": 1}}), "grpc"),
+        (route("/x", enable_websocket=True), "enable_websocket"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_done_in_a_simpler_way_is_served_and_reported(memory: Memory, resource: dict[str, Any], named: str):
+    memory.publish({"routes/x": resource})
     held = Held(memory)
     assert isinstance(held.upstream_at("/x"), UpstreamRuntime)
-    assert "least_conn" in held.state.problems[ResourceKey("routes", "x")]
+    assert named in held.state.problems[ResourceKey("routes", "x")]

@@ -274,7 +274,7 @@ def test_a_wrong_configuration_stops_the_start_with_its_reason(tmp_path: Path):
     workers = Workers(tmp_path, {"gw": {"workerz": 3}})
     workers.start()
     assert workers.process is not None
-    assert workers.process.wait(20) == 1
+    assert workers.process.wait(20) == os.EX_CONFIG
     assert "workerz" in workers.output()
     assert "Traceback" not in workers.output()
 
