@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from bench.routeset import routes
 from gw.clock import SystemClock
 from gw.settings import load_agent_settings
 from sync_agent.stores import open_store
-from tests.support.gateway import Gateway
+from tests.support.gateway import Gateway, request
 from tests.support.waiting import wait_until
 
 
@@ -51,7 +50,6 @@ def main() -> None:
                         "ready_s_max": max(times),
                     }
                 )
-            shutil.rmtree(directory, ignore_errors=True)
     save("startup", rows)
 
 
@@ -75,8 +73,6 @@ def _start_s(gateway: Gateway) -> float:
 
 
 def _is_ready(gateway: Gateway) -> bool:
-    from tests.support.gateway import request
-
     return request(gateway.status_port, "GET", "/status/ready").status == 200
 
 
