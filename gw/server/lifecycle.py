@@ -63,52 +63,24 @@ class Gateway:
         self.report.write()
 
 
+@dataclass(frozen=True, slots=True)
+class _Following:
+    """The configuration, kept up to date. `configured` is set with the first one."""
+
+    reader: SnapshotReader
+    state: ConfigState
+    report: CellReport
+    configured: asyncio.Event
+
+
 @asynccontextmanager
 async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
     """Open everything, follow the configuration, and close everything again."""
-    settings = assignment.settings
+    settings, table = assignment.settings, assignment.table
     configure_logging(settings.gw.log_level)
     calm_collector()
     async with AsyncExitStack() as stack:
-        clock = SystemClock()
-        space = PosixSpace(settings.gw.shm.owners, settings.gw.shm.group)
-        names = SegmentNames(settings.gw.shm.name)
-        reader = SnapshotReader(space, names, clock)
-        stack.callback(reader.close)
-        http = settings.nginx_config.http
-        state = ConfigState(
-            settings.apisix.router.http,
-            keep_alive(http.upstream.keepalive, http.upstream.keepalive_timeout_s, http.upstream.keepalive_requests),
-        )
-        scheduler = RebuildScheduler(
-            update_jitter_ms=settings.gw.rebuild.update_jitter_ms,
-            full_jitter_ms=settings.gw.rebuild.full_jitter_ms,
-            clock=clock,
-            chance=random.SystemRandom(),
-        )
-        report = CellReport(assignment.table, assignment.cell, state, scheduler, clock)
-        turn = Turn(settings.turn_paths)
-        stack.callback(turn.close)
-        configured = asyncio.Event()
-
-        def on_applied(applied: Applied) -> None:
-            if not configured.is_set():
-                settle_heap()
-                configured.set()
-            report.write()
-            log.debug("%s to version %d in %.1f ms", applied.work.value, applied.slot.version, applied.duration_s * 1e3)
-
-        report.follower = Follower(
-            reader=reader,
-            state=state,
-            scheduler=scheduler,
-            clock=clock,
-            poll_interval_ms=settings.gw.rebuild.poll_interval_ms,
-            slice_ms=settings.gw.rebuild.slice_ms,
-            turn=turn,
-            full_timeout_ms=settings.gw.rebuild.full_timeout_ms,
-            on_applied=on_applied,
-        )
+        following = _follow(stack, assignment)
         upstreams = UpstreamClient(asyncio.get_running_loop(), settings.apisix.ssl.ssl_trusted_certificate)
         stack.push_async_callback(upstreams.close)
         agent = AgentClient(settings.socket_path)
@@ -117,19 +89,61 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
         stack.push_async_callback(asking.close)
 
         async def current_convergence() -> dict[str, Any]:
-            table = assignment.table
-            return convergence(reader.peek(), table.read_all(), table.expected, await _agent_report(asking))
+            report = await _agent_report(asking)
+            return convergence(following.reader.peek(), table.read_all(), table.expected, report)
 
         host_names = {socket.gethostname()}
+        max_body_bytes = settings.nginx_config.http.client_max_body_size_bytes
         apps: dict[str, Any] = {
-            TRAFFIC: traffic_app(state, upstreams, max_body_bytes=http.client_max_body_size_bytes),
+            TRAFFIC: traffic_app(following.state, upstreams, max_body_bytes=max_body_bytes),
             ADMIN: http_only(admin_app(settings, agent)),
             CONTROL: http_only(control_app(current_convergence, host_names)),
-            STATUS: http_only(status_app(assignment.table, host_names)),
+            STATUS: http_only(status_app(table, host_names)),
         }
-        _start(stack, report.run(), "report")
-        _start(stack, report.follower.run(), "follow-configuration")
-        yield Gateway(apps, configured, report)
+        yield Gateway(apps, following.configured, following.report)
+
+
+def _follow(stack: AsyncExitStack, assignment: Assignment) -> _Following:
+    """Start to follow the configuration in shared memory, and to say in the cell how far that is."""
+    settings, clock = assignment.settings, SystemClock()
+    space = PosixSpace(settings.gw.shm.owners, settings.gw.shm.group)
+    reader = SnapshotReader(space, SegmentNames(settings.gw.shm.name), clock)
+    stack.callback(reader.close)
+    idle, rebuild = settings.nginx_config.http.upstream, settings.gw.rebuild
+    keepalive = keep_alive(idle.keepalive, idle.keepalive_timeout_s, idle.keepalive_requests)
+    state = ConfigState(settings.apisix.router.http, keepalive)
+    scheduler = RebuildScheduler(
+        update_jitter_ms=rebuild.update_jitter_ms,
+        full_jitter_ms=rebuild.full_jitter_ms,
+        clock=clock,
+        chance=random.SystemRandom(),
+    )
+    report = CellReport(assignment.table, assignment.cell, state, scheduler, clock)
+    turn = Turn(settings.turn_paths)
+    stack.callback(turn.close)
+    configured = asyncio.Event()
+
+    def on_applied(applied: Applied) -> None:
+        if not configured.is_set():
+            settle_heap()
+            configured.set()
+        report.write()
+        log.debug("%s to version %d in %.1f ms", applied.work.value, applied.slot.version, applied.duration_s * 1e3)
+
+    report.follower = Follower(
+        reader=reader,
+        state=state,
+        scheduler=scheduler,
+        clock=clock,
+        poll_interval_ms=rebuild.poll_interval_ms,
+        slice_ms=rebuild.slice_ms,
+        turn=turn,
+        full_timeout_ms=rebuild.full_timeout_ms,
+        on_applied=on_applied,
+    )
+    _start(stack, report.run(), "report")
+    _start(stack, report.follower.run(), "follow-configuration")
+    return _Following(reader, state, report, configured)
 
 
 def configure_logging(level: str) -> None:

@@ -12,6 +12,7 @@ from tests.support.edge import (
     OK,
     Wire,
     compiled,
+    connections_used_once,
     edge,
     eventually,
     fields_of,
@@ -506,12 +507,7 @@ def test_a_slow_upload_is_no_silence() -> None:
 def test_retried_once_where_that_is_safe(request_: bytes, is_retried: bool) -> None:
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client = await running.connect()
-            client.send(get())
-            first = await upstream.accept()
-            await first.head()
-            first.send(OK)
-            await client.answer()
+            client, first = await connections_used_once(running, upstream)
             client.send(request_)
             await first.head()
             first.abort()
@@ -541,12 +537,7 @@ def test_a_fresh_connection_that_closes_is_not_retried() -> None:
 def test_a_retry_that_fails_is_the_last() -> None:
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client = await running.connect()
-            client.send(get())
-            first = await upstream.accept()
-            await first.head()
-            first.send(OK)
-            await client.answer()
+            client, first = await connections_used_once(running, upstream)
             client.send(get())
             await first.head()
             first.abort()
@@ -564,12 +555,7 @@ def test_a_body_that_waits_while_the_connection_ends_is_not_lost() -> None:
 
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client = await running.connect()
-            client.send(get())
-            first = await upstream.accept()
-            await first.head()
-            first.send(OK)
-            await client.answer()
+            client, first = await connections_used_once(running, upstream)
             client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
             assert await client.head() == b"HTTP/1.1 100 Continue\r\n\r\n"
             first.abort()

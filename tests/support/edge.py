@@ -285,6 +285,17 @@ async def proxy(
         yield running, upstream
 
 
+async def connections_used_once(running: Edge, upstream: ScriptedUpstream) -> tuple[Wire, Wire]:
+    """A client's connection and the upstream's, after one request that left both of them idle."""
+    client = await running.connect()
+    client.send(get())
+    wire = await upstream.accept()
+    await wire.head()
+    wire.send(OK)
+    await client.answer()
+    return client, wire
+
+
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait until something is so, with patience's end."""
     deadline = asyncio.get_running_loop().time() + PATIENCE_S
