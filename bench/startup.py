@@ -39,7 +39,7 @@ def main() -> None:
                 for number in range(arguments.rounds):
                     progress(f"{count} routes, {label}: start {number + 1} of {arguments.rounds}")
                     if label == "store alone":
-                        for path in (gateway.directory / "data").glob("*last-good*"):
+                        for path in (gateway.directory / "data").glob("last-good.*"):
                             path.unlink()
                     times.append(_start_s(gateway))
                 rows.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -165,7 +166,8 @@ def test_segments_and_socket_are_closed_to_strangers(tmp_path: Path):
         for path in (gateway.directory / "run").iterdir():
             assert path.stat().st_mode & 0o007 == 0, path
         for path in (gateway.directory / "data").iterdir():
-            assert path.stat().st_mode & 0o077 == 0, path
+            with contextlib.suppress(FileNotFoundError):  # what a save has just renamed into its place
+                assert path.stat().st_mode & 0o077 == 0, path
 
 
 def test_workers_hold_no_credentials(tmp_path: Path):
