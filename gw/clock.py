@@ -5,7 +5,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Two times: one to measure with, one to show people. Both in seconds."""
+    """A time to measure with, one to show people, and the CPU time of our own thread. All in seconds."""
 
     def monotonic(self) -> float:
         """Seconds on CLOCK_MONOTONIC: the same for every process of a host, never set back."""
@@ -15,9 +15,14 @@ class Clock(Protocol):
         """Seconds since the epoch, for people and for stored timestamps."""
         ...
 
+    def cpu(self) -> float:
+        """User and system time this thread has used: what work costs, whoever else uses the core."""
+        ...
+
 
 class SystemClock:
     """The machine's clocks."""
 
     monotonic = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
+    cpu = staticmethod(time.thread_time)

@@ -145,6 +145,14 @@ def _worker(index: int, cell: Cell, alive: bool, slot: Slot | None) -> dict[str,
         "staleness_ms": cell.staleness_ms,
         "worst_staleness_ms": cell.worst_staleness_ms,
         "problems": cell.problems,
+        "resources": cell.resources,
+        "updates": cell.updates,
+        "full_rebuilds": cell.fulls,
+        "digest_mismatches": cell.mismatches,
+        "failures": cell.failures,
+        "rebuild_cpu_ms": round(cell.rebuild_cpu_ns / _NS_PER_MS, 3),
+        "rebuild_held_ms": round(cell.rebuild_held_ns / _NS_PER_MS, 3),
+        "worst_held_ms": round(cell.worst_held_ns / _NS_PER_MS, 3),
     }
 
 

@@ -37,6 +37,25 @@ class Reader(Protocol):
     def changes(self, cursor: Cursor) -> Changes | None: ...
 
 
+@dataclass(slots=True)
+class Cost:
+    """What one application took of the worker: CPU time, and the longest slice for which it held the loop."""
+
+    cpu_s: float = 0.0
+    held_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a follower did since it started. `worst_held_s` is the longest slice of all."""
+
+    updates: int = 0
+    fulls: int = 0
+    mismatches: int = 0
+    failures: int = 0
+    worst_held_s: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What is served, and how the worker came to it. `digest` is ours; `slot` says which one was published.
@@ -52,6 +71,7 @@ class Applied:
     at_s: float
     at_wall_s: float
     snapshot: int
+    cost: Cost
 
 
 class Follower:
@@ -86,6 +106,8 @@ class Follower:
         self._problem = ""
         self.applied: Applied | None = None
         self.revision = 0  # the store revision that what is served stands for
+        self.counts = Counts()
+        self._cost = Cost()
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -142,6 +164,7 @@ class Follower:
 
     async def _apply(self) -> None:
         began_s = self._clock.monotonic()
+        self._cost = Cost()
         changes = None
         if self._cursor is not None and self._scheduler.work is Work.UPDATE:
             changes = self._reader.changes(self._cursor)
@@ -188,7 +211,12 @@ class Follower:
             at_s=now_s,
             at_wall_s=self._clock.wall(),
             snapshot=snapshot,
+            cost=self._cost,
         )
+        if work is Work.FULL:
+            self.counts.fulls += 1
+        else:
+            self.counts.updates += 1
         if self._state.digest != slot.digest:
             self._heal(slot, work)
         self._on_applied(self.applied)
@@ -200,10 +228,12 @@ class Follower:
             *(slot.version, slot.digest, self._state.digest),
             "an update: full rebuild" if work is Work.UPDATE else "a full rebuild: waiting for another version",
         )
+        self.counts.mismatches += 1
         if work is Work.UPDATE:
             self._scheduler.changed(Work.FULL)
 
     def _fail(self, problem: str) -> None:
+        self.counts.failures += 1
         if problem != self._problem:
             log.error("the configuration cannot be taken up: %s; serving what is there, trying again", problem)
             self._problem = problem
@@ -212,14 +242,21 @@ class Follower:
     async def _in_slices(self, steps: Generator[None, None, T]) -> T:
         """Run steps to their end, and whatever else waits on the loop between two slices. Their result."""
         while True:
-            ends_s = self._clock.monotonic() + self._slice_s
+            began_s, began_cpu_s = self._clock.monotonic(), self._clock.cpu()
             try:
-                while self._clock.monotonic() < ends_s:
+                while self._clock.monotonic() < began_s + self._slice_s:
                     next(steps)
             except StopIteration as done:
                 result: T = done.value
                 return result
+            finally:
+                self._count(self._clock.monotonic() - began_s, self._clock.cpu() - began_cpu_s)
             await asyncio.sleep(0)
+
+    def _count(self, held_s: float, cpu_s: float) -> None:
+        self._cost.cpu_s += cpu_s
+        self._cost.held_s = max(self._cost.held_s, held_s)
+        self.counts.worst_held_s = max(self.counts.worst_held_s, held_s)
 
 
 def _to_end(steps: Iterator[None]) -> Generator[None, None, None]:

@@ -51,6 +51,7 @@ class CellReport:
         if applied is None or self.follower is None:
             state = CellState.DRAINING if self.is_draining else CellState.STARTING
             return Cell(state, os.getpid(), start_time=self._start_time, written_ns=now_ns)
+        counts = self.follower.counts
         return Cell(
             CellState.DRAINING if self.is_draining else CellState.SERVING,
             os.getpid(),
@@ -69,6 +70,14 @@ class CellReport:
             applied_ns=_ns(applied.at_s),
             snapshot=applied.snapshot,
             written_ns=now_ns,
+            updates=counts.updates,
+            fulls=counts.fulls,
+            mismatches=counts.mismatches,
+            failures=counts.failures,
+            rebuild_cpu_ns=_ns(applied.cost.cpu_s),
+            rebuild_held_ns=_ns(applied.cost.held_s),
+            worst_held_ns=_ns(counts.worst_held_s),
+            resources=len(self._state),
         )
 
 

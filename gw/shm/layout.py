@@ -50,9 +50,15 @@ Worker cell (256)
       24  epoch u64                               104  snapshot in use u64, 0 for none
       32  version u64                             112  snapshot still in use beside it u64
       40  digest u64                              120  time of writing u64, CLOCK_MONOTONIC, ns
-      48  processed store revision u64            128  zeros
-      56  staleness u64, ms
-      64  worst staleness u64, ms
+      48  processed store revision u64            128  updates applied u64
+      56  staleness u64, ms                       136  full rebuilds u64
+      64  worst staleness u64, ms                 144  digest mismatches u64
+                                                  152  applications that failed u64
+                                                  160  CPU time of the last rebuild u64, ns
+                                                  168  longest slice of the last rebuild u64, ns
+                                                  176  longest slice of all u64, ns
+                                                  184  resources held u64
+                                                  192  zeros
 """
 
 import struct
@@ -86,7 +92,7 @@ _LOG_HEADER: Final = struct.Struct("<8sIIQQ32x")
 _SNAPSHOT_HEADER: Final = struct.Struct("<8sIIQQQQQ8x")
 _TABLE_HEADER: Final = struct.Struct("<8sII240x")
 _SLOT: Final = struct.Struct("<IQQQQQQQQQIIQQQQQQ112xQ")  # bytes 4 to 255
-_CELL: Final = struct.Struct("<IIIQQQQQQQIIQQQQQQ128x")  # bytes 4 to 255
+_CELL: Final = struct.Struct("<IIIQQQQQQQIIQQQQQQQQQQQQQQ64x")  # bytes 4 to 255
 _RECORD_REST: Final = struct.Struct("<IQQ")  # bytes 4 to 23
 _CRC: Final = struct.Struct("<I")
 RECORD_HEADER_BYTES: Final = _CRC.size + _RECORD_REST.size
@@ -163,7 +169,11 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one worker says of itself, in the order of its bytes."""
+    """What one worker says of itself, in the order of its bytes.
+
+    `updates`, `fulls`, `mismatches` (of digests) and `failures` count since the worker started. `*_held_ns` is how long
+    a slice of applying held the event loop: the longest of the last rebuild, and the longest of all.
+    """
 
     state: CellState
     pid: int
@@ -183,6 +193,14 @@ class Cell:
     snapshot: int = 0
     previous_snapshot: int = 0
     written_ns: int = 0
+    updates: int = 0
+    fulls: int = 0
+    mismatches: int = 0
+    failures: int = 0
+    rebuild_cpu_ns: int = 0
+    rebuild_held_ns: int = 0
+    worst_held_ns: int = 0
+    resources: int = 0
 
 
 _slot_fields: Final = attrgetter(*(field.name for field in fields(Slot)))

@@ -11,6 +11,9 @@ class HandClock:
     def __init__(self) -> None:
         self.now_s = 100.0
 
+    def cpu(self) -> float:
+        return 0.0
+
     def monotonic(self) -> float:
         return self.now_s
 

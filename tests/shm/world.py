@@ -30,6 +30,9 @@ class HandClock:
     def __init__(self) -> None:
         self.now_s = 1000.0
 
+    def cpu(self) -> float:
+        return 0.0
+
     def monotonic(self) -> float:
         return self.now_s
 

@@ -27,6 +27,9 @@ class HandClock:
     def __init__(self, now: float = 1_000_000.0) -> None:
         self.now = now
 
+    def cpu(self) -> float:
+        return 0.0
+
     def monotonic(self) -> float:
         return self.now
 

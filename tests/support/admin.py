@@ -40,6 +40,9 @@ class MovedClock:
     def wall(self) -> float:
         return self.wall_s
 
+    def cpu(self) -> float:
+        return 0.0
+
     def monotonic(self) -> float:
         return self.wall_s
 
