@@ -18,6 +18,11 @@ $(VENV)/.test-installed: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	touch $@
 
+# What bench/ needs besides: histograms and plots.
+$(VENV)/.bench-installed: $(VENV)/.test-installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
 # Debian's python3 has pip but, without python3-venv, no ensurepip: pip then goes into the new environment from outside.
 venv-without-ensurepip:
 	$(PYTHON) -m venv --clear --without-pip $(VENV)
