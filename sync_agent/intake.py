@@ -176,7 +176,7 @@ def change_of(key: ResourceKey, resource: Mapping[str, object]) -> Change:
         blob = encode_resource(resource)
     except (ValueError, OverflowError, TypeError, RecursionError) as error:
         raise InvalidResource(*key, "", f"cannot be published: {error}") from None
-    return Change(key, content_hash(blob), blob, route_key(resource) if key.kind == "routes" else None)
+    return Change(key, content_hash(key, blob), blob, route_key(resource) if key.kind == "routes" else None)
 
 
 def deletion(key: ResourceKey) -> Change:

@@ -4,8 +4,8 @@ A resource's canonical bytes are msgpack with the keys of every map sorted and w
 that changes nothing but the time of writing changes nothing in substance. Equal always means equal hash, never equal
 revision: a store restored from a backup issues the same revisions again for other contents.
 
-The digest is the sum of one hash per resource modulo 2^64, so it does not depend on order and one change costs one
-addition and one subtraction.
+A content hash is taken over the resource's name as well, so no two resources share one. The digest is the sum of all
+content hashes modulo 2^64: it does not depend on order, and one change costs one addition and one subtraction.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,20 +37,24 @@ def decode_resource(blob: bytes | memoryview) -> dict[str, Any]:
     return resource
 
 
-def content_hash(blob: bytes | memoryview) -> int:
-    """64 bits over canonical bytes. Never Python's `hash`, which differs from process to process."""
-    return int.from_bytes(blake2b(blob, digest_size=8).digest(), "little")
+def content_hash(key: ResourceKey, blob: bytes | memoryview) -> int:
+    """64 bits over a resource's name and its canonical bytes. Never Python's `hash`, which no two processes share.
+
+    Kind, id and bytes are told apart by NULs, which neither kind nor id holds.
+    """
+    hasher = blake2b(f"{key.kind}\0{key.id}\0".encode("utf-8", "surrogatepass"), digest_size=8)
+    hasher.update(blob)
+    return int.from_bytes(hasher.digest(), "little")
 
 
-def entry_hash(key: ResourceKey, content: int) -> int:
-    """What one resource adds to the digest. Kind and id are told apart by a NUL, which neither holds."""
-    named = f"{key.kind}\0{key.id}\0".encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(named + content.to_bytes(8, "little"), digest_size=8).digest(), "little")
+def fingerprint(part: Mapping[str, Any]) -> int:
+    """64 bits over a part of a decoded resource, which has its keys in canonical order already."""
+    return int.from_bytes(blake2b(msgpack.packb(part), digest_size=8).digest(), "little")
 
 
-def digest_of(contents: Iterable[tuple[ResourceKey, int]]) -> int:
-    """The digest of a whole configuration, from (key, content hash) pairs in any order."""
-    return sum(entry_hash(key, content) for key, content in contents) & DIGEST_MASK
+def digest_of(hashes: Iterable[int]) -> int:
+    """The digest of a whole configuration, from the content hashes of its resources in any order."""
+    return sum(hashes) & DIGEST_MASK
 
 
 def _sorted(value: Any) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from gw.model.digest import fingerprint
+
 # apisix/upstream.lua, scheme_to_port. Of the others (tcp, tls, udp, kafka) no port can be guessed.
 DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443, "grpc": 80, "grpcs": 443}
 # A longer time-out is no time-out; event loops count in milliseconds and overflow on what a double can hold.
@@ -71,7 +73,8 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where traffic goes and how. `id` is None for one that is written into a route or service.
+    """Where traffic goes and how. `id` is None for one that is written into a route or service; `fingerprint` is that
+    of all its fields, to tell whether it changed without keeping it.
 
     `nodes` is empty where `service_name` and `discovery_type` say who knows them. `timeout` and `keepalive_pool` are
     None where the upstream leaves them to others; `retries` None means as many as there are other nodes.
@@ -96,6 +99,7 @@ class Upstream:
     discovery_type: str | None
     discovery_args: Mapping[str, Any] | None
     labels: Mapping[str, str]
+    fingerprint: int
 
     @classmethod
     def from_dict(cls, upstream: Mapping[str, Any], id: str | None = None) -> Self:
@@ -121,6 +125,7 @@ class Upstream:
             discovery_type=upstream.get("discovery_type"),
             discovery_args=upstream.get("discovery_args"),
             labels=upstream.get("labels", {}),
+            fingerprint=fingerprint(upstream),
         )
 
 

@@ -11,13 +11,16 @@ import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from itertools import chain
+from typing import Any, Final, Protocol, TypeVar
 
 from gw.clock import Clock
+from gw.collector import keep_objects
 from gw.errors import SegmentError
 from gw.rebuild.scheduler import RebuildScheduler, Work
 from gw.rebuild.state import ConfigState
 from gw.rebuild.turn import Turn
+from gw.shm.base import Base
 from gw.shm.layout import Slot
 from gw.shm.reader import Changes, Cursor, Loaded
 
@@ -27,6 +30,8 @@ T = TypeVar("T")
 
 # What could not be applied is tried again after this. Long beside a publish, short beside a person's patience.
 RETRY_S: Final = 0.1
+# What no change waits for is tried again after this.
+MOVE_RETRY_S: Final = 5.0
 
 
 class Reader(Protocol):
@@ -34,7 +39,8 @@ class Reader(Protocol):
 
     def peek(self) -> Slot | None: ...
     def load_steps(self) -> Generator[None, None, Loaded]: ...
-    def changes(self, cursor: Cursor) -> Changes | None: ...
+    def changes_steps(self, cursor: Cursor) -> Generator[None, None, Changes | None]: ...
+    def open_base(self, slot: Slot) -> Base: ...
 
 
 @dataclass(slots=True)
@@ -58,10 +64,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What is served, and how the worker came to it. `digest` is ours; `slot` says which one was published.
-
-    `snapshot` is the number of the base that undecoded resources are read from.
-    """
+    """What is served, and how the worker came to it. `digest` is ours; `slot` says which one was published."""
 
     slot: Slot
     digest: int
@@ -70,7 +73,6 @@ class Applied:
     duration_s: float
     at_s: float
     at_wall_s: float
-    snapshot: int
     cost: Cost
 
 
@@ -102,6 +104,7 @@ class Follower:
         self._cursor: Cursor | None = None
         self._seen: tuple[int, int, int] | None = None  # identity of the version that was taken up last
         self._timer: asyncio.TimerHandle | None = None
+        self._move_at_s: float | None = None  # when to read from the newest base; None: we do, or nobody has seen it
         self._due = asyncio.Event()
         self._problem = ""
         self.applied: Applied | None = None
@@ -115,17 +118,12 @@ class Follower:
         try:
             while True:
                 await self._due.wait()
-                try:
-                    await self._apply()
-                except SegmentError as error:
-                    self._fail(str(error))
-                except Exception as error:
-                    if repr(error) != self._problem:
-                        log.exception("applying the configuration")
-                    self._fail(repr(error))
-                    # A change that cannot be applied to what is there may still be part of a whole.
-                    self._scheduler.changed(Work.FULL)
-                self._due.clear()
+                if self._scheduler.is_due:
+                    await self._try_to_apply()
+                    self._due.clear()
+                else:
+                    self._due.clear()
+                    await self._move()
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -141,7 +139,8 @@ class Follower:
                 self._note_change()
             elif self.applied is not None:
                 self.revision = slot.revision
-        if self._may_start():
+                self._note_base(slot)
+        if self._may_start() or self._may_move():
             self._due.set()
 
     def _may_start(self) -> bool:
@@ -151,6 +150,20 @@ class Follower:
         if not self._scheduler.is_due:
             return False
         return self._scheduler.work is not Work.FULL or self._turn.take() or self._cursor is None
+
+    def _may_move(self) -> bool:
+        return (
+            self._move_at_s is not None
+            and self._scheduler.work is None
+            and self._clock.monotonic() >= self._move_at_s
+        )
+
+    def _note_base(self, slot: Slot) -> None:
+        """A newer base of what is served: it is taken up without haste, and not by all workers at once."""
+        if slot.snapshot_number == self._state.snapshot:
+            self._move_at_s = None
+        elif self._move_at_s is None:
+            self._move_at_s = self._clock.monotonic() + self._scheduler.spread_s()
 
     def _note_change(self) -> None:
         if self._scheduler.work is not None:
@@ -162,26 +175,62 @@ class Follower:
         else:
             self._scheduler.changed()
 
+    async def _try_to_apply(self) -> None:
+        try:
+            await self._apply()
+        except SegmentError as error:
+            self._fail(str(error))
+        except Exception as error:
+            if repr(error) != self._problem:
+                log.exception("applying the configuration")
+            self._fail(repr(error))
+            # A change that cannot be applied to what is there may still be part of a whole.
+            self._scheduler.changed(Work.FULL)
+
     async def _apply(self) -> None:
         began_s = self._clock.monotonic()
         self._cost = Cost()
-        changes = None
         if self._cursor is not None and self._scheduler.work is Work.UPDATE:
-            changes = self._reader.changes(self._cursor)
-            if changes is None:
-                log.info("the change log does not reach back to what is served here: full rebuild")
-                self._scheduler.changed(Work.FULL)
-                if not self._may_start():
-                    return
-        if changes is None:
-            with self._turn_given_up_when_late():
-                loaded = await self._in_slices(self._reader.load_steps())
-                await self._in_slices(_to_end(self._state.rebuild(loaded.entries)))
-            self._finish(loaded.slot, loaded.cursor, Work.FULL, began_s, loaded.slot.snapshot_number)
-        else:
-            await self._in_slices(_to_end(self._state.update(changes.changes)))
-            snapshot = self.applied.snapshot if self.applied is not None else 0
-            self._finish(changes.slot, changes.cursor, Work.UPDATE, began_s, snapshot)
+            changes = await self._in_slices(self._reader.changes_steps(self._cursor))
+            if changes is not None:
+                await self._in_slices(_to_end(self._state.update(changes.changes)))
+                self._finish(changes.slot, changes.cursor, Work.UPDATE, began_s)
+                return
+            log.info("the change log does not reach back to what is served here: full rebuild")
+            self._scheduler.changed(Work.FULL)
+            if not self._may_start():
+                return
+        with self._turn_given_up_when_late():
+            loaded = await self._in_slices(self._reader.load_steps())
+            left = await self._in_slices(self._state.rebuild(loaded), keep_objects)
+        self._finish(loaded.slot, loaded.cursor, Work.FULL, began_s)
+        await self._in_slices(_to_end(left))
+
+    async def _move(self) -> None:
+        """Read from the newest base what is read from an older one, which can go then. Changes that fall due go first.
+
+        What is served stays as it is, so a failure is of no consequence but that the old base stays too.
+        """
+        self._move_at_s = None
+        slot, before = self._reader.peek(), self._state.snapshot
+        if slot is None or self._cursor is None or slot.snapshot_number == before:
+            return
+        if slot.epoch != self._cursor.epoch or slot.snapshot_version > self._cursor.version:
+            return
+        try:
+            base = self._reader.open_base(slot)
+            steps = _to_end(chain(base.check_steps(), self._state.move_to(base)))
+            while self._slice(steps) is None:
+                await asyncio.sleep(0)
+                keep_objects()
+                if self._may_start():
+                    await self._try_to_apply()
+                    self._due.clear()
+                    if self._state.snapshot != before:
+                        return
+        except SegmentError as error:
+            log.warning("what is served goes on being read from the base before: %s", error)
+            self._move_at_s = self._clock.monotonic() + MOVE_RETRY_S
 
     @contextmanager
     def _turn_given_up_when_late(self) -> Iterator[None]:
@@ -198,7 +247,7 @@ class Follower:
             log.warning("a full rebuild takes longer than %g s: giving up its turn", self._full_timeout_s)
             self._turn.release()
 
-    def _finish(self, slot: Slot, cursor: Cursor, work: Work, began_s: float, snapshot: int) -> None:
+    def _finish(self, slot: Slot, cursor: Cursor, work: Work, began_s: float) -> None:
         now_s = self._clock.monotonic()
         self._cursor, self._seen, self.revision, self._problem = cursor, slot.identity, slot.revision, ""
         self._scheduler.finished()
@@ -210,7 +259,6 @@ class Follower:
             duration_s=now_s - began_s,
             at_s=now_s,
             at_wall_s=self._clock.wall(),
-            snapshot=snapshot,
             cost=self._cost,
         )
         if work is Work.FULL:
@@ -239,19 +287,26 @@ class Follower:
             self._problem = problem
         self._scheduler.retry(RETRY_S)
 
-    async def _in_slices(self, steps: Generator[None, None, T]) -> T:
+    async def _in_slices(self, steps: Generator[None, None, T], after_slice: Callable[[], None] | None = None) -> T:
         """Run steps to their end, and whatever else waits on the loop between two slices. Their result."""
-        while True:
-            began_s, began_cpu_s = self._clock.monotonic(), self._clock.cpu()
-            try:
-                while self._clock.monotonic() < began_s + self._slice_s:
-                    next(steps)
-            except StopIteration as done:
-                result: T = done.value
-                return result
-            finally:
-                self._count(self._clock.monotonic() - began_s, self._clock.cpu() - began_cpu_s)
+        while (done := self._slice(steps)) is None:
+            if after_slice is not None:
+                after_slice()
             await asyncio.sleep(0)
+        result: T = done.value
+        return result
+
+    def _slice(self, steps: Generator[None, None, Any]) -> StopIteration | None:
+        """Run steps for as long as a slice may take. What they end with, None when there are more."""
+        began_s, began_cpu_s = self._clock.monotonic(), self._clock.cpu()
+        try:
+            while self._clock.monotonic() < began_s + self._slice_s:
+                next(steps)
+        except StopIteration as done:
+            return done
+        finally:
+            self._count(self._clock.monotonic() - began_s, self._clock.cpu() - began_cpu_s)
+        return None
 
     def _count(self, held_s: float, cpu_s: float) -> None:
         self._cost.cpu_s += cpu_s

@@ -75,6 +75,10 @@ class RebuildScheduler:
         self.jitter_ms = 0.0
         self._due_at_s = self._clock.monotonic()
 
+    def spread_s(self) -> float:
+        """A wait for work as large as a full rebuild that no change waits for: drawn from the same window."""
+        return self._chance.uniform(*self._window_ms[Work.FULL]) / 1000
+
     def finished(self) -> None:
         """What was due is served."""
         self.worst_staleness_s = max(self.worst_staleness_s, self.staleness_s)

@@ -9,8 +9,8 @@ Applying comes as steps (generators): the caller decides when the next one may r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from gw.model.keys import ResourceKey
 from gw.model.merge import Missing, effective_upstream
@@ -18,23 +18,18 @@ from gw.model.route import Route
 from gw.model.service import Service
 from gw.model.upstream import Upstream
 from gw.pipeline.route import DEFAULT_KEEPALIVE, CompiledRoute, RouteHandle, UpstreamRuntime, compile_route
-from gw.rebuild.entry import Blob, CopiedBlob, Entry, RouteEntry, ServiceEntry, UpstreamEntry
-from gw.rebuild.tables import Tables, make_entry
+from gw.rebuild.entry import COPIED, Entry, RouteEntry, ServiceEntry, Settled, UpstreamEntry, entry_of
+from gw.rebuild.tables import STEP_ENTRIES, Tables
 from gw.rebuild.unserved import approximated, unserved
+from gw.shm.base import Base
 from gw.shm.log import Change
+from gw.shm.reader import Loaded
 from gw.upstream.target import KeepAlive, Timeouts
 
 # Of a route that only answers that it is broken.
 _UNUSED_TIMEOUTS: Final = Timeouts(0, 0, 0)
-
-
-class Loaded(Protocol):
-    """One resource of a full load."""
-
-    hash: int
-    routing: object
-
-    def blob(self) -> bytes: ...
+# Up to so many problems are looked at one by one each time they are counted: 1 ms.
+COUNTED_PROBLEMS: Final = 1000
 
 
 class Handle(NamedTuple):
@@ -46,10 +41,10 @@ class Handle(NamedTuple):
 
     def resolve(self) -> CompiledRoute:
         """The route as it is to be walked now. Costs a comparison unless something was applied since its last use."""
-        route = self.route
-        if route.compiled is not None and route.settled_at == self.state.generation:
-            return route.compiled
-        return self.state.settle(route)
+        settled = self.route.settled
+        if settled is not None and settled.generation == self.state.generation:
+            return settled.compiled
+        return self.state.settle(self.route)
 
 
 class ConfigState:
@@ -62,6 +57,7 @@ class ConfigState:
         self._router_mode = router_mode
         self._keepalive = keepalive
         self._tables = Tables(router_mode)
+        self._base: Base | None = None  # where what was not asked for yet has its bytes
         self.generation = 0  # counts what was applied
 
     @property
@@ -74,95 +70,140 @@ class ConfigState:
         """The resources of which something does not work, as far as they were used, and as far as that still holds."""
         return {key: reason for key, reason in self._tables.problems.items() if self._is_current(key)}
 
+    @property
+    def problem_count(self) -> int:
+        """How many `problems` there are; where they are many, those that hold no more are still counted."""
+        count = len(self._tables.problems)
+        return count if count > COUNTED_PROBLEMS else len(self.problems)
+
+    @property
+    def snapshot(self) -> int:
+        """The number of the base that resources are read from when first asked for, 0 for none."""
+        return 0 if self._base is None else self._base.number
+
     def __len__(self) -> int:
         """How many resources are held."""
-        return len(self._tables.entries)
+        return len(self._tables)
 
     def find(self, path: str, host: str, method: str) -> RouteHandle | None:
         """The route for a request: canonical path, host in lower case without port."""
         match = self._tables.index.match(path, host, method)
         return None if match is None else Handle(self, match.target, match.params)
 
-    def update(self, changes: Iterable[Change]) -> Iterator[None]:
-        """Steps that bring the state up to date in place. Of several changes to one resource the last one counts."""
-        newest = {change.key: change for change in changes}
-        for change in newest.values():
+    def update(self, changes: Sequence[Change]) -> Iterator[None]:
+        """Steps that bring the state up to date in place: a resource at a time, in the order of the changes."""
+        for change in changes:
             self.generation += 1
-            if change.blob is None:
-                yield from self._tables.delete(change.key)
-            else:
-                yield from self._put(change.key, change.hash, CopiedBlob(change.blob), change.routing)
+            yield from self._apply(change, self._tables)
             yield
 
-    def rebuild(self, resources: Mapping[ResourceKey, Loaded]) -> Iterator[None]:
+    def rebuild(self, loaded: Loaded) -> Generator[None, None, Iterator[None]]:
         """Steps that build everything anew aside; the last one puts it in place.
 
         An entry whose content is unchanged goes on, with all that hangs on it: only what is built over entries is new.
+        Ends with steps that let go of what was there before; take them when there is time. Raises SegmentError, and
+        what is served stays.
         """
-        tables, held = Tables(self._router_mode), self._tables.entries
-        # Routes last: where one without hosts of its own stands is said by its service.
-        for routes in (False, True):
-            for key, loaded in resources.items():
-                if (key.kind == "routes") is routes:
-                    yield from tables.put(_carry_over(held.get(key), key, loaded))
-                    yield
-        self._tables = tables
+        tables, held = Tables(self._router_mode), self._tables
+        for chunk in loaded.base.chunks():
+            yield from tables.take(chunk, loaded.base, held)
+            yield
+        for change in loaded.changes:
+            yield from self._apply(change, tables)
+            yield
+        for number, (key, reason) in enumerate(list(held.problems.items())):
+            if tables.find(key) is held.find(key):
+                tables.problems.setdefault(key, reason)
+            if number % STEP_ENTRIES == 0:
+                yield
+        self._tables, self._base = tables, loaded.base
         self.generation += 1
+        return held.drain()
+
+    def move_to(self, base: Base) -> Iterator[None]:
+        """Steps after which nothing is read from any other base: for one no newer than what is served.
+
+        What is the same there is read from there from now on, and what was copied from the log is let go of. What is
+        served does not change. Raises SegmentError for a damaged base; calling it again with another one mends that.
+        """
+        for chunk in base.chunks():
+            held = self._tables.kinds.get(chunk.kind, {})
+            for id, hash, place in zip(chunk.ids, chunk.hashes, chunk.places, strict=True):
+                entry = held.get(id)
+                if entry is not None and entry.hash == hash:
+                    entry.source, entry.place = base, place
+            yield
+        # Changed and changed back while the log was not looked at: the same content, from a base before that.
+        for of_kind in list(self._tables.kinds.values()):
+            for number, entry in enumerate(list(of_kind.values())):
+                if entry.source is not base and entry.source is not COPIED:
+                    entry.copy()
+                if number % STEP_ENTRIES == 0:
+                    yield
+        self._base = base
 
     def settle(self, route: RouteEntry) -> CompiledRoute:
         """The route as it is to be walked, compiled anew if it never was or a parent is another one."""
-        compiled = route.compiled
-        if compiled is None or not self._has_its_parents(route):
-            compiled = route.compiled = self._compile(route)
-        route.settled_at = self.generation
-        return compiled
+        settled = route.settled
+        if settled is None or not self._has_its_parents(settled):
+            settled = route.settled = self._compile(route)
+        settled.generation = self.generation
+        return settled.compiled
 
-    def _has_its_parents(self, route: RouteEntry) -> bool:
-        entries = self._tables.entries
-        return all(entries.get(key) is entry for key, entry in route.parents)
+    def _has_its_parents(self, settled: Settled) -> bool:
+        find = self._tables.find
+        return all(find(key) is entry for key, entry in settled.parents)
 
     def _is_current(self, key: ResourceKey) -> bool:
         """A route that found a parent missing or broken is no problem any more when the parent is another one."""
-        entry = self._tables.entries.get(key)
-        return not isinstance(entry, RouteEntry) or self._has_its_parents(entry)
+        entry = self._tables.find(key)
+        return not isinstance(entry, RouteEntry) or entry.settled is None or self._has_its_parents(entry.settled)
 
-    def _put(self, key: ResourceKey, hash: int, source: Blob, routing: object) -> Iterator[None]:
-        held = self._tables.entries.get(key)
-        if held is None or held.hash != hash:
-            yield from self._tables.put(make_entry(key, hash, source, routing))
+    def _apply(self, change: Change, tables: Tables) -> Iterator[None]:
+        if change.blob is None:
+            yield from tables.delete(change.key)
+            return
+        there = tables.find(change.key)
+        if there is not None and there.hash == change.hash:
+            return
+        held = self._tables.find(change.key)
+        if held is not None and held.hash == change.hash:
+            # Into tables built aside, an entry goes on; what is in its place there was made from an older base.
+            yield from tables.put(held)
+        else:
+            yield from tables.put(entry_of(change))
 
-    def _compile(self, route: RouteEntry) -> CompiledRoute:
+    def _compile(self, route: RouteEntry) -> Settled:
         """Never raises: a route that cannot be compiled answers 500, for itself alone."""
-        parents = _Parents(self._tables.entries)
+        key, parents = route.key, _Parents(self._tables)
         try:
-            decoded = Route.from_dict(route.key.id, route.decode())
+            decoded = Route.from_dict(route.id, route.decode())
             service = None if decoded.service_id is None else parents.service(decoded.service_id)
             found = effective_upstream(decoded, service, parents.upstream)
             if (reason := unserved(decoded, service)) is not None:
                 found = Missing(500, reason)
             if isinstance(found, Missing):
-                self._tables.report(route.key, found.reason)
+                self._tables.report(key, found.reason)
                 compiled = compile_route(decoded, found)
             else:
                 runtime = _runtime(found, route, decoded, parents, self._keepalive)
                 compiled = compile_route(decoded, runtime)
                 if (reason := runtime.unsupported or approximated(decoded, found)) is None:
-                    self._tables.problems.pop(route.key, None)
+                    self._tables.problems.pop(key, None)
                 else:
-                    self._tables.report(route.key, reason)
+                    self._tables.report(key, reason)
         except Exception as error:
             reason = f"cannot be compiled: {error!r}"
-            self._tables.report(route.key, reason)
-            compiled = CompiledRoute(route.key.id, Missing(500, reason), _UNUSED_TIMEOUTS)
-        route.parents = tuple(parents.met.items())
-        return compiled
+            self._tables.report(key, reason)
+            compiled = CompiledRoute(route.id, Missing(500, reason), _UNUSED_TIMEOUTS)
+        return Settled(compiled, tuple(parents.met.items()))
 
 
 class _Parents:
     """Looks parents up, and remembers what was found: also that there was nothing."""
 
-    def __init__(self, entries: Mapping[ResourceKey, Entry]) -> None:
-        self._entries = entries
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
         self.met: dict[ResourceKey, Entry | None] = {}
 
     def service(self, id: str) -> Service | None:
@@ -175,7 +216,7 @@ class _Parents:
 
     def find(self, kind: str, id: str) -> Entry | None:
         key = ResourceKey(kind, id)
-        entry = self.met[key] = self._entries.get(key)
+        entry = self.met[key] = self._tables.find(key)
         return entry
 
 
@@ -190,14 +231,3 @@ def _runtime(
         holder = parents.find("services", decoded.service_id)
     assert holder is not None, "the upstream was read from it a moment ago"
     return holder.runtime_of(upstream, keepalive)
-
-
-def _carry_over(held: Entry | None, key: ResourceKey, loaded: Loaded) -> Entry:
-    if held is None or held.hash != loaded.hash:
-        entry = make_entry(key, loaded.hash, loaded, loaded.routing)
-        if held is not None:
-            entry.replaces(held)
-        return entry
-    # The base it was in before is let go of.
-    held.source = loaded
-    return held

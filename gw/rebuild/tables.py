@@ -1,4 +1,4 @@
-"""One whole configuration as a worker holds it: entries by key, the index over the routes, the digest of both.
+"""One whole configuration as a worker holds it: entries by kind and id, the index over the routes, the digest of both.
 
 Each step leaves it whole: a resource is in, or out, or replaced. So it can be changed in place between two events, and
 can as well be built aside.
@@ -8,68 +8,91 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Final
+from operator import attrgetter
+from typing import Any, Final
 
 from gw.model.digest import DIGEST_MASK
 from gw.model.keys import ResourceKey
-from gw.model.routing import RouteKey
-from gw.rebuild.entry import Blob, Entry, RouteEntry, ServiceEntry, UpstreamEntry
+from gw.rebuild.entry import Entry, RouteEntry, ServiceEntry, entries_of
 from gw.router import RouterIndex, build_router
+from gw.shm.base import Base, Chunk
 
 log = logging.getLogger(__name__)
 
-_NONE: Final[dict[str, RouteEntry]] = {}
+_NO_ROUTES: Final[dict[str, RouteEntry]] = {}
+_NO_ENTRIES: Final[dict[str, Entry]] = {}
+# Entries that one step moves, where a step for each would cost more than the entry.
+STEP_ENTRIES: Final = 64
 
-
-def make_entry(key: ResourceKey, hash: int, source: Blob, routing: object) -> Entry:
-    """An entry of the class that its kind has. Raises TypeError when `routing` is not what a route has there."""
-    if key.kind == "routes":
-        return RouteEntry(key, hash, source, RouteKey(*routing))  # type: ignore[misc]
-    if key.kind == "services":
-        return ServiceEntry(key, hash, source)
-    if key.kind == "upstreams":
-        return UpstreamEntry(key, hash, source)
-    return Entry(key, hash, source)
+_hash_of: Final = attrgetter("hash")
 
 
 class Tables:
     """`problems` names the resources of which something does not work, with the reason."""
 
-    __slots__ = ("_lodgers", "digest", "entries", "index", "problems")
+    __slots__ = ("_lodgers", "digest", "index", "kinds", "problems")
 
     def __init__(self, router_mode: str) -> None:
-        self.entries: dict[ResourceKey, Entry] = {}
+        self.kinds: dict[str, dict[str, Entry]] = {}
         self.index: RouterIndex[RouteEntry] = build_router(router_mode)
         self.digest = 0
         self.problems: dict[ResourceKey, str] = {}
         # By service: the routes without hosts of their own, which stand in the index under the service's.
         self._lodgers: dict[str, dict[str, RouteEntry]] = {}
 
+    def __len__(self) -> int:
+        """How many resources there are."""
+        return sum(map(len, self.kinds.values()))
+
+    def find(self, key: ResourceKey) -> Entry | None:
+        """The entry of a resource, None when there is none."""
+        return self.kinds.get(key.kind, _NO_ENTRIES).get(key.id)
+
+    def take(self, chunk: Chunk, base: Base, held: Tables) -> Iterator[None]:
+        """Steps that take in a chunk of a base, none of which is here yet.
+
+        What `held` has with the same content goes on as it is, with all that hangs on it. It reads its bytes from the
+        new base from now on: those of its old one are let go of.
+        """
+        before = held.kinds.get(chunk.kind, _NO_ENTRIES)
+        entries = entries_of(chunk, base)
+        if before:
+            entries = [_carried_on(before.get(new.id), new) for new in entries]
+        self.kinds.setdefault(chunk.kind, {}).update(zip(chunk.ids, entries, strict=True))
+        self.digest = (self.digest + sum(map(_hash_of, entries))) & DIGEST_MASK
+        for entry in entries:
+            if isinstance(entry, RouteEntry):
+                if not self._place_unopened(entry):
+                    self._place(entry)
+                    yield
+            elif isinstance(entry, ServiceEntry):
+                yield from self._move_lodgers(entry.id, None, entry)
+
     def put(self, entry: Entry) -> Iterator[None]:
         """Take an entry in, in place of the one of that key. What moves with it moves in the steps that follow."""
-        old = self.entries.get(entry.key)
+        of_kind = self.kinds.setdefault(entry.kind, {})
+        old = of_kind.get(entry.id)
         if old is not None:
             entry.replaces(old)
-            self.digest -= old.mark
-        self.entries[entry.key] = entry
-        self.digest = (self.digest + entry.mark) & DIGEST_MASK
+            self.digest -= old.hash
+        of_kind[entry.id] = entry
+        self.digest = (self.digest + entry.hash) & DIGEST_MASK
         self.problems.pop(entry.key, None)
         if isinstance(entry, RouteEntry):
-            self._leave_service(old)
+            self._displace(old)
             self._place(entry)
         elif isinstance(entry, ServiceEntry):
-            yield from self._move_lodgers(entry.key.id, old, entry)
+            yield from self._move_lodgers(entry.id, old, entry)
 
     def delete(self, key: ResourceKey) -> Iterator[None]:
         """Take a resource out; nothing happens when it is not there."""
-        old = self.entries.pop(key, None)
+        old = self.kinds.get(key.kind, _NO_ENTRIES).pop(key.id, None)
         if old is None:
             return
-        self.digest = (self.digest - old.mark) & DIGEST_MASK
+        self.digest = (self.digest - old.hash) & DIGEST_MASK
         self.problems.pop(key, None)
         if isinstance(old, RouteEntry):
-            self._leave_service(old)
-            self.index.remove(key.id)
+            self._displace(old)
         elif isinstance(old, ServiceEntry):
             yield from self._move_lodgers(key.id, old, None)
 
@@ -79,31 +102,54 @@ class Tables:
             log.error("%s: %s", key, reason)
         self.problems[key] = reason
 
+    def drain(self) -> Iterator[None]:
+        """Steps that let go of everything, for tables nobody uses any more: freed at once, they would stop the loop."""
+        yield from self.index.drain()
+        waiting: list[dict[Any, Any]] = [*self.kinds.values(), *self._lodgers.values(), self._lodgers, self.problems]
+        for of_kind in waiting:
+            while of_kind:
+                for _ in range(min(STEP_ENTRIES, len(of_kind))):
+                    of_kind.popitem()
+                yield
+
+    def _place_unopened(self, route: RouteEntry) -> bool:
+        """Put a route in the index as it is; False when it has to be placed at once."""
+        if route.routing.service_id is not None and not route.routing.hosts:
+            return False
+        try:
+            return self.index.insert_unopened(route)
+        except Exception:
+            log.debug("%s cannot be put in unopened", route.key, exc_info=True)
+            return False
+
     def _place(self, route: RouteEntry) -> None:
         """Put a route where its uris and hosts say."""
         hosts, service_id = route.routing.hosts, route.routing.service_id
         if not hosts and service_id is not None:
-            self._lodgers.setdefault(service_id, {})[route.key.id] = route
-            hosts = self._hosts_of(self.entries.get(ResourceKey("services", service_id)))
+            self._lodgers.setdefault(service_id, {})[route.id] = route
+            hosts = self._hosts_of(self.find(ResourceKey("services", service_id)))
         try:
-            self.index.insert(route.key.id, route.routing, hosts, route)
+            self.index.insert(route.id, route.routing, hosts, route)
         except Exception as error:
             # Whatever the index cannot take: the others must be served.
-            self.index.remove(route.key.id)
+            self.index.remove(route.id)
             self.report(route.key, f"cannot be routed to: {error}")
 
-    def _leave_service(self, route: Entry | None) -> None:
-        if not isinstance(route, RouteEntry) or route.routing.service_id is None:
+    def _displace(self, route: Entry | None) -> None:
+        """Take a route out of the index, and from under its service."""
+        if not isinstance(route, RouteEntry):
             return
-        lodgers = self._lodgers.get(route.routing.service_id)
-        if lodgers is not None:
-            lodgers.pop(route.key.id, None)
+        self.index.remove(route.id, route)
+        service_id = route.routing.service_id
+        lodgers = None if service_id is None else self._lodgers.get(service_id)
+        if service_id is not None and lodgers is not None:
+            lodgers.pop(route.id, None)
             if not lodgers:
-                del self._lodgers[route.routing.service_id]
+                del self._lodgers[service_id]
 
     def _move_lodgers(self, service_id: str, old: Entry | None, new: Entry | None) -> Iterator[None]:
         """Put the routes that stand under a service's hosts where its new ones say, one in each step."""
-        lodgers = self._lodgers.get(service_id, _NONE)
+        lodgers = self._lodgers.get(service_id, _NO_ROUTES)
         if not lodgers or self._hosts_of(old) == self._hosts_of(new):
             return
         for route in list(lodgers.values()):
@@ -118,3 +164,13 @@ class Tables:
         except Exception as error:
             self.report(service.key, f"cannot be read: {error}")
             return ()
+
+
+def _carried_on(held: Entry | None, new: Entry) -> Entry:
+    if held is None:
+        return new
+    if held.hash != new.hash:
+        new.replaces(held)
+        return new
+    held.source, held.place = new.source, new.place
+    return held

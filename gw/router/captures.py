@@ -6,12 +6,13 @@ one: they are rare, and each costs a regular expression that cannot backtrack.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from gw.router.leaf import Leaf
 from gw.router.match import Match
 from gw.router.pattern import OPTIONAL_SLASH, Pattern, Shape, compile_glob
+from gw.router.prefixes import DRAINED
 
 T = TypeVar("T")
 
@@ -138,6 +139,22 @@ class Captures(Generic[T]):
         if len(found) > 1:
             found.sort()
         return found
+
+    def drain(self) -> Iterator[None]:
+        """Steps that let go of everything, a few nodes at a time."""
+        waiting = [self._root]
+        self._root = Step()
+        count = 0
+        while waiting:
+            step = waiting.pop()
+            if step.literals:
+                waiting.append(step)
+                waiting.append(step.literals.popitem()[1])
+            else:
+                waiting += [following for following in (step.parameter, step.tail) if following is not None]
+            count += 1
+            if count % DRAINED == 0:
+                yield
 
     def check(self) -> None:
         """Assert what must always hold. For tests: walks everything."""

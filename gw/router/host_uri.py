@@ -4,15 +4,15 @@ A host and a path make one key, so any number of hosts shares one table and a ho
 asks for its own host's key, then for those of the wildcards it ends in, longest first, then for the bare path.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, TypeVar
 
 from gw.router.hosts import is_wildcard, reversed_suffix
-from gw.router.index import RouterIndex
+from gw.router.index import Place, RouterIndex
 from gw.router.match import OTHER_METHOD, Match
 from gw.router.paths import PathIndex
 from gw.router.pattern import Pattern
-from gw.router.prefixes import Node, PrefixTable
+from gw.router.prefixes import DRAINED, Node, PrefixTable
 
 T = TypeVar("T")
 
@@ -37,8 +37,8 @@ class HostUriRouter(RouterIndex[T]):
 
     def __init__(self) -> None:
         super().__init__(with_parameters=False)
-        self._bound: PathIndex[T] = PathIndex(with_parameters=False)  # by host and path
-        self._free: PathIndex[T] = PathIndex(with_parameters=False)  # by path: routes without hosts
+        self._bound: PathIndex[T] = PathIndex(False, self._open)  # by host and path
+        self._free: PathIndex[T] = PathIndex(False, self._open)  # by path: routes without hosts
         self._uses: dict[str, int] = {}  # how many uris name this host or wildcard
         self._wildcards: PrefixTable[Wildcard] | None = None  # most configurations have none
 
@@ -77,22 +77,44 @@ class HostUriRouter(RouterIndex[T]):
         if self._wildcards is not None:
             self._wildcards.check()
             assert wildcards
-        assert (bool(self._bound) or bool(self._free)) == bool(self._placed)
+        assert (bool(self._bound) or bool(self._free)) == bool(len(self))
         assert bool(self._bound) == bool(self._uses)
         assert {wildcard.before for wildcard in wildcards} == {
             host + SEPARATOR for host in self._uses if is_wildcard(host)
         }
 
+    def drain(self) -> Iterator[None]:
+        """See `RouterIndex.drain`."""
+        yield from super().drain()
+        yield from self._bound.drain()
+        yield from self._free.drain()
+        while self._uses:
+            for _ in range(min(DRAINED, len(self._uses))):
+                self._uses.popitem()
+            yield
+
     def _add(self, pattern: Pattern, match: Match[T]) -> None:
+        self._claim(match.hosts)
+        self._settle(pattern, match)
+
+    def _settle(self, pattern: Pattern, match: Match[T]) -> None:
         if not match.hosts:
             self._free.add(pattern.head, pattern, match, ())
         for host in match.hosts:
+            self._bound.add(host + SEPARATOR + pattern.head, pattern, match, ())
+
+    def _places(self, head: str, is_prefix: bool, hosts: Sequence[str]) -> list[Place[T]]:
+        if not hosts:
+            return [(self._free, head, is_prefix)]
+        return [(self._bound, host + SEPARATOR + head, is_prefix) for host in hosts]
+
+    def _claim(self, hosts: Sequence[str]) -> None:
+        for host in hosts:
             uses = self._uses.get(host, 0)
             self._uses[host] = uses + 1
             if not uses and is_wildcard(host):
-                self._wildcards = self._wildcards or PrefixTable()
+                self._wildcards = self._wildcards or PrefixTable(Wildcard)
                 self._wildcards.insert(Wildcard(host))
-            self._bound.add(host + SEPARATOR + pattern.head, pattern, match, ())
 
     def _remove(self, pattern: Pattern, match: Match[T]) -> None:
         if not match.hosts:

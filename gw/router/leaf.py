@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar, cast
 
 from gw.router.hosts import is_wildcard, reversed_suffix
 from gw.router.match import Match
-from gw.router.prefixes import Node, PrefixTable
+from gw.router.prefixes import DRAINED, Node, PrefixTable
 
 T = TypeVar("T")
 
@@ -76,6 +76,16 @@ class Leaf(Node, Generic[T]):
             return _distinct(sorted(chain.from_iterable(lists)))
         return _distinct(merge(*lists))
 
+    def drain(self) -> Iterator[None]:
+        """Steps that let go of what may be many."""
+        self.head = None
+        if isinstance(self.entries, list):
+            while self.entries:
+                del self.entries[-DRAINED:]
+                yield
+        if self.by_host is not None:
+            yield from self.by_host.drain()
+
     def check(self) -> None:
         """Assert what must always hold. For tests: walks everything."""
         assert self, "an empty leaf must go"
@@ -105,7 +115,7 @@ class HostLists(Generic[T]):
             self._exact[host] = added(self._exact.get(host, ()), match)
             return
         if self._suffixes is None:
-            self._suffixes = PrefixTable()
+            self._suffixes = PrefixTable(Leaf)
         key = reversed_suffix(host)
         suffix = self._suffixes.get(key)
         if suffix is None:
@@ -140,6 +150,17 @@ class HostLists(Generic[T]):
                 lists.append(suffix.entries)
                 suffix = self._suffixes.parent(suffix)
         return lists
+
+    def drain(self) -> Iterator[None]:
+        """Steps that let go of everything."""
+        while self._exact:
+            for _ in range(min(DRAINED, len(self._exact))):
+                self._exact.popitem()
+            yield
+        for number, suffix in enumerate(self._suffixes.drain() if self._suffixes is not None else ()):
+            yield from suffix.drain()
+            if number % DRAINED == 0:
+                yield
 
     def check(self) -> None:
         """Assert what must always hold. For tests: walks everything."""

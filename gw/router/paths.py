@@ -4,15 +4,16 @@ A key is a path, or in radixtree_host_uri a host and a path; this file does not 
 request, `candidates` yields all that could, in the order that `match.py` defines.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
-from typing import Generic, TypeVar
+from itertools import chain
+from typing import Any, Generic, TypeVar, cast
 
 from gw.router.captures import Captures
 from gw.router.leaf import Leaf
 from gw.router.match import Match
 from gw.router.pattern import Pattern, Shape
-from gw.router.prefixes import PrefixTable
+from gw.router.prefixes import DRAINED, PrefixTable
 
 T = TypeVar("T")
 
@@ -51,6 +52,12 @@ class Level(Leaf[T]):
                 return match
         return None
 
+    def drain(self) -> Iterator[None]:
+        """See `Leaf.drain`."""
+        yield from super().drain()
+        if self.captures is not None:
+            yield from self.captures.drain()
+
     def check(self) -> None:
         """Assert what must always hold. For tests: walks everything."""
         super().check()
@@ -59,13 +66,18 @@ class Level(Leaf[T]):
 
 
 class PathIndex(Generic[T]):
-    """Routes by key. `hosts` given with a match are a filter inside its place; `()` where the key holds the host."""
+    """Routes by key. `hosts` given with a match are a filter inside its place; `()` where the key holds the host.
 
-    __slots__ = ("_exact", "_levels", "_with_parameters")
+    A route that is alone under each of its keys can be put there unopened, as it is: `open` is called when a search
+    first meets it, and adds its matches, which takes the place of the route.
+    """
 
-    def __init__(self, with_parameters: bool) -> None:
-        self._exact: dict[str, Leaf[T]] = {}
-        self._levels: PrefixTable[Level[T]] = PrefixTable()
+    __slots__ = ("_exact", "_levels", "_open", "_with_parameters")
+
+    def __init__(self, with_parameters: bool, open: Callable[[T], None]) -> None:
+        self._exact: dict[str, Any] = {}  # Leaf, or a route unopened
+        self._levels: PrefixTable[Level[T]] = PrefixTable(Level, open)
+        self._open = open
         self._with_parameters = with_parameters
 
     def __bool__(self) -> bool:
@@ -74,15 +86,9 @@ class PathIndex(Generic[T]):
     def add(self, key: str, pattern: Pattern, match: Match[T], hosts: Sequence[str]) -> None:
         """Put a match in place. `key` is the pattern's head, with whatever stands before it."""
         if pattern.shape is Shape.EXACT:
-            leaf = self._exact.get(key)
-            if leaf is None:
-                leaf = self._exact[key] = Leaf(key)
-            leaf.add(match, hosts)
+            self._leaf(key, match.target).add(match, hosts)
             return
-        level = self._levels.get(key)
-        if level is None:
-            level = Level(key)
-            self._levels.insert(level)
+        level = self._level(key, match.target)
         if pattern.shape is Shape.PREFIX:
             level.add(match, hosts)
             return
@@ -90,6 +96,48 @@ class PathIndex(Generic[T]):
             level.captures = Captures(self._with_parameters)
         level.captures.add(pattern, match, hosts)
         level.settle()
+
+    def holds(self, key: str, is_prefix: bool) -> Any:
+        """What stands under a key: an unopened route, or something else that is not None; None: nothing."""
+        return self._levels.get(key) if is_prefix else self._exact.get(key)
+
+    def add_unopened(self, key: str, is_prefix: bool, target: T) -> bool:
+        """Put a route under a key; False when something stands there already."""
+        if is_prefix:
+            return self._levels.insert_unopened(key, target)
+        return self._exact.setdefault(key, target) is target
+
+    def drop_unopened(self, key: str, is_prefix: bool) -> None:
+        """Undo `add_unopened`."""
+        if is_prefix:
+            self._levels.remove(key)
+        else:
+            del self._exact[key]
+
+    def _leaf(self, key: str, target: T) -> Leaf[T]:
+        """The leaf at a key, for a match of `target`; what stands there unopened is opened first."""
+        leaf = self._exact.get(key)
+        if leaf.__class__ is not Leaf:
+            if leaf is not None and leaf is not target:
+                self._open(leaf)
+                return cast(Leaf[T], self._exact[key])
+            leaf = self._exact[key] = Leaf(key)
+        return cast(Leaf[T], leaf)
+
+    def _level(self, key: str, target: T) -> Level[T]:
+        """As `_leaf`, among the levels."""
+        level = self._levels.get(key)
+        if level.__class__ is Level:
+            return cast(Level[T], level)
+        if level is not None and level is not target:
+            self._open(level)
+            return cast(Level[T], self._levels.get(key))
+        made: Level[T] = Level(key)
+        if level is None:
+            self._levels.insert(made)
+        else:
+            self._levels.replace(made)
+        return made
 
     def remove(self, key: str, pattern: Pattern, match: Match[T], hosts: Sequence[str]) -> None:
         """Undo `add`, and drop what is empty then."""
@@ -117,6 +165,9 @@ class PathIndex(Generic[T]):
         # test_match_is_the_first_candidate holds the two equal.
         leaf = self._exact.get(text)
         if leaf is not None:
+            if leaf.__class__ is not Leaf:
+                self._open(leaf)
+                leaf = self._exact[text]
             match = leaf.head
             if match is not None and match.methods & method:
                 return match
@@ -139,6 +190,9 @@ class PathIndex(Generic[T]):
         """All matches for a key and a host, of any method, in order, bound to what they capture."""
         leaf = self._exact.get(text)
         if leaf is not None:
+            if leaf.__class__ is not Leaf:
+                self._open(leaf)
+                leaf = self._exact[text]
             yield from leaf.fitting(host)
         level = self._levels.longest(text)
         while level is not None:
@@ -150,7 +204,21 @@ class PathIndex(Generic[T]):
     def check(self) -> None:
         """Assert what must always hold. For tests: walks everything."""
         for leaf in self._exact.values():
-            leaf.check()
+            if leaf.__class__ is Leaf:
+                leaf.check()
         self._levels.check()
         for level in self._levels:
             level.check()
+
+    def drain(self) -> Iterator[None]:
+        """Steps that let go of everything: what would be freed at once otherwise, while a loop waits."""
+        for count, leaf in enumerate(chain(_drained(self._exact), self._levels.drain())):
+            if isinstance(leaf, Leaf):
+                yield from leaf.drain()
+            if count % DRAINED == 0:
+                yield
+
+
+def _drained(items: dict[str, Any]) -> Iterator[Any]:
+    while items:
+        yield items.popitem()[1]

@@ -55,7 +55,7 @@ class CellReport:
         return Cell(
             CellState.DRAINING if self.is_draining else CellState.SERVING,
             os.getpid(),
-            problems=len(self._state.problems),
+            problems=self._state.problem_count,
             start_time=self._start_time,
             epoch=applied.slot.epoch,
             version=applied.slot.version,
@@ -68,7 +68,7 @@ class CellReport:
             rebuild_ns=_ns(applied.duration_s),
             applied_wall_ns=_ns(applied.at_wall_s),
             applied_ns=_ns(applied.at_s),
-            snapshot=applied.snapshot,
+            snapshot=self._state.snapshot,
             written_ns=now_ns,
             updates=counts.updates,
             fulls=counts.fulls,

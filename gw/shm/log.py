@@ -4,7 +4,7 @@ Which positions hold records is said by control alone; the ring says which epoch
 position and version, so a record of an earlier lap is never taken for one of this.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from gw.errors import SegmentError
@@ -21,10 +21,13 @@ from gw.shm.layout import (
     unpack_record_header,
 )
 from gw.shm.segment import Segment
-from gw.shm.snapshot import DECODE_ERRORS, pack, unpack
+from gw.shm.snapshot import DECODE_ERRORS, pack, unpacker
 
 # Under this a ring holds no change worth logging, and every version would be a new base.
 MIN_LOG_BYTES: Final = 1024
+# What a step of reading takes in, so that a large record or a long lag holds no event loop: some 0.1 ms each.
+COPIED_BYTES: Final = 256 * 1024
+STEP_CHANGES: Final = 64
 
 
 class Change(NamedTuple):
@@ -78,15 +81,22 @@ class Ring:
         if len(record) > room:
             self.segment.store(HEADER_BYTES, record[room:])
 
-    def copy(self, start: int, end: int) -> bytes:
-        """The bytes between two positions, as they are now: to be checked before they are believed."""
+    def copy_steps(self, start: int, end: int) -> Generator[None, None, bytes]:
+        """The bytes between two positions, as they are by the last step: to be checked before they are believed.
+
+        Raises SegmentError for positions that the ring cannot hold.
+        """
         if not 0 <= end - start <= self.ring_bytes:
             raise SegmentError(f"{self.segment.name} cannot hold positions {start} to {end}")
-        at = start % self.ring_bytes
-        room = self.ring_bytes - at
-        first = min(end - start, room)
-        view = self.segment.view[HEADER_BYTES:]
-        return bytes(view[at : at + first]) + bytes(view[: end - start - first])
+        view = self.segment.view
+        copied = bytearray()
+        while start < end:
+            at = start % self.ring_bytes
+            length = min(end - start, self.ring_bytes - at, COPIED_BYTES)
+            copied += view[HEADER_BYTES + at : HEADER_BYTES + at + length]
+            start += length
+            yield
+        return bytes(copied)
 
 
 def encode_record(version: int, position: int, revision: int, digest: int, changes: Iterable[Change]) -> bytes:
@@ -95,16 +105,23 @@ def encode_record(version: int, position: int, revision: int, digest: int, chang
     return pack_record(version, position, pack((version, revision, digest, rows)))
 
 
-def decode_records(raw: bytes, position: int) -> Iterator[Record]:
+def record_steps(raw: bytes, position: int) -> Iterator[Record | None]:
     """One after the other, the records of a copy that begins at `position` and ends where a record does.
 
-    Raises SegmentError at the first that is not valid.
+    None after each piece of a long one, for a caller that has an event loop to run. Raises SegmentError at the first
+    that is not valid.
     """
     at = 0
     while at < len(raw):
-        record = _decode_record(memoryview(raw)[at:], position + at)
-        yield record
-        at = record.end - position
+        for record in _record_steps(memoryview(raw)[at:], position + at):
+            yield record
+            if record is not None:
+                at = record.end - position
+
+
+def decode_records(raw: bytes, position: int) -> Iterator[Record]:
+    """As `record_steps`, for a caller that has nothing else to do."""
+    return (record for record in record_steps(raw, position) if record is not None)
 
 
 def check_chain(records: Sequence[Record], since: int, version: int, digest: int) -> None:
@@ -119,15 +136,13 @@ def check_chain(records: Sequence[Record], since: int, version: int, digest: int
         raise SegmentError(f"the change log does not lead from version {since} to {version}")
 
 
-def check_blobs(records: Iterable[Record]) -> None:
+def check_blob(change: Change) -> None:
     """Raises SegmentError when a blob is not what its content hash says."""
-    for record in records:
-        for change in record.changes:
-            if change.blob is not None and content_hash(change.blob) != change.hash:
-                raise SegmentError(f"{change.key} in the change log does not match its content hash")
+    if change.blob is not None and content_hash(change.key, change.blob) != change.hash:
+        raise SegmentError(f"{change.key} in the change log does not match its content hash")
 
 
-def _decode_record(raw: memoryview, position: int) -> Record:
+def _record_steps(raw: memoryview, position: int) -> Iterator[Record | None]:
     if len(raw) < RECORD_HEADER_BYTES:
         raise SegmentError(f"the change log is cut at position {position}")
     header = unpack_record_header(bytes(raw[:RECORD_HEADER_BYTES]))
@@ -135,11 +150,18 @@ def _decode_record(raw: memoryview, position: int) -> Record:
     is_whole = length <= len(raw) and header.position == position and record_checksum(raw[:length]) == header.checksum
     if not is_whole:
         raise SegmentError(f"no valid record at position {position} of the change log")
+    changes: list[Change] = []
     try:
-        version, revision, digest, rows = unpack(raw[RECORD_HEADER_BYTES:length])
-        changes = [Change(ResourceKey(kind, id), hash, blob, routing) for kind, id, hash, blob, routing in rows]
+        payload = unpacker(raw[RECORD_HEADER_BYTES:length])
+        payload.read_array_header()
+        version, revision, digest = payload.unpack(), payload.unpack(), payload.unpack()
+        for number in range(payload.read_array_header()):
+            kind, id, hash, blob, routing = payload.unpack()
+            changes.append(Change(ResourceKey(kind, id), hash, blob, routing))
+            if number % STEP_CHANGES == STEP_CHANGES - 1:
+                yield None
     except DECODE_ERRORS as error:
         raise SegmentError(f"the record at position {position} cannot be read: {error}") from error
     if version != header.version:
         raise SegmentError(f"the record at position {position} is of two minds about its version")
-    return Record(version, position, position + length, revision, digest, changes)
+    yield Record(version, position, position + length, revision, digest, changes)

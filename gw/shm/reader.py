@@ -7,11 +7,12 @@ overwrites. When nothing valid is there it says so, and the caller keeps what it
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from gw.clock import Clock
 from gw.errors import SegmentError
 from gw.model.keys import ResourceKey
+from gw.shm.base import Base
 from gw.shm.layout import (
     CONTROL_BYTES,
     HEADER_BYTES,
@@ -20,10 +21,10 @@ from gw.shm.layout import (
     is_control_header,
     newest_slot,
 )
-from gw.shm.log import Change, Record, Ring, check_blobs, check_chain, decode_records
+from gw.shm.log import STEP_CHANGES, Change, Record, Ring, check_blob, check_chain, record_steps
 from gw.shm.names import SegmentNames
 from gw.shm.segment import Segment, SegmentSpace
-from gw.shm.snapshot import EntryRef, decode_steps
+from gw.shm.snapshot import Entry
 
 # The agent beats twice a second (HEARTBEAT_S of its outlet). Five missed beats, and the segment may be one that nobody
 # writes any more.
@@ -37,6 +38,9 @@ SLOT_ATTEMPTS: Final = 8
 LOAD_ATTEMPTS: Final = 5
 
 
+T = TypeVar("T")
+
+
 class Cursor(NamedTuple):
     """Up to where a reader has applied the log, and the state it holds by that."""
 
@@ -48,20 +52,33 @@ class Cursor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A whole configuration, as of `slot`. The entries' blobs lie in `base` where the log did not replace them.
+    """A whole configuration, as of `slot`: what `base` holds, and then `changes`, of each resource the newest.
 
-    Dropping the entries unmaps the base; `base.close()` does it at once, and makes their `blob` raise SegmentError.
+    All of it is checked but the blobs of the base, which are when they are asked for. Dropping the base unmaps it.
     """
 
     slot: Slot
-    entries: dict[ResourceKey, EntryRef]
+    base: Base
+    changes: Sequence[Change]
     cursor: Cursor
-    base: Segment
+
+    def read(self) -> dict[ResourceKey, Entry]:
+        """Everything at once, for a caller that wants it all. Raises SegmentError for a damaged blob."""
+        entries: dict[ResourceKey, Entry] = {}
+        for kind, *columns in self.base.chunks():
+            for id, hash, place, routing in zip(*columns, strict=True):
+                key = ResourceKey(kind, id)
+                entries[key] = Entry(hash, self.base.blob(key, hash, place), routing)
+        for change in self.changes:
+            entries.pop(change.key, None)
+            if change.blob is not None:
+                entries[change.key] = Entry(change.hash, change.blob, change.routing)
+        return entries
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What to apply, in this order, to come from the cursor to `slot`. Blobs are checked against their hashes."""
+    """What to apply to come from the cursor to `slot`: of each resource the newest value, checked against its hash."""
 
     slot: Slot
     changes: Sequence[Change]
@@ -102,8 +119,8 @@ class SnapshotReader:
     def load_steps(self) -> Generator[None, None, Loaded]:
         """As `load`, with a yield after each piece, for a caller that has an event loop to run.
 
-        A piece is 128 entries of the base (some 0.3 ms) or one record of the log.
-        The state it ends with is the one that stood when it began (or began again).
+        A piece is some 0.1 ms of checking, or of copying or reading the log. The base's index is read later, by who
+        takes it in (`Base.chunks`). The state is the one that stood when the load began (or began again).
         """
         problem = SegmentError("no attempt was made")
         for _ in range(LOAD_ATTEMPTS):
@@ -119,18 +136,30 @@ class SnapshotReader:
 
         None when the log cannot tell: overrun, another epoch, damage, no configuration. Then a full `load` can.
         """
+        return run_to_end(self.changes_steps(cursor))
+
+    def changes_steps(self, cursor: Cursor) -> Generator[None, None, Changes | None]:
+        """As `changes`, with a yield after each piece (some 0.1 ms)."""
         slot = self.peek()
         if slot is None or not slot.version or slot.epoch != cursor.epoch:
             return None
         if (slot.version, slot.digest) == (cursor.version, cursor.digest):
             return Changes(slot, (), cursor)
         try:
-            records = list(decode_records(self._copy(slot, cursor.position), cursor.position))
-            check_chain(records, cursor.version, slot.version, slot.digest)
-            check_blobs(records)
+            raw = yield from self._copy_steps(slot, cursor.position)
+            newest = yield from _newest_steps(raw, cursor.position, cursor.version, slot)
         except SegmentError:
             return None
-        return Changes(slot, [change for record in records for change in record.changes], _cursor_at(slot))
+        return Changes(slot, newest, _cursor_at(slot))
+
+    def open_base(self, slot: Slot) -> Base:
+        """The base that a slot names. Raises SegmentError when it is gone, or is another."""
+        segment = self._space.open(self._names.snapshot(slot.snapshot_number))
+        try:
+            return Base(segment, slot)
+        except BaseException:
+            segment.close()
+            raise
 
     def close(self) -> None:
         """Unmap control and log. Loaded entries stay readable."""
@@ -145,18 +174,18 @@ class SnapshotReader:
         if not slot.version:
             raise SegmentError(f"{self._names.control} names no configuration yet")
         # The log first: it is what the writer may overwrite. A base stays as it is.
-        raw = self._copy(slot, slot.log_base)
-        base = self._space.open(self._names.snapshot(slot.snapshot_number))
+        raw = yield from self._copy_steps(slot, slot.log_base)
+        base = self.open_base(slot)
         try:
             return (yield from load_content(base, slot, raw))
         except BaseException:
             base.close()
             raise
 
-    def _copy(self, slot: Slot, position: int) -> bytes:
+    def _copy_steps(self, slot: Slot, position: int) -> Generator[None, None, bytes]:
         if position == slot.log_end:
             return b""
-        raw = self._ring(slot.epoch).copy(position, slot.log_end)
+        raw = yield from self._ring(slot.epoch).copy_steps(position, slot.log_end)
         after = self._newest()
         if after is None or after.epoch != slot.epoch or position < after.log_start:
             raise SegmentError(f"{self._names.log} was overwritten while it was read")
@@ -223,14 +252,14 @@ class SnapshotReader:
         return True
 
 
-def run_to_end(steps: Generator[None, None, Loaded]) -> Loaded:
-    """Load without a pause, for a caller that has nothing else to do."""
+def run_to_end(steps: Generator[None, None, T]) -> T:
+    """Take all steps without a pause, for a caller that has nothing else to do. Their result."""
     while True:
         try:
             next(steps)
         except StopIteration as done:
-            loaded: Loaded = done.value
-            return loaded
+            result: T = done.value
+            return result
 
 
 def holds_slot(control: Segment) -> bool:
@@ -242,27 +271,35 @@ def holds_slot(control: Segment) -> bool:
     )
 
 
-def load_content(base: Segment, slot: Slot, raw: bytes) -> Generator[None, None, Loaded]:
+def load_content(base: Base, slot: Slot, raw: bytes) -> Generator[None, None, Loaded]:
     """A base and the records after it (a copy of the log from `slot.log_base` on), as one.
 
     Raises SegmentError when they do not make up what the slot says.
     """
-    entries = yield from decode_steps(base, slot)
-    records = []
-    for record in decode_records(raw, slot.log_base):
-        _apply(record, entries)
-        records.append(record)
+    yield from base.check_steps()
+    newest = yield from _newest_steps(raw, slot.log_base, slot.snapshot_version, slot)
+    return Loaded(slot, base, newest, _cursor_at(slot))
+
+
+def _newest_steps(raw: bytes, position: int, since: int, slot: Slot) -> Generator[None, None, Sequence[Change]]:
+    """The newest change of each resource in the records that lead from version `since` to the slot's.
+
+    Raises SegmentError when they do not lead there, or one of them is damaged.
+    """
+    newest: dict[ResourceKey, Change] = {}
+    records: list[Record] = []
+    for record in record_steps(raw, position):
         yield
-    check_chain(records, slot.snapshot_version, slot.version, slot.digest)
-    return Loaded(slot, entries, _cursor_at(slot), base)
-
-
-def _apply(record: Record, entries: dict[ResourceKey, EntryRef]) -> None:
-    for change in record.changes:
-        if change.blob is None:
-            entries.pop(change.key, None)
-        else:
-            entries[change.key] = EntryRef(change.hash, change.routing, change.blob, 0, len(change.blob))
+        if record is None:
+            continue
+        records.append(record)
+        for number, change in enumerate(record.changes, 1):
+            check_blob(change)
+            newest[change.key] = change
+            if number % STEP_CHANGES == 0:
+                yield
+    check_chain(records, since, slot.version, slot.digest)
+    return list(newest.values())
 
 
 def _cursor_at(slot: Slot) -> Cursor:

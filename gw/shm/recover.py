@@ -8,6 +8,7 @@ from typing import Final
 from gw.errors import SegmentError
 from gw.model.digest import digest_of
 from gw.model.keys import ResourceKey
+from gw.shm.base import Base
 from gw.shm.layout import HEADER_BYTES, SLOTS_END, Slot, newest_slot
 from gw.shm.log import Ring, decode_records
 from gw.shm.names import SegmentNames
@@ -88,7 +89,7 @@ def _find_boundaries(ring: Ring | None, slot: Slot) -> deque[int] | None:
     if ring is None:
         return None
     try:
-        raw = ring.copy(slot.log_start, slot.log_end)
+        raw = run_to_end(ring.copy_steps(slot.log_start, slot.log_end))
         return deque(record.position for record in decode_records(raw, slot.log_start))
     except SegmentError as error:
         log.warning("the change log is not carried on: %s", error)
@@ -112,13 +113,14 @@ def _find_entries(
 def _read_entries(space: SegmentSpace, names: SegmentNames, slot: Slot, ring: Ring | None) -> dict[ResourceKey, Entry]:
     if ring is None and slot.log_base != slot.log_end:
         raise SegmentError("its last changes stood in the change log")
-    raw = b"" if ring is None else ring.copy(slot.log_base, slot.log_end)
-    base = space.open(names.snapshot(slot.snapshot_number))
+    raw = b"" if ring is None else run_to_end(ring.copy_steps(slot.log_base, slot.log_end))
+    segment = space.open(names.snapshot(slot.snapshot_number))
     try:
+        base = Base(segment, slot)
         loaded = run_to_end(load_content(base, slot, raw))
-        entries = {key: Entry(ref.hash, ref.blob(), ref.routing) for key, ref in loaded.entries.items()}
+        entries = loaded.read()
     finally:
-        base.close()
-    if digest_of((key, entry.hash) for key, entry in entries.items()) != slot.digest:
+        segment.close()
+    if digest_of(entry.hash for entry in entries.values()) != slot.digest:
         raise SegmentError("its resources do not add up to its digest")
     return entries

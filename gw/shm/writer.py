@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from gw.clock import Clock
 from gw.errors import SegmentError
-from gw.model.digest import DIGEST_MASK, digest_of, entry_hash
+from gw.model.digest import DIGEST_MASK, digest_of
 from gw.model.keys import ResourceKey
 from gw.shm import process
 from gw.shm.layout import CONTROL_BYTES, AgentState, Slot, pack_control_header, pack_slot, slot_offset
@@ -145,7 +145,7 @@ class Publisher:
         Versions go on from there. Returns the version it has now, which is never one that was given out before.
         """
         version = max(version, self._slot.highest_version + 1)
-        digest = digest_of((key, entry.hash) for key, entry in entries.items())
+        digest = digest_of(entry.hash for entry in entries.values())
         self._publish_base(entries, version, digest, revision=revision)
         restored = dict(entries)
         self._entries.clear()
@@ -324,9 +324,9 @@ class Publisher:
         digest = self._slot.digest
         for key, change in changes.items():
             if (present := self._entries.get(key)) is not None:
-                digest -= entry_hash(key, present.hash)
+                digest -= present.hash
             if change.blob is not None:
-                digest += entry_hash(key, change.hash)
+                digest += change.hash
         return digest & DIGEST_MASK
 
     def _encode_if_small(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -151,11 +151,11 @@ class LyingReader:
 
     def __init__(self, reader: SnapshotReader) -> None:
         self._reader = reader
-        self.peek, self.load_steps = reader.peek, reader.load_steps
+        self.peek, self.load_steps, self.open_base = reader.peek, reader.load_steps, reader.open_base
         self._has_lied = False
 
-    def changes(self, cursor: Any) -> Changes | None:
-        changes = self._reader.changes(cursor)
+    def changes_steps(self, cursor: Any) -> Generator[None, None, Changes | None]:
+        changes = yield from self._reader.changes_steps(cursor)
         if changes is None or self._has_lied or not changes.changes:
             return changes
         self._has_lied = True

@@ -29,7 +29,7 @@ class Held:
 
     def load(self) -> None:
         loaded = self.memory.reader.load()
-        for _ in self.state.rebuild(loaded.entries):
+        for _ in self.state.rebuild(loaded):
             pass
         self.cursor = loaded.cursor
         assert self.state.digest == loaded.slot.digest
@@ -252,7 +252,7 @@ def test_a_rebuild_is_aside_until_its_last_step(memory: Memory, mode: str):
     memory.publish({f"routes/{n}": route(f"/{n}") for n in range(20)})
     held = Held(memory, mode)
     memory.publish({**{f"routes/{n}": None for n in range(20)}, "routes/new": route("/new")})
-    steps = held.state.rebuild(memory.reader.load().entries)
+    steps = held.state.rebuild(memory.reader.load())
     next(steps)
     assert held.id_at("/3") == "3"
     assert held.id_at("/new") is None

@@ -15,6 +15,11 @@ class Route(NamedTuple):
     key: RouteKey
     hosts: tuple[str, ...]
 
+    @property
+    def routing(self) -> RouteKey:
+        """The key with the hosts, as a route that goes in unopened has it."""
+        return self.key._replace(hosts=self.hosts)
+
 
 def routing_key(
     uris: Sequence[str] = ("/x",), methods: Sequence[str] = (), priority: int = 0, status: int = 1

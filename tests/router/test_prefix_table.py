@@ -22,7 +22,7 @@ def chain(table: PrefixTable[Node], text: str) -> list[str]:
 @pytest.mark.parametrize(("alphabet", "length"), [("ab", 9), ("abc/", 12), ("é\0z", 7)])
 def test_longest_prefix(alphabet: str, length: int) -> None:
     chance = random.Random(11)
-    table: PrefixTable[Node] = PrefixTable()
+    table: PrefixTable[Node] = PrefixTable(Node)
     keys: set[str] = set()
 
     def text(longest: int) -> str:
@@ -51,7 +51,7 @@ def test_longest_prefix(alphabet: str, length: int) -> None:
 def test_many_keys_in_any_order_of_insertion() -> None:
     keys = [f"/{number}/" for number in range(CHUNK_KEYS * 5)]
     for order in (keys, sorted(keys), sorted(keys, reverse=True)):
-        table: PrefixTable[Node] = PrefixTable()
+        table: PrefixTable[Node] = PrefixTable(Node)
         for key in order:
             table.insert(Node(key))
         table.check()
@@ -59,7 +59,7 @@ def test_many_keys_in_any_order_of_insertion() -> None:
 
 
 def test_a_key_is_there_once() -> None:
-    table: PrefixTable[Node] = PrefixTable()
+    table: PrefixTable[Node] = PrefixTable(Node)
     table.insert(Node("a"))
     with pytest.raises(KeyError):
         table.insert(Node("a"))
@@ -70,7 +70,7 @@ def test_a_key_is_there_once() -> None:
 
 
 def test_a_new_parent_is_seen_by_those_below() -> None:
-    table: PrefixTable[Node] = PrefixTable()
+    table: PrefixTable[Node] = PrefixTable(Node)
     for key in ("/", "/a/b/c", "/a/b/d"):
         table.insert(Node(key))
     assert chain(table, "/a/b/cx") == ["/a/b/c", "/"]

@@ -5,6 +5,8 @@ Longer: JITTERWAY_HYPOTHESIS=<examples> (default 40 per mode).
 
 import os
 import random
+import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from gw.model.routing import RouteKey
 from gw.router import MODES, RouterIndex, build_router
 from tests.router.naive import Route, answer, ordered, routing_key
 
@@ -94,13 +97,21 @@ class History(RuleBasedStateMachine):
 
     @rule(route=routes)
     def insert_or_replace(self, route: Route) -> None:
+        self.remove(route.id)
         put(self.router, route)
+        self.routes[route.id] = route
+
+    @rule(route=routes)
+    def insert_unopened(self, route: Route) -> None:
+        self.remove(route.id)
+        if not self.router.insert_unopened(route):
+            put(self.router, route)
         self.routes[route.id] = route
 
     @rule(id=st.sampled_from(IDS))
     def remove(self, id: str) -> None:
         there = id in self.routes and self.routes[id].key.status != 0
-        assert self.router.remove(id) is there
+        assert self.router.remove(id, self.routes.get(id)) is there
         self.routes.pop(id, None)
 
     @rule(wanted=st.lists(probes, min_size=8, max_size=8))
@@ -122,8 +133,8 @@ class History(RuleBasedStateMachine):
         assert len(self.router) == sum(route.key.status != 0 for route in self.routes.values())
 
     def teardown(self) -> None:
-        for id in list(getattr(self, "routes", {})):
-            self.router.remove(id)
+        for id, route in getattr(self, "routes", {}).items():
+            self.router.remove(id, route)
         self.router.check()
 
 
@@ -136,6 +147,31 @@ def test_history_does_not_matter(mode: str) -> None:
             max_examples=EXAMPLES, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+
+
+class Target:
+    """A route that tells when it is gone."""
+
+    def __init__(self, id: str, key: RouteKey, hosts: Sequence[str]) -> None:
+        self.id = id
+        self.routing = key._replace(hosts=hosts)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_drained_index_holds_nothing(mode: str) -> None:
+    chance = random.Random(6)
+    router = build_router(mode)
+    targets = []
+    for number in range(400):
+        uri = chance.choice([*URIS, f"/own/{number}", f"/own/{number}/*"])
+        target = Target(str(number), routing_key([uri]), chance.sample(HOSTS, chance.choice([0, 0, 1, 2])))
+        targets.append(weakref.ref(target))
+        if number % 2 or not router.insert_unopened(target):
+            router.insert(target.id, target.routing, target.routing.hosts, target)
+    del target
+    steps = sum(1 for _ in router.drain())
+    assert steps >= 400 // 64
+    assert not any(target() for target in targets), "what is held on to is freed later, all at once"
 
 
 @pytest.mark.parametrize("mode", MODES)

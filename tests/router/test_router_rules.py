@@ -99,7 +99,7 @@ class TestEveryMode:
 
     def test_switched_off_is_not_in_the_index(self, mode: str) -> None:
         router = build(mode, [{"uri": "/a", "status": 0}, {"uri": "/a*"}])
-        assert (len(router), "0" in router, ids(router, [("/a",)])) == (1, False, ["1"])
+        assert (len(router), router.remove("0"), ids(router, [("/a",)])) == (1, False, ["1"])
 
     def test_switching_off_takes_the_old_one_out(self, mode: str) -> None:
         router = build(mode, [{"uri": "/a"}, {"uri": "/b", "id": "0", "status": 0}])

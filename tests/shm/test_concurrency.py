@@ -36,7 +36,7 @@ def test_every_version_read_is_whole(names):
                 for change in found.changes:
                     hashes[change.key] = change.hash
                     if change.blob is None:
-                        del hashes[change.key]
+                        hashes.pop(change.key, None)
             else:
                 try:
                     loaded = reader.load()
@@ -45,9 +45,9 @@ def test_every_version_read_is_whole(names):
                 loads += 1
                 assert cursor is None or loaded.cursor.version >= cursor.version
                 content, cursor = content_of(loaded), loaded.cursor
-                hashes = {key: ref.hash for key, ref in loaded.entries.items()}
+                hashes = {key: entry.hash for key, entry in loaded.read().items()}
             assert content[key("marker")] == cursor.version
-            assert digest_of(hashes.items()) == cursor.digest
+            assert digest_of(hashes.values()) == cursor.digest
     assert loads
     assert updates
     reader.close()

@@ -292,4 +292,4 @@ def fill_up() -> None:
     assert publisher.publish([put("1", "short")], 4, WATCHING) == 3  # room, as soon as a base can be without it
     assert publisher.publish(too_much, 5, WATCHING) == 4
     assert content_of(reader.load()) == published(publisher)
-    assert len(held.entries[key("1")].blob()) > 300_000
+    assert len(held.read()[key("1")].blob) > 300_000

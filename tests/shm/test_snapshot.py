@@ -6,13 +6,20 @@ import pytest
 from gw.errors import SegmentError
 from gw.model.digest import content_hash
 from gw.model.keys import ResourceKey
+from gw.shm.base import Base
 from gw.shm.layout import AgentState, Slot
-from gw.shm.snapshot import CHUNK_RESOURCES, STORED_BYTES, Entry, EntryRef, decode_steps, encode_snapshot
+from gw.shm.reader import Cursor, Loaded
+from gw.shm.snapshot import CHUNK_RESOURCES, STORED_BYTES, Entry, encode_snapshot
 from tests.support.memory_space import MemorySegment, MemorySpace
 
 
-def entry(blob: bytes, routing: object = None) -> Entry:
-    return Entry(content_hash(blob), blob, routing)
+def entry(key: ResourceKey, blob: bytes, routing: object = None) -> Entry:
+    return Entry(content_hash(key, blob), blob, routing)
+
+
+def route(id: str, blob: bytes) -> tuple[ResourceKey, Entry]:
+    key = ResourceKey("routes", id)
+    return key, entry(key, blob)
 
 
 def write(entries: dict[ResourceKey, Entry]) -> tuple[MemorySegment, Slot]:
@@ -30,13 +37,11 @@ def write(entries: dict[ResourceKey, Entry]) -> tuple[MemorySegment, Slot]:
     return segment, slot
 
 
-def read(segment: MemorySegment, slot: Slot) -> dict[ResourceKey, EntryRef]:
-    steps = decode_steps(segment, slot)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return done.value
+def read(segment: MemorySegment, slot: Slot) -> dict[ResourceKey, Entry]:
+    base = Base(segment, slot)
+    for _ in base.check_steps():
+        pass
+    return Loaded(slot, base, (), Cursor(0, 0, 0, 0)).read()
 
 
 def many() -> dict[ResourceKey, Entry]:
@@ -44,25 +49,25 @@ def many() -> dict[ResourceKey, Entry]:
     keys = [ResourceKey("services", "s"), ResourceKey("odd", ""), ResourceKey("odd", "jack/credentials/\udcff x")]
     keys += [ResourceKey("routes", str(number)) for number in range(CHUNK_RESOURCES * 3 + 1)]
     keys += [ResourceKey("upstreams", str(number)) for number in range(CHUNK_RESOURCES)]
-    entries = {key: entry(f"{key!r}".encode(), [key.kind, {"deep": [1, None, 2.5]}]) for key in keys}
-    entries[ResourceKey("services", "big")] = entry(bytes(STORED_BYTES))
-    entries[ResourceKey("services", "empty")] = entry(b"")
+    entries = {key: entry(key, f"{key!r}".encode(), [key.kind, {"deep": [1, None, 2.5]}]) for key in keys}
+    for id, blob in (("big", bytes(STORED_BYTES)), ("empty", b"")):
+        key = ResourceKey("services", id)
+        entries[key] = entry(key, blob)
     return entries
 
 
 @pytest.mark.parametrize("entries", [{}, many()], ids=["empty", "many"])
 def test_what_was_written_is_read(entries):
-    refs = read(*write(entries))
-    assert list(refs) == sorted(entries)
-    for key, ref in refs.items():
-        assert type(key) is ResourceKey
-        assert (ref.hash, ref.blob()) == (entries[key].hash, entries[key].blob)
-    if refs:
-        assert refs[ResourceKey("routes", "1")].routing == ("routes", {"deep": (1, None, 2.5)})
+    found = read(*write(entries))
+    assert set(found) == set(entries)
+    for key, read_back in found.items():
+        assert (read_back.hash, read_back.blob) == (entries[key].hash, entries[key].blob)
+    if found:
+        assert found[ResourceKey("routes", "1")].routing == ("routes", {"deep": (1, None, 2.5)})
 
 
 def test_every_damaged_byte_of_the_head_is_noticed():
-    segment, slot = write({ResourceKey("routes", "1"): entry(b"abc")})
+    segment, slot = write(dict([route("1", b"abc")]))
     head = slot.snapshot_length - len(b"abc")
     for at in range(head):
         segment.view[at] ^= 0x10
@@ -73,12 +78,17 @@ def test_every_damaged_byte_of_the_head_is_noticed():
 
 
 def test_a_damaged_blob_is_noticed_when_it_is_read():
-    segment, slot = write({ResourceKey("routes", "1"): entry(b"abc"), ResourceKey("routes", "2"): entry(b"def")})
+    segment, slot = write(dict([route("1", b"abc"), route("2", b"def")]))
     segment.view[slot.snapshot_length - 1] ^= 1
-    refs = read(segment, slot)
-    assert refs[ResourceKey("routes", "1")].blob() == b"abc"
+    base = Base(segment, slot)
+    (chunk,) = base.chunks()
+    one, other = (
+        (ResourceKey(chunk.kind, id), hash, place)
+        for id, hash, place in zip(chunk.ids, chunk.hashes, chunk.places, strict=True)
+    )
+    assert base.blob(*one) == b"abc"
     with pytest.raises(SegmentError, match="content hash"):
-        refs[ResourceKey("routes", "2")].blob()
+        base.blob(*other)
 
 
 def test_another_snapshot_than_the_one_named_is_refused():
@@ -98,17 +108,18 @@ def test_a_truncated_snapshot_is_refused():
 
 
 def test_a_closed_base_says_so():
-    segment, slot = write({ResourceKey("routes", "1"): entry(b"abc")})
-    refs = read(segment, slot)
-    segment.close()
+    segment, slot = write(dict([route("1", b"abc")]))
+    base = Base(segment, slot)
+    (chunk,) = base.chunks()
+    base.close()
     with pytest.raises(SegmentError, match="closed"):
-        refs[ResourceKey("routes", "1")].blob()
+        base.blob(ResourceKey("routes", "1"), chunk.hashes[0], chunk.places[0])
 
 
 def test_loading_leaves_nothing_for_the_collector():
     written = write(many())
     read(*written)
     gc.collect()
-    refs = read(*written)
-    del refs
+    found = read(*written)
+    del found
     assert gc.collect() == 0

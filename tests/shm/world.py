@@ -52,7 +52,7 @@ def key(id: str, kind: str = "routes") -> ResourceKey:
 def put(id: str, value: object = 1, kind: str = "routes") -> Change:
     """A put of the resource {"v": value}, with its id as routing."""
     blob = encode_resource({"v": value})
-    return Change(key(id, kind), content_hash(blob), blob, (id,))
+    return Change(key(id, kind), content_hash(key(id, kind), blob), blob, (id,))
 
 
 def delete(id: str, kind: str = "routes") -> Change:
@@ -71,14 +71,15 @@ def attach(space: SegmentSpace, clock: HandClock, names: SegmentNames = NAMES, *
 
 def content_of(loaded: Loaded) -> Content:
     """The resources of a load, after checking that each has its routing and that all add up to the slot's digest."""
-    assert digest_of((key, ref.hash) for key, ref in loaded.entries.items()) == loaded.slot.digest
-    assert all(ref.routing == (key.id,) for key, ref in loaded.entries.items())
-    return {key: decode_resource(ref.blob())["v"] for key, ref in loaded.entries.items()}
+    entries = loaded.read()
+    assert digest_of(entry.hash for entry in entries.values()) == loaded.slot.digest
+    assert all(entry.routing == (key.id,) for key, entry in entries.items())
+    return {key: decode_resource(entry.blob)["v"] for key, entry in entries.items()}
 
 
 def published(publisher: Publisher) -> Content:
     """The same for what the publisher holds."""
-    assert digest_of((key, entry.hash) for key, entry in publisher.entries.items()) == publisher.digest
+    assert digest_of(entry.hash for entry in publisher.entries.values()) == publisher.digest
     return {key: decode_resource(entry.blob)["v"] for key, entry in publisher.entries.items()}
 
 
@@ -87,7 +88,7 @@ def updated(content: Content, changes: Changes) -> Content:
     result = dict(content)
     for change in changes.changes:
         if change.blob is None:
-            result.pop(change.key)
+            result.pop(change.key, None)  # what came and went since is deleted, too
         else:
             result[change.key] = decode_resource(change.blob)["v"]
     return result

@@ -48,7 +48,7 @@ def change(kind: str, id: str, resource: Mapping[str, Any] | None) -> Change:
         return Change(key, 0, None, None)
     validated = validate(kind, id, dict(resource))
     blob = encode_resource(validated)
-    return Change(key, content_hash(blob), blob, route_key(validated) if kind == "routes" else None)
+    return Change(key, content_hash(key, blob), blob, route_key(validated) if kind == "routes" else None)
 
 
 class Workers:

@@ -17,7 +17,8 @@ def entry(id: str) -> tuple[ResourceKey, Entry]:
     nodes = {"type": "roundrobin", "nodes": {"127.0.0.1:80": 1}}
     route = validate("routes", id, {"uri": f"/{id}", "upstream": nodes})
     blob = encode_resource(route)
-    return ResourceKey("routes", id), Entry(content_hash(blob), blob, route_key(route))
+    key = ResourceKey("routes", id)
+    return key, Entry(content_hash(key, blob), blob, route_key(route))
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_a_strangers_file_is_not_used(saved: LastGood):
 def test_a_resource_that_no_longer_passes_is_left_out_and_the_rest_is_served(saved: LastGood):
     bad = encode_resource({"uri": 7})
     key = ResourceKey("routes", "bad")
-    saved.save({**dict(map(entry, ("a",))), key: Entry(content_hash(bad), bad, None)}, 8, 43)
+    saved.save({**dict(map(entry, ("a",))), key: Entry(content_hash(key, bad), bad, None)}, 8, 43)
     kept = LastGood(saved.path).load()
     assert kept is not None
     assert list(kept.entries) == [ResourceKey("routes", "a")]
