@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Lower layers first. A room may import what stands in a lower layer, itself, and its own layer only where listed.
 LAYERS = [
-    {"gw", "gw.errors", "gw.clock", "gw.collector"},
+    {"gw", "gw.errors", "gw.clock", "gw.collector", "gw.parted"},
     {"gw.model", "gw.schema", "gw.expr", "gw.settings"},
     {"gw.shm", "gw.router", "gw.balancer", "gw.health", "gw.tls", "gw.metrics"},
     {"gw.upstream"},

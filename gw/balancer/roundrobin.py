@@ -18,6 +18,19 @@ T = TypeVar("T")
 _MAX_REMEMBERED: Final = 8192
 
 
+class Only(Generic[T]):
+    """What round robin comes to with one candidate, as most upstreams have."""
+
+    __slots__ = ("_candidate",)
+
+    def __init__(self, candidate: T) -> None:
+        self._candidate = candidate
+
+    def pick(self) -> T | None:
+        """Return it."""
+        return self._candidate
+
+
 class RoundRobin(Generic[T]):
     """Picks in turn, by weight."""
 

@@ -5,16 +5,19 @@ The routes that share an upstream should be compiled with one UpstreamRuntime, s
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 from gw.balancer.base import Balancer, Weighted
-from gw.balancer.roundrobin import RoundRobin
+from gw.balancer.roundrobin import Only, RoundRobin
 from gw.model.merge import Missing
 from gw.model.route import Route
 from gw.model.upstream import DEFAULT_TIMEOUT, Node, Timeout, Upstream, split_address
 from gw.pipeline.context import Request
 from gw.upstream.target import KeepAlive, Target, Timeouts, TlsIdentity
 
+# Thousands of routes lead to a few nodes, with the same few time-outs: equal ones are one object in memory.
+SHARED: Final = 4096
 _SCHEMES: Final = ("http", "https")
 _GATEWAY_CHOSEN_HOST: Final = ("node", "rewrite")  # values of pass_host; `pass` is the third
 # APISIX's: keepalive_pool in apisix/schema_def.lua and nginx_config.http.upstream of its default configuration.
@@ -120,10 +123,12 @@ def compile_upstream(upstream: Upstream, keepalive: KeepAlive = DEFAULT_KEEPALIV
         if node.priority == able[0].priority
     ]
     pool = upstream.keepalive_pool
-    balancer: RoundRobin[NodeRuntime] = RoundRobin(serving)
+    balancer: Balancer[NodeRuntime] = RoundRobin[NodeRuntime](serving)
+    if len(serving) == 1:
+        balancer = Only(serving[0].candidate)
     return UpstreamRuntime(
         balancer,
-        by_preference=runtimes,
+        by_preference=tuple(runtimes),
         # As APISIX: each other node once, unless the upstream says how many.
         retries=len(able) - 1 if upstream.retries is None else upstream.retries,
         passes_host=upstream.pass_host not in _GATEWAY_CHOSEN_HOST,
@@ -153,6 +158,7 @@ def _unsupported(upstream: Upstream) -> str | None:
     return f"tls.{beyond[0]} is not supported" if beyond else None
 
 
+@lru_cache(SHARED)
 def _timeouts(timeout: Timeout) -> Timeouts:
     return Timeouts(timeout.connect, timeout.send, timeout.read)
 
@@ -168,5 +174,9 @@ def _node_runtime(node: Node, upstream: Upstream) -> NodeRuntime:
     if upstream.scheme == "https":
         server_name = split_address(rewritten)[0] if rewritten else node.host
         tls = TlsIdentity(server_name, bool((upstream.tls or {}).get("verify", False)))
-    host_header = rewritten or node.host_header(upstream.scheme)
-    return NodeRuntime(Target(node.host, node.port, tls), host_header.encode("latin-1", "replace"))
+    return _shared_node(node.host, node.port, tls, rewritten or node.host_header(upstream.scheme))
+
+
+@lru_cache(SHARED)
+def _shared_node(host: str, port: int, tls: TlsIdentity | None, host_header: str) -> NodeRuntime:
+    return NodeRuntime(Target(host, port, tls), host_header.encode("latin-1", "replace"))

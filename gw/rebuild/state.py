@@ -19,7 +19,7 @@ from gw.model.service import Service
 from gw.model.upstream import Upstream
 from gw.pipeline.route import DEFAULT_KEEPALIVE, CompiledRoute, RouteHandle, UpstreamRuntime, compile_route
 from gw.rebuild.entry import COPIED, Entry, RouteEntry, ServiceEntry, Settled, UpstreamEntry, entry_of
-from gw.rebuild.tables import STEP_ENTRIES, Tables
+from gw.rebuild.tables import Tables
 from gw.rebuild.unserved import approximated, unserved
 from gw.shm.base import Base
 from gw.shm.log import Change
@@ -30,6 +30,8 @@ from gw.upstream.target import KeepAlive, Timeouts
 _UNUSED_TIMEOUTS: Final = Timeouts(0, 0, 0)
 # Up to so many problems are looked at one by one each time they are counted: 1 ms.
 COUNTED_PROBLEMS: Final = 1000
+# Problems that one step of a rebuild looks at.
+STEP_PROBLEMS: Final = 64
 
 
 class Handle(NamedTuple):
@@ -114,7 +116,7 @@ class ConfigState:
         for number, (key, reason) in enumerate(list(held.problems.items())):
             if tables.find(key) is held.find(key):
                 tables.problems.setdefault(key, reason)
-            if number % STEP_ENTRIES == 0:
+            if number % STEP_PROBLEMS == 0:
                 yield
         self._tables, self._base = tables, loaded.base
         self.generation += 1
@@ -127,19 +129,20 @@ class ConfigState:
         served does not change. Raises SegmentError for a damaged base; calling it again with another one mends that.
         """
         for chunk in base.chunks():
-            held = self._tables.kinds.get(chunk.kind, {})
+            held = self._tables.kinds.get(chunk.kind)
             for id, hash, place in zip(chunk.ids, chunk.hashes, chunk.places, strict=True):
-                entry = held.get(id)
+                entry = None if held is None else held.get(id)
                 if entry is not None and entry.hash == hash:
                     entry.source, entry.place = base, place
             yield
         # Changed and changed back while the log was not looked at: the same content, from a base before that.
         for of_kind in list(self._tables.kinds.values()):
-            for number, entry in enumerate(list(of_kind.values())):
-                if entry.source is not base and entry.source is not COPIED:
-                    entry.copy()
-                if number % STEP_ENTRIES == 0:
-                    yield
+            for entries in of_kind.batches():
+                for entry in entries:
+                    if entry.source is not base and entry.source is not COPIED:
+                        entry.copy()
+                        yield
+                yield
         self._base = base
 
     def settle(self, route: RouteEntry) -> CompiledRoute:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 from gw.model.digest import DIGEST_MASK
 from gw.model.keys import ResourceKey
+from gw.parted import PartedDict, drained
 from gw.rebuild.entry import Entry, RouteEntry, ServiceEntry, entries_of
 from gw.router import RouterIndex, build_router
 from gw.shm.base import Base, Chunk
@@ -20,9 +21,9 @@ from gw.shm.base import Base, Chunk
 log = logging.getLogger(__name__)
 
 _NO_ROUTES: Final[dict[str, RouteEntry]] = {}
-_NO_ENTRIES: Final[dict[str, Entry]] = {}
-# Entries that one step moves, where a step for each would cost more than the entry.
-STEP_ENTRIES: Final = 64
+_NO_ENTRIES: Final[PartedDict[str, Entry]] = PartedDict()
+# Entries that one step puts in: about 0.1 ms.
+STEP_ENTRIES: Final = 32
 
 _hash_of: Final = attrgetter("hash")
 
@@ -33,7 +34,7 @@ class Tables:
     __slots__ = ("_lodgers", "digest", "index", "kinds", "problems")
 
     def __init__(self, router_mode: str) -> None:
-        self.kinds: dict[str, dict[str, Entry]] = {}
+        self.kinds: dict[str, PartedDict[str, Entry]] = {}
         self.index: RouterIndex[RouteEntry] = build_router(router_mode)
         self.digest = 0
         self.problems: dict[ResourceKey, str] = {}
@@ -58,9 +59,13 @@ class Tables:
         entries = entries_of(chunk, base)
         if before:
             entries = [_carried_on(before.get(new.id), new) for new in entries]
-        self.kinds.setdefault(chunk.kind, {}).update(zip(chunk.ids, entries, strict=True))
-        self.digest = (self.digest + sum(map(_hash_of, entries))) & DIGEST_MASK
+        of_kind = self._of_kind(chunk.kind)
         for entry in entries:
+            of_kind[entry.id] = entry
+        self.digest = (self.digest + sum(map(_hash_of, entries))) & DIGEST_MASK
+        for number, entry in enumerate(entries):
+            if number % STEP_ENTRIES == 0:
+                yield
             if isinstance(entry, RouteEntry):
                 if not self._place_unopened(entry):
                     self._place(entry)
@@ -70,7 +75,7 @@ class Tables:
 
     def put(self, entry: Entry) -> Iterator[None]:
         """Take an entry in, in place of the one of that key. What moves with it moves in the steps that follow."""
-        of_kind = self.kinds.setdefault(entry.kind, {})
+        of_kind = self._of_kind(entry.kind)
         old = of_kind.get(entry.id)
         if old is not None:
             entry.replaces(old)
@@ -86,7 +91,7 @@ class Tables:
 
     def delete(self, key: ResourceKey) -> Iterator[None]:
         """Take a resource out; nothing happens when it is not there."""
-        old = self.kinds.get(key.kind, _NO_ENTRIES).pop(key.id, None)
+        old = self.kinds.get(key.kind, _NO_ENTRIES).pop(key.id)
         if old is None:
             return
         self.digest = (self.digest - old.hash) & DIGEST_MASK
@@ -105,12 +110,18 @@ class Tables:
     def drain(self) -> Iterator[None]:
         """Steps that let go of everything, for tables nobody uses any more: freed at once, they would stop the loop."""
         yield from self.index.drain()
-        waiting: list[dict[Any, Any]] = [*self.kinds.values(), *self._lodgers.values(), self._lodgers, self.problems]
-        for of_kind in waiting:
-            while of_kind:
-                for _ in range(min(STEP_ENTRIES, len(of_kind))):
-                    of_kind.popitem()
-                yield
+        for of_kind in self.kinds.values():
+            yield from of_kind.drain()
+        for lodgers in self._lodgers.values():
+            yield from drained(lodgers)
+        yield from drained(self._lodgers)
+        yield from drained(self.problems)
+
+    def _of_kind(self, kind: str) -> PartedDict[str, Entry]:
+        found = self.kinds.get(kind)
+        if found is None:
+            found = self.kinds[kind] = PartedDict()
+        return found
 
     def _place_unopened(self, route: RouteEntry) -> bool:
         """Put a route in the index as it is; False when it has to be placed at once."""

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from gw.parted import DRAINED
 from gw.router.leaf import Leaf
 from gw.router.match import Match
 from gw.router.pattern import OPTIONAL_SLASH, Pattern, Shape, compile_glob
-from gw.router.prefixes import DRAINED
 
 T = TypeVar("T")
 

@@ -7,12 +7,13 @@ asks for its own host's key, then for those of the wildcards it ends in, longest
 from collections.abc import Iterator, Sequence
 from typing import Final, TypeVar
 
+from gw.parted import drained
 from gw.router.hosts import is_wildcard, reversed_suffix
 from gw.router.index import Place, RouterIndex
 from gw.router.match import OTHER_METHOD, Match
 from gw.router.paths import PathIndex
 from gw.router.pattern import Pattern
-from gw.router.prefixes import DRAINED, Node, PrefixTable
+from gw.router.prefixes import Node, PrefixTable
 
 T = TypeVar("T")
 
@@ -88,10 +89,7 @@ class HostUriRouter(RouterIndex[T]):
         yield from super().drain()
         yield from self._bound.drain()
         yield from self._free.drain()
-        while self._uses:
-            for _ in range(min(DRAINED, len(self._uses))):
-                self._uses.popitem()
-            yield
+        yield from drained(self._uses)
 
     def _add(self, pattern: Pattern, match: Match[T]) -> None:
         self._claim(match.hosts)

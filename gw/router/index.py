@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from typing import Generic, Protocol, TypeAlias, TypeVar, cast
 
 from gw.model.routing import RouteKey
+from gw.parted import PartedDict
 from gw.router.hosts import normalise_pattern
 from gw.router.match import ANY_METHOD, OTHER_METHOD, Match
 from gw.router.paths import PathIndex
 from gw.router.pattern import Pattern, parse_uri, plain_head
-from gw.router.prefixes import DRAINED
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class RouterIndex(ABC, Generic[T]):
 
     def __init__(self, with_parameters: bool) -> None:
         self._with_parameters = with_parameters
-        self._placed: dict[str, tuple[Match[T], ...]] = {}
+        self._placed: PartedDict[str, tuple[Match[T], ...]] = PartedDict()
         self._unopened = 0  # how many routes stand under their keys as they are
         self._method_bits: dict[str, int] = {}  # a bit for each method that a route has ever named
 
@@ -97,7 +97,7 @@ class RouterIndex(ABC, Generic[T]):
 
         `unopened`: the target by which it may stand in the index without having been opened.
         """
-        matches = self._placed.pop(id, None)
+        matches = self._placed.pop(id)
         if matches is None and unopened is not None and self._is_unopened(unopened):
             self._open(unopened)
             matches = self._placed.pop(id)
@@ -109,10 +109,7 @@ class RouterIndex(ABC, Generic[T]):
 
     def drain(self) -> Iterator[None]:
         """Steps that let go of everything. For an index that nobody uses any more: freed at once, it stops a loop."""
-        while self._placed:
-            for _ in range(min(DRAINED, len(self._placed))):
-                self._placed.popitem()
-            yield
+        return self._placed.drain()
 
     @abstractmethod
     def match(self, path: str, host: str, method: str) -> Match[T] | None:

@@ -10,9 +10,10 @@ from heapq import merge
 from itertools import chain
 from typing import Final, Generic, TypeVar, cast
 
+from gw.parted import DRAINED, drained
 from gw.router.hosts import is_wildcard, reversed_suffix
 from gw.router.match import Match
-from gw.router.prefixes import DRAINED, Node, PrefixTable
+from gw.router.prefixes import Node, PrefixTable
 
 T = TypeVar("T")
 
@@ -153,10 +154,7 @@ class HostLists(Generic[T]):
 
     def drain(self) -> Iterator[None]:
         """Steps that let go of everything."""
-        while self._exact:
-            for _ in range(min(DRAINED, len(self._exact))):
-                self._exact.popitem()
-            yield
+        yield from drained(self._exact)
         for number, suffix in enumerate(self._suffixes.drain() if self._suffixes is not None else ()):
             yield from suffix.drain()
             if number % DRAINED == 0:

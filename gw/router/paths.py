@@ -9,11 +9,12 @@ from heapq import merge
 from itertools import chain
 from typing import Any, Generic, TypeVar, cast
 
+from gw.parted import DRAINED
 from gw.router.captures import Captures
 from gw.router.leaf import Leaf
 from gw.router.match import Match
 from gw.router.pattern import Pattern, Shape
-from gw.router.prefixes import DRAINED, PrefixTable
+from gw.router.prefixes import PrefixTable
 
 T = TypeVar("T")
 

@@ -27,9 +27,6 @@ from typing import Any, Final, Generic, TypeVar, cast
 # 1,024 lookups measure the same (their cost is cold strings, whose number is the same), above inserts get dearer.
 CHUNK_KEYS: Final = 256
 
-# What one step of `drain` lets go of: under 0.1 ms of freeing.
-DRAINED: Final = 64
-
 
 class Node:
     """A key; what it stands for is added by a subclass. `parent` is true while `seen` is the table's generation."""
