@@ -120,7 +120,10 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How far the store has got now: the answer's revision. Needs no key, as Status: it names no resource."""
+    """What has to be processed for the store of now to be served: the answer's revision.
+
+    Where the store stands, or less when only others have written since. Needs no key, as Status: it names no resource.
+    """
 
     op: ClassVar[str] = "head"
 

@@ -93,7 +93,10 @@ class AdminLimits:
 
 
 class Operations:
-    """Performs operations. `prefix` is the store's, and stands before the keys that callers are shown."""
+    """Performs operations. `prefix` is the store's, and stands before the keys that callers are shown.
+
+    `processed` is the store's revision up to which everything is published.
+    """
 
     def __init__(
         self,
@@ -104,6 +107,7 @@ class Operations:
         prefix: str,
         resource_bytes: int,
         status: Callable[[], Mapping[str, Any]],
+        processed: Callable[[], int],
         rng: random.Random | None = None,
     ) -> None:
         self._store = store
@@ -113,6 +117,7 @@ class Operations:
         self._prefix = prefix.rstrip("/")
         self._resource_bytes = resource_bytes
         self._status = status
+        self._processed = processed
         self._references_turn = asyncio.Lock()
         self._turns: WeakValueDictionary[ResourceKey, asyncio.Lock] = WeakValueDictionary()
 
@@ -144,7 +149,7 @@ class Operations:
         if isinstance(operation, Authorize | Status):
             return Answer(Outcome.OK)
         if isinstance(operation, Head):
-            return Answer(Outcome.OK, revision=(await self._store.head()).revision)
+            return Answer(Outcome.OK, revision=await self._newest_of_ours())
         if operation.kind not in KINDS:
             raise _Refused(Outcome.INVALID, f"Unsupported resource type: {operation.kind}")
         match operation:
@@ -160,6 +165,18 @@ class Operations:
                 return await self._patch(operation)
             case Delete():
                 return await self._delete(operation)
+
+    async def _newest_of_ours(self) -> int:
+        """The store's revision of now; what is processed, when nothing of ours has come since.
+
+        Others may write to the same etcd. The watch hears of their revisions every ten minutes, so nobody should wait
+        for one of those to be processed.
+        """
+        head = await self._store.head()
+        processed = self._processed()
+        if processed < head.revision and not await self._store.may_have_changed(processed):
+            return processed
+        return head.revision
 
     async def _get(self, key: ResourceKey) -> Answer:
         found, head = await self._store.get(str(key))

@@ -116,6 +116,26 @@ def test_where_the_store_stands_is_told_without_a_key(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_the_revisions_of_others_are_not_waited_for(tmp_path: Path) -> None:
+    if not has_etcd():
+        pytest.skip("no etcd")
+    from sync_agent.stores.etcd.options import EtcdOptions
+    from sync_agent.stores.etcd.store import EtcdStore
+
+    async def run(etcd: Etcd) -> None:
+        store = EtcdStore(EtcdOptions(hosts=(etcd.endpoint,), prefix="/apisix"))
+        processed = 0
+        async with world(tmp_path, store, processed=lambda: processed) as admin:
+            processed = int((await admin.ask("PUT", "/routes/1", ROUTE)).headers["x-jitterway-revision"])
+            etcd.put("/others/routes/1", "{}")
+            assert (await admin.client.call(Head())).revision == processed
+            etcd.put("/apisix/routes/2", "{}")
+            assert (await admin.client.call(Head())).revision > processed
+
+    with Etcd(tmp_path) as etcd:
+        asyncio.run(run(etcd))
+
+
 class Headless(SqlStore):
     """A store that is away."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.admin import ROUTE, sqlite_store
+from tests.support.etcd import Etcd, has_etcd
 from tests.support.gateway import NO_ROUTE, Gateway, Reply, running_gateway
 
 LONG_MS = 20_000
@@ -139,3 +140,19 @@ def test_without_an_agent_what_was_published_is_what_can_be_waited_for(tmp_path:
             assert gateway.gw("status", "--revision", str(revision_of(reply))).returncode == 0
         finally:
             os.kill(agent, signal.SIGCONT)
+
+
+@pytest.mark.skipif(not has_etcd(), reason="no etcd")
+def test_a_store_that_others_write_to_and_that_goes_away(tmp_path: Path) -> None:
+    with Etcd(tmp_path / "etcd") as etcd:
+        traditional = {"role_traditional": {"config_provider": "etcd"}, "etcd": {"host": [etcd.endpoint]}}
+        with running_gateway(tmp_path / "gateway", {"deployment": traditional}) as gateway:
+            assert gateway.admin("PUT", f"/routes/1?wait={LONG_MS}", ROUTE).status == 201
+            etcd.put("/others/1", "{}")
+            waited = gateway.gw("status", "--wait", "20")
+            assert (waited.returncode, waited.stderr) == (0, "")
+            etcd.kill()
+            waited = gateway.gw("status", "--wait", "20")
+            assert waited.returncode == 3
+            assert "the store's revision of now is not known: " in waited.stderr
+            assert "every worker serves the newest published version" in waited.stderr

@@ -115,6 +115,7 @@ async def agent(
     keys: AdminKeys | None = None,
     clock: Clock | None = None,
     status: Callable[[], Mapping[str, Any]] = dict,
+    processed: Callable[[], int] = lambda: 0,
 ) -> AsyncIterator[AdminServer]:
     """The agent's admin side, serving at `directory/agent.sock`."""
     server = AdminServer(
@@ -123,6 +124,7 @@ async def agent(
         keys or AdminKeys(KEYS),
         limits or AdminLimits(),
         status,
+        processed=processed,
         prefix="/apisix",
         clock=clock,
     )
