@@ -7,17 +7,21 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.support.admin import ROUTE, sqlite_store
 from tests.support.etcd import Etcd, has_etcd
-from tests.support.gateway import NO_ROUTE, Gateway, Reply, running_gateway
+from tests.support.gateway import ADMIN_KEY, NO_ROUTE, Gateway, Reply, request, running_gateway
+from tests.support.waiting import wait_until
 
 LONG_MS = 20_000
 # No test waits for it: who had to would fail.
 TEN_MINUTES_MS = 600_000
+TEN_MINUTES = [TEN_MINUTES_MS, TEN_MINUTES_MS]
+SLOW = {"gw": {"rebuild": {"update_jitter_ms": TEN_MINUTES, "full_jitter_ms": TEN_MINUTES}}}
 STORED = {**ROUTE, "id": "1", "create_time": 1_700_000_000, "update_time": 1_700_000_000}
 
 
@@ -40,8 +44,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         await store.close()
 
     asyncio.run(fill())
-    jitter = {"update_jitter_ms": [TEN_MINUTES_MS, TEN_MINUTES_MS], "full_jitter_ms": [TEN_MINUTES_MS, TEN_MINUTES_MS]}
-    with running_gateway(directory, {"gw": {"rebuild": jitter}}) as started:
+    with running_gateway(directory, SLOW) as started:
         assert started.gw("status", "--wait", "20").returncode == 0
         yield started
 
@@ -140,6 +143,19 @@ def test_without_an_agent_what_was_published_is_what_can_be_waited_for(tmp_path:
             assert gateway.gw("status", "--revision", str(revision_of(reply))).returncode == 0
         finally:
             os.kill(agent, signal.SIGCONT)
+
+
+def test_a_gateway_that_is_stopped_answers_those_who_wait(tmp_path: Path) -> None:
+    with running_gateway(tmp_path, SLOW) as gateway, ThreadPoolExecutor(1) as client:
+        path, body = f"/apisix/admin/routes/1?wait={TEN_MINUTES_MS}", json.dumps(ROUTE).encode()
+        waiting = client.submit(request, gateway.admin_port, "PUT", path, body, {"X-API-KEY": ADMIN_KEY}, timeout=60)
+        wait_until(lambda: gateway.admin("GET", "/routes/1").status == 200, what="the write to be made")
+        assert not waiting.done()
+        gateway.stop()
+        reply = waiting.result()
+        assert reply.status == 202
+        assert reply.json()["value"]["uri"] == ROUTE["uri"]
+        assert reply.json()["laggards"] != []
 
 
 @pytest.mark.skipif(not has_etcd(), reason="no etcd")
