@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from gw.control.convergence import IsAlive, observed_workers
 from gw.shm import process
@@ -24,7 +24,7 @@ from gw.shm.reader import SnapshotReader
 from gw.shm.segment import SegmentSpace
 
 # A child that is not there yet, and one that takes nothing new.
-_NOT_ASKED = (CellState.RESERVED, CellState.DRAINING)
+_NOT_ASKED: Final = (CellState.RESERVED, CellState.DRAINING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,14 @@ def laggards(revision: int, seen: Observed, is_alive: IsAlive = process.is_alive
         for index, cell in living
         if (why := why_behind(revision, cell, seen.slot)) is not None
     ]
-    absent = {
-        **dict.fromkeys(("pid", "cell")),
+    absent: dict[str, Any] = {
+        "pid": None,
+        "cell": None,
         "state": "absent",
-        **dict.fromkeys(("version", "revision", "staleness_ms")),
-        "why": f"{_wanted(seen)} workers are expected, {len(living)} are there",
+        "version": None,
+        "revision": None,
+        "staleness_ms": None,
+        "why": f"{len(living)} of {_wanted(seen)} expected workers are there",
     }
     return behind + [dict(absent) for _ in range(_wanted(seen) - len(living))]
 

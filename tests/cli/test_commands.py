@@ -67,7 +67,7 @@ def test_status_of_what_does_not_run(config: Path, capsys: pytest.CaptureFixture
     err = capsys.readouterr().err
     assert "gw: the store's revision of now is not known: the sync agent is away" in err
     assert "gw: revision 0 is not served by every worker now" in err
-    assert "absent: 1 workers are expected, 0 are there" in err
+    assert "absent: 0 of 1 expected workers are there" in err
     assert main(["status", "--revision", "7", "-c", str(config)]) == 1
     assert "revision 7 is not served by every worker now" in capsys.readouterr().err
 
@@ -187,7 +187,7 @@ def test_what_waiting_ends_with(late: list[str], unknown: str, code: int, lines:
 
 
 def test_workers_that_are_absent_are_told_once() -> None:
-    absent = {"pid": None, "state": "absent", "why": "4 workers are expected, 1 are there"}
+    absent = {"pid": None, "state": "absent", "why": "1 of 4 expected workers are there"}
     assert outcome(5, 0.0, [absent] * 3, "").lines == (
-        "revision 5 is not served by every worker now", "  absent: 4 workers are expected, 1 are there"
+        "revision 5 is not served by every worker now", "  absent: 1 of 4 expected workers are there"
     )

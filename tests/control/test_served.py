@@ -117,7 +117,7 @@ def test_who_is_named() -> None:
                 "version": None,
                 "revision": None,
                 "staleness_ms": None,
-                "why": "4 workers are expected, 2 are there",
+                "why": "2 of 4 expected workers are there",
             }
         ]
         * 2,
