@@ -76,6 +76,7 @@ class Agent:
             self.status,
             common.gw.shm.group,
             [_uid(owner) for owner in common.gw.shm.owners],
+            processed=lambda: self._publisher.revision,
             prefix=settings.etcd.prefix if settings.store_url == "etcd" else "/apisix",
             clock=clock,
         )

@@ -15,7 +15,7 @@ import falcon.asgi
 from gw.admin.agent_client import AgentClient
 from gw.admin.gate import PREFIX, Gate
 from gw.admin.reply import AdminError, error_of, send_error
-from gw.admin.resource import Resources
+from gw.admin.resource import Resources, UntilServed
 from gw.errors import AgentUnavailable
 from gw.model.operations import NOUNS
 from gw.settings import Settings
@@ -23,13 +23,13 @@ from gw.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def admin_app(settings: Settings, client: AgentClient) -> falcon.asgi.App[Any, Any]:
-    """The application for the admin listener. `client` stays its maker's to close."""
+def admin_app(settings: Settings, client: AgentClient, until_served: UntilServed) -> falcon.asgi.App[Any, Any]:
+    """The application for the admin listener. `client` stays its maker's to close; `until_served` is for `?wait=`."""
     # The host's own name is what administrators type; a page elsewhere cannot make a browser send it for its own.
     host_names = {socket.gethostname(), settings.deployment.admin.listen.ip}
     app = falcon.asgi.App(middleware=Gate(settings.deployment.admin, client, host_names))
     app.req_options.strip_url_path_trailing_slash = True
-    resources = Resources(client, settings.gw.limits.admin_body_bytes)
+    resources = Resources(client, settings.gw.limits.admin_body_bytes, until_served)
     app.add_route(PREFIX + "/{kind}", resources, suffix="collection")
     app.add_route(PREFIX + "/{kind}/{id}", resources, suffix="item")
     app.add_route(PREFIX + "/{kind}/{id}/{path:path}", resources, suffix="part")

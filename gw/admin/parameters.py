@@ -15,6 +15,8 @@ from gw.model.operations import NOUNS, List
 PAGE_SIZES: Final = range(10, 501)
 # The longest lease etcd grants, in seconds (MaxLeaseTTL of its lessor).
 MAX_TTL_S: Final = 9_000_000_000
+# Ten minutes: the longest jitter that can be set.
+MAX_WAIT_MS: Final = 600_000
 # More pages of the smallest size than any store has keys; it keeps what is computed with it a small number.
 _MAX_PAGE: Final = 2**31
 # As long as a number of use can be, so that no effort goes into others.
@@ -32,6 +34,16 @@ def ttl_s(req: falcon.asgi.Request) -> int | None:
     if not _NUMBER.fullmatch(text) or int(text) > MAX_TTL_S:
         raise error_of(400, "invalid argument ttl: should be a number")
     return int(text) or None
+
+
+def wait_ms(req: falcon.asgi.Request) -> int | None:
+    """`wait`: the longest that a write waits until every worker serves it; 0 only looks, None does not even that."""
+    text = req.get_param("wait")
+    if text is None:
+        return None
+    if not _NUMBER.fullmatch(text) or int(text) > MAX_WAIT_MS:
+        raise error_of(400, f"invalid argument wait: should be a number of milliseconds from 0 to {MAX_WAIT_MS}")
+    return int(text)
 
 
 def force(req: falcon.asgi.Request) -> bool:

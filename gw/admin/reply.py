@@ -6,8 +6,8 @@ A handler that cannot go on raises AdminError; app.py turns it, and everything e
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import falcon
 import falcon.asgi
@@ -26,6 +26,8 @@ _STATUSES: Final[Mapping[Outcome, int]] = {
     Outcome.UNAVAILABLE: 503,
     Outcome.FAILED: 500,
 }
+# Workers that do not serve yet what was written, as gw.control.served tells of them.
+Laggards: TypeAlias = Sequence[Mapping[str, Any]]
 # The store's revision at which the operation was done. Ours; APISIX shows none.
 REVISION_HEADER: Final = "X-Jitterway-Revision"
 
@@ -57,9 +59,9 @@ def raise_for(answer: Answer) -> None:
     raise error_of(status, answer.reason)
 
 
-def send_item(resp: falcon.asgi.Response, answer: Answer) -> None:
-    """One resource, as found or as written."""
-    _send(resp, answer, _item_json(answer.items[0]))
+def send_item(resp: falcon.asgi.Response, answer: Answer, laggards: Laggards = ()) -> None:
+    """One resource, as found or as written; 202 with those who do not serve it yet, when it was waited for them."""
+    _send(resp, answer, _item_json(answer.items[0]), laggards)
 
 
 def send_list(resp: falcon.asgi.Response, answer: Answer) -> None:
@@ -68,9 +70,9 @@ def send_list(resp: falcon.asgi.Response, answer: Answer) -> None:
     _send(resp, answer, b'{"total":%d,"list":[%b]}' % (answer.total, listed))
 
 
-def send_deleted(resp: falcon.asgi.Response, answer: Answer) -> None:
-    """What was deleted. `deleted` is text because etcd's gateway counts in text."""
-    _send(resp, answer, json_bytes({"key": answer.items[0].key, "deleted": "1"}))
+def send_deleted(resp: falcon.asgi.Response, answer: Answer, laggards: Laggards = ()) -> None:
+    """What was deleted; as `send_item`. `deleted` is text because etcd's gateway counts in text."""
+    _send(resp, answer, json_bytes({"key": answer.items[0].key, "deleted": "1"}), laggards)
 
 
 def send_error(resp: falcon.asgi.Response, error: AdminError) -> None:
@@ -85,10 +87,13 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _send(resp: falcon.asgi.Response, answer: Answer, body: bytes) -> None:
+def _send(resp: falcon.asgi.Response, answer: Answer, body: bytes, laggards: Laggards = ()) -> None:
     resp.status = falcon.code_to_http_status(_STATUSES[answer.outcome])
     resp.set_header(REVISION_HEADER, str(answer.revision))
     resp.data = body
+    if laggards:
+        resp.status = falcon.HTTP_202
+        resp.data = b'%b,"laggards":%b}' % (body[:-1], json.dumps(laggards, separators=(",", ":")).encode())
 
 
 def _item_json(item: Item) -> bytes:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
 import falcon.asgi
 
 from gw.admin import parameters
 from gw.admin.agent_client import AgentClient
 from gw.admin.body import read_json
-from gw.admin.reply import error_of, raise_for, send_deleted, send_item, send_list
+from gw.admin.reply import Laggards, error_of, raise_for, send_deleted, send_item, send_list
 from gw.model.keys import KINDS
 from gw.model.operations import NOUNS, Answer, Create, Delete, Get, Operation, Patch, Put
+
+# (a revision of the store, seconds) -> the workers of this host that do not serve it; nobody as soon as all of them do
+UntilServed: TypeAlias = Callable[[int, float], Awaitable[Laggards]]
 
 _MISSING_BODY = "missing configurations"
 _MISSING_PATCH = "missing new configuration"
@@ -21,9 +27,10 @@ class Resources:
     The gate has let the caller in; the key goes along all the same, and the agent checks it for the operation.
     """
 
-    def __init__(self, client: AgentClient, body_limit_bytes: int) -> None:
+    def __init__(self, client: AgentClient, body_limit_bytes: int, until_served: UntilServed) -> None:
         self._client = client
         self._body_limit_bytes = body_limit_bytes
+        self._until_served = until_served
 
     async def on_get_collection(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, kind: str) -> None:
         """All resources of a kind, or a page of them."""
@@ -34,13 +41,13 @@ class Resources:
         """A new resource, under an id that is made for it."""
         _noun(kind)
         body = await read_json(req, self._body_limit_bytes, missing=_MISSING_BODY)
-        send_item(resp, await self._ask(req, Create(kind, body, parameters.ttl_s(req))))
+        send_item(resp, *await self._write(req, Create(kind, body, parameters.ttl_s(req))))
 
     async def on_put_collection(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, kind: str) -> None:
         """A resource whose id stands in its body."""
         _noun(kind)
         body = await read_json(req, self._body_limit_bytes, missing=_MISSING_BODY)
-        send_item(resp, await self._ask(req, Put(kind, None, body, parameters.ttl_s(req))))
+        send_item(resp, *await self._write(req, Put(kind, None, body, parameters.ttl_s(req))))
 
     async def on_patch_collection(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, kind: str) -> None:
         """Which one? As APISIX answers."""
@@ -59,7 +66,7 @@ class Resources:
         """A resource as a whole, new or not."""
         _noun(kind)
         body = await read_json(req, self._body_limit_bytes, missing=_MISSING_BODY)
-        send_item(resp, await self._ask(req, Put(kind, id, body, parameters.ttl_s(req))))
+        send_item(resp, *await self._write(req, Put(kind, id, body, parameters.ttl_s(req))))
 
     async def on_post_item(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, kind: str, id: str) -> None:
         """Ids of new resources are made, not asked for. As APISIX answers."""
@@ -72,7 +79,7 @@ class Resources:
     async def on_delete_item(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, kind: str, id: str) -> None:
         """Remove a resource."""
         _noun(kind)
-        send_deleted(resp, await self._ask(req, Delete(kind, id, parameters.force(req))))
+        send_deleted(resp, *await self._write(req, Delete(kind, id, parameters.force(req))))
 
     async def on_patch_part(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, kind: str, id: str, path: str
@@ -85,7 +92,13 @@ class Resources:
     ) -> None:
         _noun(kind)
         body = await read_json(req, self._body_limit_bytes, missing=_MISSING_PATCH)
-        send_item(resp, await self._ask(req, Patch(kind, id, body, sub_path, parameters.ttl_s(req))))
+        send_item(resp, *await self._write(req, Patch(kind, id, body, sub_path, parameters.ttl_s(req))))
+
+    async def _write(self, req: falcon.asgi.Request, operation: Operation) -> tuple[Answer, Laggards]:
+        """The answer, and with `?wait=` who does not serve it when the time is over."""
+        wait_ms = parameters.wait_ms(req)  # first: what is refused has not been written
+        answer = await self._ask(req, operation)
+        return answer, () if wait_ms is None else await self._until_served(answer.revision, wait_ms / 1000)
 
     async def _ask(self, req: falcon.asgi.Request, operation: Operation) -> Answer:
         try:

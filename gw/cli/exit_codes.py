@@ -5,6 +5,8 @@ from typing import Final
 OK: Final = 0
 # The command did not do what was asked: an address in use, a time-out, a configuration that `gw test` refuses.
 FAILED: Final = 1
+# From `gw status --wait`: every worker serves what was published last, but the store could not be asked for more.
+UNCONFIRMED: Final = 3
 # EX_CONFIG of sysexits.h, from `gw start` and from the sync agent: trying again is of no use before somebody edits.
 CONFIG: Final = 78
 # As a shell reports a process that Ctrl-C ended.

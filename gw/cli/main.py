@@ -21,7 +21,9 @@ _COMMANDS: Final = {
     "at once. Exit codes: 0 stopped, 1 failed, 78 the configuration is refused",
     "stop": "end the running `gw start` of this configuration, or clean up after one that was killed. Exit codes: 0 "
     "nothing runs any more, 1 something does",
-    "status": "show who serves which version. Exit codes: 0 the gateway is there (with --wait: converged), 1 it is not",
+    "status": "show who serves which version. Exit codes: 0 the gateway is there (--wait, --revision: every worker "
+    "serves that), 1 it is not, 3 (--wait) every worker serves what was published last, but the store could not be "
+    "asked",
     "test": "check a configuration without starting. Exit codes: 0 accepted, 1 refused",
     "version": "show versions",
 }
@@ -56,7 +58,16 @@ def _parser() -> argparse.ArgumentParser:
         if name == "status":
             command.add_argument("--json", action="store_true", help="for programs")
             command.add_argument(
-                "--wait", type=_seconds, metavar="SECONDS", help="return when every worker serves the newest version"
+                "--wait",
+                type=_seconds,
+                metavar="SECONDS",
+                help="return when every worker serves what the store holds now, or --revision; after this time at last",
+            )
+            command.add_argument(
+                "--revision",
+                type=_revision,
+                metavar="R",
+                help="the revision that is meant, as X-Jitterway-Revision tells it; without --wait: is it served now?",
             )
     return parser
 
@@ -65,6 +76,13 @@ def _seconds(written: str) -> float:
     value = float(written)
     if not 0 <= value <= 86400:
         raise argparse.ArgumentTypeError("from 0 to 86400 seconds")
+    return value
+
+
+def _revision(written: str) -> int:
+    value = int(written)
+    if not 1 <= value < 2**63:
+        raise argparse.ArgumentTypeError("a revision is a whole number from 1 on")
     return value
 
 

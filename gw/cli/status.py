@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final
@@ -14,6 +13,7 @@ from typing import Any, Final
 from gw.admin.agent_client import AgentClient
 from gw.cli import exit_codes
 from gw.cli.leftovers import segment_space
+from gw.cli.status_wait import AGENT_TIMEOUT_S, wait_until_served
 from gw.clock import SystemClock
 from gw.control.convergence import observed_convergence
 from gw.errors import AgentUnavailable
@@ -21,29 +21,30 @@ from gw.model.operations import Status
 from gw.settings import Settings, load_settings
 from gw.shm.reader import SnapshotReader
 
-# The agent answers from memory; a longer silence is a finding of its own.
-_AGENT_TIMEOUT_S: Final = 2.0
-# Ten looks within the time a person waits without noticing; shared memory announces nothing.
-_WAIT_POLL_S: Final = 0.02
-
+# STALE and WORST: how long a change has been seen and not served, now and at worst. HELD: the longest time for which
+# the last rebuild kept the event loop to itself.
 _HEADINGS: Final = (
     *("WORKER", "STATE", "VERSION", "DIGEST", "APPLIED AT"),
-    *("REBUILD", "TOOK", "JITTER", "STALE", "PROBLEMS"),
+    *("REBUILD", "TOOK", "HELD", "JITTER", "STALE", "WORST", "PROBLEMS"),
 )
+# Beginnings of two digests differ when the digests do. The whole is in the line of the agent, and in --json.
+_DIGEST_DIGITS: Final = 8
+_SECONDS_OF_ISO: Final = len("2026-01-01T00:00:00")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Exit codes: 0 the gateway is there (with --wait: converged), 1 nothing of it runs, or not converged in time."""
+    """Exit codes: those of `wait_until_served` with --wait or --revision; else 0 the gateway is there, 1 it is not."""
     settings = load_settings(arguments.config)
-    status = _look(settings) if arguments.wait is None else _wait(settings, arguments.wait)
-    if arguments.json:
-        print(json.dumps(status, indent=2))
-    else:
-        print(table(status, settings.gw.shm.name))
-    if arguments.wait is not None and not status["converged"]:
-        print(f"gw: not converged within {arguments.wait:g} s", file=sys.stderr)
-        return exit_codes.FAILED
-    return exit_codes.OK if is_running(status) else exit_codes.FAILED
+    waited = None
+    if arguments.wait is not None or arguments.revision is not None:
+        waited = wait_until_served(settings, arguments.wait or 0.0, arguments.revision)
+    status = _look(settings)
+    print(json.dumps(status, indent=2) if arguments.json else table(status, settings.gw.shm.name))
+    if waited is None:
+        return exit_codes.OK if is_running(status) else exit_codes.FAILED
+    for line in waited.lines:
+        print(f"gw: {line}", file=sys.stderr)
+    return waited.exit_code
 
 
 def is_running(status: Mapping[str, Any]) -> bool:
@@ -58,6 +59,7 @@ def table(status: Mapping[str, Any], name: str) -> str:
     converged = "every worker serves the newest version" if status["converged"] else "not converged"
     lines = [f"{name}: {converged}", "", *_agent_lines(status["agent"]), ""]
     lines += _aligned([_HEADINGS, *(_worker_row(worker) for worker in status["workers"])])
+    lines += [line for worker in status["workers"] for line in _trouble(worker)]
     if len(status["workers"]) < status["expected_workers"]:
         lines.append(f"{status['expected_workers']} workers are expected")
     return "\n".join(lines)
@@ -92,14 +94,30 @@ def _worker_row(worker: Mapping[str, Any]) -> tuple[str, ...]:
         str(worker["pid"]),
         worker["state"] if worker["current"] or not worker["alive"] else f"{worker['state']}, behind",
         str(worker["version"]),
-        worker["digest"],
-        worker["applied_at"] or "-",
+        worker["digest"][:_DIGEST_DIGITS],
+        f"{worker['applied_at'][:_SECONDS_OF_ISO]}Z" if worker["applied_at"] else "-",
         worker["rebuild_kind"],
-        f"{worker['rebuild_duration_ms']:.1f} ms",
-        f"{worker['jitter_ms']} ms",
-        f"{worker['staleness_ms']} ms",
+        _short(worker["rebuild_duration_ms"]),
+        _short(worker["rebuild_held_ms"]),
+        _short(worker["jitter_ms"]),
+        _short(worker["staleness_ms"]),
+        _short(worker["worst_staleness_ms"]),
         str(worker["problems"]),
     )
+
+
+def _trouble(worker: Mapping[str, Any]) -> list[str]:
+    """What should never be and is 0 in health, so it has no column."""
+    counts = {"digest mismatches": worker["digest_mismatches"], "failures to take up a version": worker["failures"]}
+    told = [f"{count} {what}" for what, count in counts.items() if count]
+    return [f"worker {worker['pid']} since it started: {', '.join(told)}; see its log"] if told else []
+
+
+def _short(time_ms: float) -> str:
+    """A time in at most seven characters, up to a day."""
+    if time_ms < 100:
+        return f"{time_ms:.1f}ms".replace(".0ms", "ms")
+    return f"{time_ms:.0f}ms" if time_ms < 10_000 else f"{time_ms / 1000:.0f}s"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -115,19 +133,8 @@ def _look(settings: Settings) -> dict[str, Any]:
         return observed_convergence(reader, space, names, clock, report)
 
 
-def _wait(settings: Settings, timeout_s: float) -> dict[str, Any]:
-    """What `_look` says once the workers have converged, or when the time is over."""
-    space, names = segment_space(settings)
-    clock = SystemClock()
-    end_s = clock.monotonic() + timeout_s
-    with closing(SnapshotReader(space, names, clock)) as reader:
-        while not observed_convergence(reader, space, names, clock)["converged"] and clock.monotonic() < end_s:
-            time.sleep(_WAIT_POLL_S)
-    return _look(settings)
-
-
 async def _agent_report(settings: Settings) -> Mapping[str, Any] | None:
-    client = AgentClient(settings.socket_path, timeout_s=_AGENT_TIMEOUT_S)
+    client = AgentClient(settings.socket_path, timeout_s=AGENT_TIMEOUT_S)
     try:
         answer = await client.call(Status())
     except AgentUnavailable:

@@ -68,16 +68,24 @@ def observed_convergence(
     agent_report: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """`convergence` of what shared memory holds now. Raises SegmentError for a stranger's or damaged workers' table."""
+    cells, expected = observed_workers(space, names)
+    return convergence(reader.peek(), cells, expected, agent_report, now_ns=int(clock.monotonic() * 1e9))
+
+
+def observed_workers(space: SegmentSpace, names: SegmentNames) -> tuple[list[tuple[int, Cell]], int]:
+    """The cells of the workers' table and how many workers are expected; nobody and 0 before a master made one.
+
+    Opened anew each time: the table is the master's, and comes and goes with it. Raises SegmentError for a stranger's
+    or a damaged one.
+    """
     try:
         table = WorkerTable.open(space, names, writable=False)
     except SegmentMissing:
-        cells, expected = [], 0
-    else:
-        try:
-            cells, expected = table.read_all(), table.expected
-        finally:
-            table.close()
-    return convergence(reader.peek(), cells, expected, agent_report, now_ns=int(clock.monotonic() * 1e9))
+        return [], 0
+    try:
+        return table.read_all(), table.expected
+    finally:
+        table.close()
 
 
 def living_processes(space: SegmentSpace, names: SegmentNames, clock: Clock) -> list[tuple[str, int]]:

@@ -118,9 +118,19 @@ class Status:
     op: ClassVar[str] = "status"
 
 
-Operation = Authorize | Get | List | Create | Put | Patch | Delete | Status
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What has to be processed for the store of now to be served: the answer's revision.
+
+    Where the store stands, or less when only others have written since. Needs no key, as Status: it names no resource.
+    """
+
+    op: ClassVar[str] = "head"
+
+
+Operation = Authorize | Get | List | Create | Put | Patch | Delete | Status | Head
 _BY_OP: Final[Mapping[str, type[Operation]]] = {
-    cls.op: cls for cls in (Authorize, Get, List, Create, Put, Patch, Delete, Status)
+    cls.op: cls for cls in (Authorize, Get, List, Create, Put, Patch, Delete, Status, Head)
 }
 # What a field may be on the wire, by its annotation above. Compared by exact type: True is no page number.
 _WIRE_TYPES: Final[Mapping[str, tuple[type, ...]]] = {

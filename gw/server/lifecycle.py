@@ -23,6 +23,7 @@ from gw.clock import SystemClock
 from gw.collector import calm_collector, settle_heap
 from gw.control.app import control_app
 from gw.control.convergence import convergence
+from gw.control.served import Observed
 from gw.control.status_app import status_app
 from gw.errors import AgentUnavailable
 from gw.model.operations import Status
@@ -34,6 +35,7 @@ from gw.rebuild.turn import Turn
 from gw.server.asgi import http_only, traffic_app
 from gw.server.listeners import ADMIN, CONTROL, STATUS, TRAFFIC
 from gw.server.report import CellReport
+from gw.server.waiting import ServedWait
 from gw.server.worker import Assignment
 from gw.shm.names import SegmentNames
 from gw.shm.reader import SnapshotReader
@@ -92,11 +94,16 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
             report = await _agent_report(asking)
             return convergence(following.reader.peek(), table.read_all(), table.expected, report)
 
+        def look() -> Observed:
+            cells = table.read_all()
+            return Observed(cells, table.expected, following.reader.peek())
+
+        waiting = ServedWait(look, lambda: following.report.is_draining, SystemClock())
         host_names = {socket.gethostname()}
         max_body_bytes = settings.nginx_config.http.client_max_body_size_bytes
         apps: dict[str, Any] = {
             TRAFFIC: traffic_app(following.state, upstreams, max_body_bytes=max_body_bytes),
-            ADMIN: http_only(admin_app(settings, agent)),
+            ADMIN: http_only(admin_app(settings, agent, waiting.until_served)),
             CONTROL: http_only(control_app(current_convergence, host_names)),
             STATUS: http_only(status_app(table, host_names)),
         }

@@ -159,11 +159,16 @@ def _size_text(size_bytes: int) -> str:
 
 
 def window_ms(maximum: int) -> Kind[tuple[int, int]]:
-    """Two numbers of milliseconds, the smaller one first: a draw is made between them, both included."""
-    form = f"[lowest, highest], whole milliseconds from 0 to {maximum}, lowest not above highest"
+    """Two numbers of milliseconds, the smaller one first: a draw is made between them, both included.
+
+    One number is the highest, with 0 the lowest; so a plain 0 turns waiting off.
+    """
+    form = f"[lowest, highest] or highest alone, whole milliseconds from 0 to {maximum}, lowest not above highest"
     bound = integer(0, maximum)
 
     def parse(raw: object, context: Context) -> tuple[int, int]:
+        if isinstance(raw, int | EnvText):
+            return 0, bound.parse(raw, context)
         if not isinstance(raw, list) or len(raw) != 2:
             raise Refused(f"must be {form}, not {shown(raw)}")
         low, high = (bound.parse(item, context) for item in raw)

@@ -278,19 +278,19 @@ class RebuildSettings:
         kinds.integer(1, 10_000), default=5, unit="ms", help="How often a worker looks at the version counter."
     )
     full_jitter_ms: Window = setting(
-        kinds.window_ms(600_000), default=[0, 500], unit="ms", help="Random wait before a full rebuild."
+        kinds.window_ms(600_000), default=[0, 500], unit="ms", help="Random wait before a full rebuild; 0: none."
     )
     update_jitter_ms: Window = setting(
-        kinds.window_ms(600_000), default=[0, 20], unit="ms", help="Random wait before applying a few changes."
+        kinds.window_ms(600_000), default=[0, 20], unit="ms", help="Random wait before applying a few changes; 0: none."
     )
     slice_ms: int = setting(
         kinds.integer(1, 1000), default=1, unit="ms", help="Longest piece of a full rebuild between two events."
     )
     max_concurrent_full: int = setting(
-        kinds.integer(1, 1024),
+        kinds.integer(0, 1024),
         default=1,
         unit="workers",
-        help="Workers of this host in a full rebuild at once. One that serves nothing yet does not wait.",
+        help="Workers of this host in a full rebuild at once; 0: no limit. One that serves nothing yet does not wait.",
     )
     full_timeout_ms: int = setting(
         kinds.integer(100, 3_600_000),
@@ -381,6 +381,9 @@ class Settings:
 
     @property
     def turn_paths(self) -> tuple[Path, ...]:
-        """The lock files of which a worker holds one while it rebuilds in full; no more than there are workers."""
+        """The lock files of which a worker holds one while it rebuilds in full; none without a cap.
+
+        There are no more of them than workers.
+        """
         turns = min(self.gw.rebuild.max_concurrent_full, self.gw.workers)
         return tuple(self.gw.run_dir / f"{self.gw.shm.name}.full.{number}.lock" for number in range(turns))

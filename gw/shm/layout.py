@@ -63,7 +63,7 @@ Worker cell (256)
 
 import struct
 import zlib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -205,6 +205,7 @@ class Cell:
 
 _slot_fields: Final = attrgetter(*(field.name for field in fields(Slot)))
 _cell_fields: Final = attrgetter(*(field.name for field in fields(Cell)))
+_KIND_FIELD: Final = [field.name for field in fields(Cell)].index("rebuild_kind")
 
 
 class SnapshotHeader(NamedTuple):
@@ -324,12 +325,13 @@ def unpack_cell(raw: bytes) -> Cell | None:
     """The cell behind 256 bytes, None when they are torn or free."""
     if not _is_checksummed(raw):
         return None
-    state, *rest = _CELL.unpack_from(raw, _CRC.size)
+    values = list(_CELL.unpack_from(raw, _CRC.size))
     try:
-        cell = Cell(CellState(state), *rest)
-        return replace(cell, rebuild_kind=RebuildKind(cell.rebuild_kind))
+        values[0] = CellState(values[0])
+        values[_KIND_FIELD] = RebuildKind(values[_KIND_FIELD])
     except ValueError:
         return None
+    return Cell(*values)
 
 
 def unpack_cell_owner(raw: bytes) -> tuple[int, int]:

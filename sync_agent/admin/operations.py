@@ -1,6 +1,7 @@
 """The admin operations on resources, against the store as it stands. Knows no sockets and no HTTP.
 
-- Whoever asks, the key comes first: `perform` is the only way in, and it authorises every operation but Status.
+- Whoever asks, the key comes first: `perform` is the only way in, and it authorises every operation but Status
+  and Head, which tell nothing of a resource: whom the socket lets in may ask them.
 - A write is conditional on the revision that was read for it. When somebody else wrote in between, everything is read
   and judged again, a bounded number of times: no update is lost, and no write rests on what is no longer so.
 - What is written is admitted by the same function that later admits it for publishing, on the same bytes.
@@ -31,6 +32,7 @@ from gw.model.operations import (
     Create,
     Delete,
     Get,
+    Head,
     Item,
     List,
     Operation,
@@ -46,7 +48,8 @@ from sync_agent.admin.listing import Filter, InvalidFilter, PageOf
 from sync_agent.admin.patch import InvalidSubPath, merge, place
 from sync_agent.admin.stored import StoredValueError, encode_stored, parse_stored
 from sync_agent.intake import admit
-from sync_agent.stores.base import Head, KeyValue, Store, Written
+from sync_agent.stores.base import Head as StoreHead
+from sync_agent.stores.base import KeyValue, Store, Written
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +93,10 @@ class AdminLimits:
 
 
 class Operations:
-    """Performs operations. `prefix` is the store's, and stands before the keys that callers are shown."""
+    """Performs operations. `prefix` is the store's, and stands before the keys that callers are shown.
+
+    `processed` is the store's revision up to which everything is published.
+    """
 
     def __init__(
         self,
@@ -101,6 +107,7 @@ class Operations:
         prefix: str,
         resource_bytes: int,
         status: Callable[[], Mapping[str, Any]],
+        processed: Callable[[], int],
         rng: random.Random | None = None,
     ) -> None:
         self._store = store
@@ -110,6 +117,7 @@ class Operations:
         self._prefix = prefix.rstrip("/")
         self._resource_bytes = resource_bytes
         self._status = status
+        self._processed = processed
         self._references_turn = asyncio.Lock()
         self._turns: WeakValueDictionary[ResourceKey, asyncio.Lock] = WeakValueDictionary()
 
@@ -119,7 +127,7 @@ class Operations:
         try:
             if isinstance(operation, Status):
                 return Answer(Outcome.OK, status=self._status())
-            refusal = self._keys.refusal(request.api_key, operation)
+            refusal = None if isinstance(operation, Head) else self._keys.refusal(request.api_key, operation)
             if refusal is not None:
                 return Answer(Outcome.UNAUTHORIZED, refusal)
             async with asyncio.timeout(OPERATION_TIMEOUT_S):
@@ -140,6 +148,8 @@ class Operations:
     async def _dispatch(self, operation: Operation, emit: Emit) -> Answer:
         if isinstance(operation, Authorize | Status):
             return Answer(Outcome.OK)
+        if isinstance(operation, Head):
+            return Answer(Outcome.OK, revision=await self._newest_of_ours())
         if operation.kind not in KINDS:
             raise _Refused(Outcome.INVALID, f"Unsupported resource type: {operation.kind}")
         match operation:
@@ -155,6 +165,18 @@ class Operations:
                 return await self._patch(operation)
             case Delete():
                 return await self._delete(operation)
+
+    async def _newest_of_ours(self) -> int:
+        """The store's revision of now; what is processed, when nothing of ours has come since.
+
+        Others may write to the same etcd. The watch hears of their revisions every ten minutes, so nobody should wait
+        for one of those to be processed.
+        """
+        head = await self._store.head()
+        processed = self._processed()
+        if processed < head.revision and not await self._store.may_have_changed(processed):
+            return processed
+        return head.revision
 
     async def _get(self, key: ResourceKey) -> Answer:
         found, head = await self._store.get(str(key))
@@ -372,7 +394,7 @@ def _parse(found: KeyValue) -> dict[str, Any]:
         raise _Refused(Outcome.FAILED, f"{error}; PUT or DELETE {found.key} to mend it") from None
 
 
-def _not_found(head: Head) -> Answer:
+def _not_found(head: StoreHead) -> Answer:
     return Answer(Outcome.NOT_FOUND, "Key not found", revision=head.revision)
 
 

@@ -59,10 +59,14 @@ class AdminServer:
         group: str | None = None,
         allowed_uids: Collection[int] = (),
         *,
+        processed: Callable[[], int] = lambda: 0,
         prefix: str = "/apisix",
         clock: Clock | None = None,
     ) -> None:
-        """`prefix` is the store's, shown in the keys of answers; `group` and `allowed_uids` are the workers'."""
+        """`prefix` is the store's, shown in the keys of answers; `group` and `allowed_uids` are the workers'.
+
+        `processed` is the store's revision up to which everything is published; 0: not known.
+        """
         self._path = socket_path
         self._group = group
         self._allowed_uids = allowed_uids
@@ -74,6 +78,7 @@ class AdminServer:
             prefix=prefix,
             resource_bytes=limits.resource_bytes,
             status=status,
+            processed=processed,
         )
         self._turns = asyncio.Semaphore(limits.concurrent_operations)
         self._connections: set[_Connection] = set()

@@ -89,6 +89,13 @@ class Store(Protocol):
         """Where the store stands now."""
         ...
 
+    async def may_have_changed(self, after: int) -> bool:
+        """Whether a key may have changed after that revision, for good. False only where none has, for certain.
+
+        A store that others write to, too, counts on without a change of ours.
+        """
+        ...
+
     def list(self, page_size: int = 500) -> AsyncGenerator[Page, None]:
         """Every key, `page_size` at a time, all at the revision of the first page. At least one page, maybe empty.
 

@@ -11,7 +11,7 @@ import pytest
 
 from gw.admin.agent_client import AgentClient
 from gw.errors import AgentUnavailable, StoreError
-from gw.model.operations import FRAME_HEADER, Get, Outcome, Status
+from gw.model.operations import FRAME_HEADER, Get, Head, Outcome, Status
 from sync_agent.admin import operations
 from sync_agent.stores.base import Page
 from sync_agent.stores.sql.store import SqlStore
@@ -100,6 +100,57 @@ def test_status_is_answered_when_everything_waits(tmp_path: Path) -> None:
                 task.cancel()
             await asyncio.wait(hanging)
             await other.close()
+
+    asyncio.run(run())
+
+
+def test_where_the_store_stands_is_told_without_a_key(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with world(tmp_path) as admin:
+            for id in "ab":
+                reply = await admin.ask("PUT", f"/routes/{id}", ROUTE)
+                answer = await admin.client.call(Head())
+                assert (answer.outcome, answer.items) == (Outcome.OK, ())
+                assert answer.revision == int(reply.headers["x-jitterway-revision"])
+
+    asyncio.run(run())
+
+
+def test_the_revisions_of_others_are_not_waited_for(tmp_path: Path) -> None:
+    if not has_etcd():
+        pytest.skip("no etcd")
+    from sync_agent.stores.etcd.options import EtcdOptions
+    from sync_agent.stores.etcd.store import EtcdStore
+
+    async def run(etcd: Etcd) -> None:
+        store = EtcdStore(EtcdOptions(hosts=(etcd.endpoint,), prefix="/apisix"))
+        processed = 0
+        async with world(tmp_path, store, processed=lambda: processed) as admin:
+            processed = int((await admin.ask("PUT", "/routes/1", ROUTE)).headers["x-jitterway-revision"])
+            etcd.put("/others/routes/1", "{}")
+            assert (await admin.client.call(Head())).revision == processed
+            etcd.put("/apisix/routes/2", "{}")
+            assert (await admin.client.call(Head())).revision > processed
+
+    with Etcd(tmp_path) as etcd:
+        asyncio.run(run(etcd))
+
+
+class Headless(SqlStore):
+    """A store that is away."""
+
+    async def head(self) -> Any:
+        raise StoreError("no database")
+
+
+def test_where_a_store_stands_that_is_away(tmp_path: Path) -> None:
+    async def run() -> None:
+        store = sqlite_store(tmp_path)
+        store.__class__ = Headless
+        async with world(tmp_path, store) as admin:
+            answer = await admin.client.call(Head())
+            assert answer.outcome is Outcome.UNAVAILABLE
+            assert answer.reason == "the configuration store did not do it: no database"
 
     asyncio.run(run())
 

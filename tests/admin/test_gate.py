@@ -14,7 +14,7 @@ import pytest
 from gw.admin.agent_client import AgentClient
 from gw.admin.app import admin_app
 from sync_agent.admin.keys import AdminKeys
-from tests.support.admin import ADMIN_KEY, KEYS, ROUTE, VIEWER_KEY, World, admin_settings, world
+from tests.support.admin import ADMIN_KEY, KEYS, ROUTE, VIEWER_KEY, World, admin_settings, served_at_once, world
 
 
 def play(scenario: Callable[[World], Awaitable[None]], directory: Path, **options: Any) -> None:
@@ -30,7 +30,7 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 
 def paths_of(directory: Path) -> Iterator[str]:
     """Every route falcon knows, filled in; and spellings that other gateways let slip past their key."""
-    app = admin_app(admin_settings(directory), AgentClient(directory / "agent.sock"))
+    app = admin_app(admin_settings(directory), AgentClient(directory / "agent.sock"), served_at_once)
     for route in falcon.inspect.inspect_app(app).routes:
         path = route.path.replace("{kind}", "routes").replace("{id}", "1").replace("{path:path}", "upstream/nodes")
         assert "{" not in path, f"{route.path} has a field this test does not know"

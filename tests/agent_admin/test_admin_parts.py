@@ -17,6 +17,7 @@ from gw.model.operations import (
     Create,
     Delete,
     Get,
+    Head,
     Item,
     List,
     Operation,
@@ -47,6 +48,7 @@ OPERATIONS: list[Operation] = [
     Patch("routes", "1", 7, ("a", "b")),
     Delete("routes", "1", True),
     Status(),
+    Head(),
 ]
 
 
@@ -96,7 +98,7 @@ def test_keys(key: str | None, reads: str | None, writes: str | None) -> None:
     for operation in (Get("routes", "1"), List("routes"), Authorize(write=False)):
         assert KEYS.refusal(key, operation) == reads
     for operation in OPERATIONS:
-        if not isinstance(operation, Get | List | Status):
+        if not isinstance(operation, Get | List | Status | Head):
             assert KEYS.refusal(key, operation) == writes
 
 

@@ -13,6 +13,7 @@ import pytest
 from gw.cli.greeting import of_settings
 from gw.cli.main import main
 from gw.cli.status import table
+from gw.cli.status_wait import outcome
 from gw.settings import load_agent_settings
 from gw.shm.segment import SHM_DIR
 
@@ -63,7 +64,12 @@ def test_status_of_what_does_not_run(config: Path, capsys: pytest.CaptureFixture
     assert status["workers"] == []
     assert status["agent"]["alive"] is False
     assert main(["status", "--wait", "0", "-c", str(config)]) == 1
-    assert "not converged within 0 s" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "gw: the store's revision of now is not known: the sync agent is away" in err
+    assert "gw: revision 0 is not served by every worker now" in err
+    assert "absent: 0 of 1 expected workers are there" in err
+    assert main(["status", "--revision", "7", "-c", str(config)]) == 1
+    assert "revision 7 is not served by every worker now" in capsys.readouterr().err
 
 
 def test_stop_cleans_up_what_a_killed_start_left(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,6 +102,8 @@ def test_wrong_usage_is_2_and_version_is_told() -> None:
     assert gw().returncode == 2
     assert gw("strat").returncode == 2
     assert gw("status", "--wait", "-1").returncode == 2
+    for revision in ("0", "-3", "1.5", "newest", str(2**63)):
+        assert gw("status", "--revision", revision).returncode == 2
     assert gw("version").stdout.startswith("jitterway ")
 
 
@@ -120,7 +128,8 @@ def test_the_table_of_a_dead_agent_says_so() -> None:
     worker = {
         "cell": 0, "pid": 7, "alive": True, "state": "serving", "current": False, "version": 3, "revision": 9,
         "digest": "00000000000000aa", "applied_at": None, "rebuild_kind": "full", "rebuild_duration_ms": 1.25,
-        "jitter_ms": 4, "staleness_ms": 0, "worst_staleness_ms": 0, "problems": 0,
+        "jitter_ms": 4, "staleness_ms": 12, "worst_staleness_ms": 321, "problems": 0, "rebuild_held_ms": 0.37,
+        "digest_mismatches": 0, "failures": 0,
     }
     agent = {
         "pid": 5, "alive": False, "answers": False, "state": "gone", "version": 4, "revision": 9,
@@ -132,3 +141,53 @@ def test_the_table_of_a_dead_agent_says_so() -> None:
     assert "agent    pid 5, gone: changes wait for it, traffic goes on" in shown
     assert "serving, behind" in shown
     assert "2 workers are expected" in shown
+    assert "since it started" not in shown
+
+
+def test_the_table_shows_what_pacing_did_and_what_should_not_be() -> None:
+    worker = {
+        "cell": 0, "pid": 7_654_321, "alive": True, "state": "serving", "current": False, "version": 12_345_678,
+        "revision": 9, "digest": "0123456789abcdef", "applied_at": "2026-01-02T03:04:05.678Z", "rebuild_kind": "update",
+        "rebuild_duration_ms": 1.25, "jitter_ms": 599_999, "staleness_ms": 12, "worst_staleness_ms": 4321,
+        "problems": 123_456, "rebuild_held_ms": 0.37, "digest_mismatches": 2, "failures": 1,
+    }
+    agent = {
+        "pid": 5, "alive": True, "answers": True, "state": "watching", "version": 4, "revision": 9,
+        "digest": "00000000000000bb", "heartbeat_age_ms": 9, "store": "etcd", "problem": None,
+        "rejected": [], "rejected_count": 0, "resources": 3,
+    }
+    lines = table({"agent": agent, "workers": [worker], "expected_workers": 1, "converged": False}, "x").splitlines()
+    heading, row, trouble = lines[-3:]
+    assert heading.split() == [
+        "WORKER", "STATE", "VERSION", "DIGEST", "APPLIED", "AT", "REBUILD", "TOOK", "HELD", "JITTER", "STALE", "WORST",
+        "PROBLEMS",
+    ]
+    assert row.split() == [
+        "7654321", "serving,", "behind", "12345678", "01234567", "2026-01-02T03:04:05Z", "update", "1.2ms", "0.4ms",
+        "600s", "12ms", "4321ms", "123456",
+    ]
+    assert trouble.startswith("worker 7654321 since it started: 2 digest mismatches, 1 failures to take up a version;")
+    assert max(map(len, lines)) <= 130
+
+
+@pytest.mark.parametrize(
+    ("late", "unknown", "code", "lines"),
+    [
+        ([], "", 0, ()),
+        ([], "away", 3, ("not known: away", "every worker serves the newest published version, revision 5")),
+        (["x"], "", 1, ("revision 5 is not served by every worker within 1.5 s", "worker 9 (serving): x")),
+        (["x"], "away", 1, ("not known: away", "revision 5 is not served", "worker 9 (serving): x")),
+    ],
+)
+def test_what_waiting_ends_with(late: list[str], unknown: str, code: int, lines: tuple[str, ...]) -> None:
+    waited = outcome(5, 1.5, [{"pid": 9, "state": "serving", "why": why} for why in late], unknown)
+    assert waited.exit_code == code
+    assert len(waited.lines) == len(lines)
+    assert all(part in line for part, line in zip(lines, waited.lines, strict=True))
+
+
+def test_workers_that_are_absent_are_told_once() -> None:
+    absent = {"pid": None, "state": "absent", "why": "1 of 4 expected workers are there"}
+    assert outcome(5, 0.0, [absent] * 3, "").lines == (
+        "revision 5 is not served by every worker now", "  absent: 1 of 4 expected workers are there"
+    )

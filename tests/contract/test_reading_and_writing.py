@@ -32,6 +32,22 @@ async def test_the_store_id_stays(backend: Backend) -> None:
 
 
 @asynchronous
+async def test_what_may_have_changed_since(backend: Backend) -> None:
+    async with backend.opened() as store:
+        revisions = [(await store.put(key, b"{}")).head.revision for key in ("routes/1", "routes/2")]
+        assert not await store.may_have_changed(revisions[-1])
+        for write in (store.put("routes/1", b"{}"), store.delete("routes/2"), store.put("routes/3", b"{}")):
+            revisions.append((await write).head.revision)
+            assert not await store.may_have_changed(revisions[-1])
+            assert [await store.may_have_changed(each) for each in revisions[:-1]] == [True] * (len(revisions) - 1)
+        assert await store.may_have_changed(0)
+    await backend.compact()
+    async with backend.opened() as store:
+        assert not await store.may_have_changed(revisions[-1])
+        assert await store.may_have_changed(revisions[0])
+
+
+@asynchronous
 async def test_put_creates_then_updates(backend: Backend) -> None:
     async with backend.opened() as store:
         created = await store.put("routes/1", b"one")

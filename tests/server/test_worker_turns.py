@@ -40,3 +40,9 @@ def test_workers_wait_for_their_turn_but_not_to_begin_serving(tmp_path: Path):
         workers.wait_converged()
         assert workers.request("/b").status == 502
         assert {cell.rebuild_kind for cell in workers.cells().values()} == {RebuildKind.FULL}
+
+
+def test_without_a_cap_everybody_has_a_turn(tmp_path: Path):
+    workers = Workers(tmp_path, {"gw": {"rebuild": {"max_concurrent_full": 0}}})
+    paths = load_settings(workers.config_path).turn_paths
+    assert all(Turn(paths).take() for _ in range(3))

@@ -121,6 +121,22 @@ def test_the_forms_of_node_listen(config: Config, written: str, expected: list[s
 
 
 @pytest.mark.parametrize(
+    ("written", "window"),
+    [("0", (0, 0)), ("[0, 0]", (0, 0)), ("30", (0, 30)), ("[10, 30]", (10, 30)), ("'${{JITTER}}'", (0, 40))],
+)
+def test_one_number_of_a_window_is_the_highest(config: Config, written: str, window: tuple[int, int]) -> None:
+    text = f"gw: {{rebuild: {{full_jitter_ms: {written}, update_jitter_ms: {written}}}}}"
+    rebuild = load_settings(config(text), environ={"JITTER": "40"}).gw.rebuild
+    assert rebuild.full_jitter_ms == rebuild.update_jitter_ms == window
+
+
+@pytest.mark.parametrize(("cap", "files"), [(0, 0), (1, 1), (2, 2), (9, 3)])
+def test_a_cap_has_as_many_locks_as_it_can_need_and_no_cap_has_none(config: Config, cap: int, files: int) -> None:
+    settings = load_settings(config(f"gw: {{workers: 3, rebuild: {{max_concurrent_full: {cap}}}}}"))
+    assert len(settings.turn_paths) == files
+
+
+@pytest.mark.parametrize(
     ("text", "path", "reason"),
     [
         ("gw: {workerz: 2}", "gw.workerz", "unknown key; did you mean gw.workers?"),
@@ -156,7 +172,11 @@ def test_the_forms_of_node_listen(config: Config, written: str, expected: list[s
         ("gw: {shm: {name: a/b}}", "gw.shm.name", "letters, digits"),
         ("gw: {shm: {name: 7}}", "gw.shm.name", "put it in quotes"),
         ("gw: {rebuild: {full_jitter_ms: [9, 3]}}", "gw.rebuild.full_jitter_ms", "lowest (9) is above highest (3)"),
-        ("gw: {rebuild: {full_jitter_ms: 5}}", "gw.rebuild.full_jitter_ms", "[lowest, highest]"),
+        ("gw: {rebuild: {full_jitter_ms: [5]}}", "gw.rebuild.full_jitter_ms", "[lowest, highest]"),
+        ("gw: {rebuild: {full_jitter_ms: off}}", "gw.rebuild.full_jitter_ms", "from 0 to 600000, not False"),
+        ("gw: {rebuild: {update_jitter_ms: -1}}", "gw.rebuild.update_jitter_ms", "from 0 to 600000, not -1"),
+        ("gw: {rebuild: {update_jitter_ms: 0.5}}", "gw.rebuild.update_jitter_ms", "[lowest, highest]"),
+        ("gw: {rebuild: {max_concurrent_full: -1}}", "gw.rebuild.max_concurrent_full", "from 0 to 1024, not -1"),
         ("gw: {run_dir: ''}", "gw.run_dir", "must be a path"),
         (f"gw: {{run_dir: /{'x' * 100}}}", "gw.run_dir", "bytes too long"),
         ("apisix: {status: {port: 9080}}", "apisix.status", "127.0.0.1:9080 is taken by apisix.node_listen[0]"),

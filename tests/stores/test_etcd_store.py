@@ -70,6 +70,19 @@ async def test_any_prefix(shared: Etcd, prefix: str) -> None:
 
 
 @asynchronous
+async def test_what_others_write_is_no_change_of_ours(shared: Etcd) -> None:
+    async with opened(shared.endpoint, prefix="/quiet") as store:
+        head = (await store.put("routes/1", b"{}")).head
+        shared.put("/quiet2/routes/1", "theirs")
+        shared.delete("/quiet2/routes/1")
+        assert (await store.head()).revision > head.revision
+        assert not await store.may_have_changed(head.revision)
+        shared.delete("/quiet/routes/1")
+        shared.put("/quiet/routes/2", "as many as before")
+        assert await store.may_have_changed(head.revision)
+
+
+@asynchronous
 async def test_a_trailing_slash_makes_no_difference(shared: Etcd) -> None:
     async with opened(shared.endpoint, prefix="/slash/") as one, opened(shared.endpoint, prefix="/slash") as two:
         put = await one.put("routes/1", b"{}")

@@ -13,6 +13,7 @@ from falcon.testing import ASGIConductor
 
 from gw.admin.agent_client import AgentClient
 from gw.admin.app import admin_app
+from gw.admin.resource import UntilServed
 from gw.clock import Clock, SystemClock
 from gw.settings import AdminKey, Settings, load_settings
 from sync_agent.admin.keys import AdminKeys
@@ -114,6 +115,7 @@ async def agent(
     keys: AdminKeys | None = None,
     clock: Clock | None = None,
     status: Callable[[], Mapping[str, Any]] = dict,
+    processed: Callable[[], int] = lambda: 0,
 ) -> AsyncIterator[AdminServer]:
     """The agent's admin side, serving at `directory/agent.sock`."""
     server = AdminServer(
@@ -122,6 +124,7 @@ async def agent(
         keys or AdminKeys(KEYS),
         limits or AdminLimits(),
         status,
+        processed=processed,
         prefix="/apisix",
         clock=clock,
     )
@@ -132,9 +135,20 @@ async def agent(
         await server.close()
 
 
+async def served_at_once(revision: int, timeout_s: float) -> list[dict[str, Any]]:
+    """There are no workers to wait for."""
+    return []
+
+
 @contextlib.asynccontextmanager
 async def world(
-    directory: Path, store: Store | None = None, *, config: str = "", clock: Clock | None = None, **of_agent: Any
+    directory: Path,
+    store: Store | None = None,
+    *,
+    config: str = "",
+    clock: Clock | None = None,
+    until_served: UntilServed = served_at_once,
+    **of_agent: Any,
 ) -> AsyncIterator[World]:
     """Everything together. Without a store, SQLite in a file. The store is closed in the end."""
     async with contextlib.AsyncExitStack() as stack:
@@ -143,6 +157,6 @@ async def world(
         server = await stack.enter_async_context(agent(directory, store, clock=clock, **of_agent))
         client = AgentClient(directory / "agent.sock")
         stack.push_async_callback(client.close)
-        app = admin_app(admin_settings(directory, config), client)
+        app = admin_app(admin_settings(directory, config), client, until_served)
         http = await stack.enter_async_context(ASGIConductor(app))
         yield World(http, store, server, client, directory / "agent.sock")

@@ -41,6 +41,23 @@ class EtcdStore:
         # Any key of ours will do: the answer's header is what is wanted, and a user may read no other keys.
         return _head(await self._read(pb.RangeRequest(key=self._keys.start)))
 
+    async def may_have_changed(self, after: int) -> bool:
+        """See Store. A key that was written and still is there tells so itself; of others deleted, the number does.
+
+        The revision of a cluster is that of all its prefixes. What cannot be told (history that was compacted, a filter
+        that kine does not know) counts as a change.
+        """
+        ours = {"key": self._keys.start, "range_end": self._keys.end}
+        try:
+            before = await self._read(pb.RangeRequest(**ours, count_only=True, revision=after))
+            now = await self._read(pb.RangeRequest(**ours, count_only=True))
+            if not 0 < after <= now.header.revision or before.count != now.count:
+                return True
+            written = await self._read(pb.RangeRequest(**ours, keys_only=True, limit=1, min_mod_revision=after + 1))
+        except StoreError:
+            return True
+        return bool(written.kvs)
+
     async def list(self, page_size: int = 500) -> AsyncGenerator[Page, None]:
         """See Store."""
         # No sort order: etcd answers in key order, and given one it would read the whole range for each page.

@@ -63,6 +63,10 @@ class SqlStore:
         """See Store."""
         return await self._run(RevisionLog.head)
 
+    async def may_have_changed(self, after: int) -> bool:
+        """See Store. Nobody else's changes are counted here."""
+        return (await self.head()).revision > after
+
     async def list(self, page_size: int = 500) -> AsyncGenerator[Page, None]:
         """See Store."""
         after, revision, opening = "", None, None
