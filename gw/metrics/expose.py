@@ -1,0 +1,105 @@
+"""What Prometheus is told of a host's gateway, from one look and nothing else.
+
+The cells in shared memory are the state that the workers share, so any of them answers for all, and a counter begins
+anew with the process it belongs to, as Prometheus expects. Of prometheus_client we use families and text; not its
+registry, its global metrics or its multiprocess files, which would keep a second account of the same things.
+
+The metrics of APISIX stand here where there is a truth for them; those of our own are in `gw.metrics.declare`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import exposition as plain
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from gw import __version__
+from gw.metrics.declare import HOST, WORKER, HostMetric, WorkerMetric
+from gw.metrics.observed import Observed
+from gw.shm.layout import AgentState, Cell
+from gw.shm.reader import STALE_AFTER_NS
+
+PLAIN: Final = plain.CONTENT_TYPE_PLAIN_0_0_4
+OPENMETRICS: Final = openmetrics.CONTENT_TYPE_LATEST
+
+_WORKER_LABELS: Final = ("worker", "pid")
+_COUNTER_ENDING: Final = "_total"
+
+
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    """prometheus_client's form of a registry."""
+
+    families: Sequence[Metric]
+
+    def collect(self) -> Sequence[Metric]:
+        return self.families
+
+
+def exposition(seen: Observed, prefix: str, content_type: str = PLAIN) -> bytes:
+    """The body of an answer in one of the two forms, PLAIN or OPENMETRICS. `prefix` begins each name."""
+    collected = _Collected(families(seen, prefix))
+    if content_type == OPENMETRICS:
+        body: bytes = openmetrics.generate_latest(collected)  # type: ignore[no-untyped-call]
+        return body
+    return plain.generate_latest(collected)
+
+
+def families(seen: Observed, prefix: str) -> list[Metric]:
+    """All metrics with something to say."""
+    found = [
+        *_of_apisix(seen, prefix),
+        *(_of_host(metric, seen, prefix) for metric in HOST),
+        *(_of_workers(metric, seen, prefix) for metric in WORKER),
+    ]
+    return [family for family in found if family.samples]
+
+
+def _of_apisix(seen: Observed, prefix: str) -> list[Metric]:
+    """APISIX's names for what is true here, too. docs/compatibility.md says what they mean, and which are not there."""
+    node = InfoMetricFamily(f"{prefix}node", "Info of the gateway's host.")
+    node.add_metric((), {"hostname": seen.host_name, "version": __version__})
+    reachable = GaugeMetricFamily(
+        f"{prefix}etcd_reachable", "Whether the sync agent follows the configuration store.", _is_following(seen)
+    )
+    indexes = GaugeMetricFamily(
+        f"{prefix}etcd_modify_indexes",
+        "Revision of the store up to which the sync agent has published what changed.",
+        labels=("key",),
+    )
+    if seen.slot is not None:
+        indexes.add_metric(("max_modify_index",), seen.slot.revision)
+    return [node, reachable, indexes]
+
+
+def _is_following(seen: Observed) -> bool:
+    """Whether changes come through: an agent that stands still is none that watches, whatever its last word was."""
+    slot = seen.slot
+    if slot is None or not seen.agent_is_alive:
+        return False
+    return slot.state is AgentState.WATCHING and seen.now_ns - slot.heartbeat_ns <= STALE_AFTER_NS
+
+
+def _of_host(metric: HostMetric, seen: Observed, prefix: str) -> Metric:
+    return GaugeMetricFamily(f"{prefix}{metric.name}", metric.help, metric.value(seen))
+
+
+def _of_workers(metric: WorkerMetric, seen: Observed, prefix: str) -> Metric:
+    is_counter = metric.name.endswith(_COUNTER_ENDING)
+    family_type = CounterMetricFamily if is_counter else GaugeMetricFamily
+    labels = (*_WORKER_LABELS, "kind") if metric.of_rebuild else _WORKER_LABELS
+    family = family_type(f"{prefix}{metric.name}", metric.help, labels=labels)
+    for index, cell in seen.live:
+        value = metric.value(cell, seen)
+        if value is not None:
+            family.add_metric(_labels(metric, index, cell), value)
+    return family
+
+
+def _labels(metric: WorkerMetric, index: int, cell: Cell) -> tuple[str, ...]:
+    worker = str(index), str(cell.pid)
+    return (*worker, cell.rebuild_kind.name.lower()) if metric.of_rebuild else worker
