@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
@@ -42,4 +43,8 @@ class _Metrics:
             return
         form = req.client_prefers(tuple(_FORMS))
         resp.content_type = PLAIN if form is None else _FORMS[form]
-        resp.data = exposition(self._observe(), self._prefix, resp.content_type)
+        pieces = []
+        for piece in exposition(self._observe(), self._prefix, resp.content_type):
+            pieces.append(piece)
+            await asyncio.sleep(0)
+        resp.data = b"".join(pieces)

@@ -9,7 +9,7 @@ The metrics of APISIX stand here where there is a truth for them; those of our o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +28,7 @@ OPENMETRICS: Final = openmetrics.CONTENT_TYPE_LATEST
 
 _WORKER_LABELS: Final = ("worker", "pid")
 _COUNTER_ENDING: Final = "_total"
+_END: Final = b"# EOF\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +41,28 @@ class _Collected:
         return self.families
 
 
-def exposition(seen: Observed, prefix: str, content_type: str = PLAIN) -> bytes:
-    """The body of an answer in one of the two forms, PLAIN or OPENMETRICS. `prefix` begins each name."""
-    collected = _Collected(families(seen, prefix))
+def exposition(seen: Observed, prefix: str, content_type: str = PLAIN) -> Iterator[bytes]:
+    """The body of an answer in one of the two forms, PLAIN or OPENMETRICS. `prefix` begins each name.
+
+    In pieces, one per metric, for a caller that has an event loop to run: with 64 workers the whole takes 10 to 20 ms,
+    and a piece some 1.
+    """
+    for family in _families(seen, prefix):
+        collected = _Collected((family,))
+        if content_type == OPENMETRICS:
+            text: bytes = openmetrics.generate_latest(collected)  # type: ignore[no-untyped-call]
+            yield text.removesuffix(_END)
+        else:
+            yield plain.generate_latest(collected)
     if content_type == OPENMETRICS:
-        body: bytes = openmetrics.generate_latest(collected)  # type: ignore[no-untyped-call]
-        return body
-    return plain.generate_latest(collected)
+        yield _END
 
 
-def families(seen: Observed, prefix: str) -> list[Metric]:
+def _families(seen: Observed, prefix: str) -> Iterator[Metric]:
     """All metrics with something to say."""
-    found = [
-        *_of_apisix(seen, prefix),
-        *(_of_host(metric, seen, prefix) for metric in HOST),
-        *(_of_workers(metric, seen, prefix) for metric in WORKER),
-    ]
-    return [family for family in found if family.samples]
+    yield from (family for family in _of_apisix(seen, prefix) if family.samples)
+    yield from (family for metric in HOST if (family := _of_host(metric, seen, prefix)).samples)
+    yield from (family for metric in WORKER if (family := _of_workers(metric, seen, prefix)).samples)
 
 
 def _of_apisix(seen: Observed, prefix: str) -> list[Metric]:

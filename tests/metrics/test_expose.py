@@ -56,7 +56,7 @@ SEEN = Observed(slot=SLOT, agent_is_alive=True, live=((0, CELL),), expected=1, n
 
 def scrape(*cells: Cell, prefix: str = "apisix_", **fields: Any) -> Scrape:
     seen = dataclasses.replace(SEEN, **({"live": tuple(enumerate(cells))} if cells else {}), **fields)
-    return Scrape(exposition(seen, prefix).decode())
+    return Scrape(b"".join(exposition(seen, prefix)).decode())
 
 
 def cell(**fields: Any) -> Cell:
@@ -193,7 +193,8 @@ def test_names_types_and_meanings_are_as_prometheus_wants_them() -> None:
 
 
 def test_openmetrics_says_the_same() -> None:
-    text = exposition(SEEN, "apisix_", OPENMETRICS).decode()
+    text = b"".join(exposition(SEEN, "apisix_", OPENMETRICS)).decode()
+    assert text.count("# EOF") == 1
     assert text.endswith("# EOF\n")
     parsed = {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
