@@ -10,7 +10,7 @@ import falcon.asgi
 
 from gw.control.guard import HostGuard, answer_404
 from gw.metrics.expose import OPENMETRICS, PLAIN, exposition
-from gw.metrics.observed import Observed
+from gw.metrics.host_view import HostView
 
 # As Prometheus asks for them; the first is what a client gets that asks for neither.
 _FORMS: Final = {
@@ -20,20 +20,20 @@ _FORMS: Final = {
 
 
 def metrics_app(
-    observe: Callable[[], Observed], *, path: str, prefix: str, host_names: Collection[str] = ()
+    view: Callable[[], HostView], *, path: str, prefix: str, host_names: Collection[str] = ()
 ) -> falcon.asgi.App[Any, Any]:
     """The application for the metrics listener. `host_names` are the names that `Host` may hold besides localhost."""
     app = falcon.asgi.App(middleware=HostGuard(host_names))
     # A sink and no route: the path is the operator's text, not a template, and another method is 404 and not 405.
-    app.add_sink(_Metrics(observe, path, prefix).answer, "/")
+    app.add_sink(_Metrics(view, path, prefix).answer, "/")
     return app
 
 
 class _Metrics:
     """The metrics at `path`."""
 
-    def __init__(self, observe: Callable[[], Observed], path: str, prefix: str) -> None:
-        self._observe = observe
+    def __init__(self, view: Callable[[], HostView], path: str, prefix: str) -> None:
+        self._view = view
         self._path = path
         self._prefix = prefix
 
@@ -44,7 +44,7 @@ class _Metrics:
         form = req.client_prefers(tuple(_FORMS))
         resp.content_type = PLAIN if form is None else _FORMS[form]
         pieces = []
-        for piece in exposition(self._observe(), self._prefix, resp.content_type):
+        for piece in exposition(self._view(), self._prefix, resp.content_type):
             pieces.append(piece)
             await asyncio.sleep(0)
         resp.data = b"".join(pieces)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from gw.metrics.observed import Observed
+from gw.metrics.host_view import HostView
 from gw.shm.layout import Cell, CellState, RebuildKind, Slot
 
 
@@ -20,7 +20,7 @@ class HostMetric:
 
     name: str
     help: str
-    value: Callable[[Observed], float | None]
+    value: Callable[[HostView], float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,58 +29,58 @@ class WorkerMetric:
 
     name: str
     help: str
-    value: Callable[[Cell, Observed], float | None]
+    value: Callable[[Cell, HostView], float | None]
     of_rebuild: bool = False
 
 
-def _of_slot(value: Callable[[Slot], float]) -> Callable[[Observed], float | None]:
+def _of_slot(value: Callable[[Slot], float]) -> Callable[[HostView], float | None]:
     return lambda seen: None if seen.slot is None else value(seen.slot)
 
 
-def _of_cell(value: Callable[[Cell], float]) -> Callable[[Cell, Observed], float]:
+def _of_cell(value: Callable[[Cell], float]) -> Callable[[Cell, HostView], float]:
     return lambda cell, _: value(cell)
 
 
-def _of_rebuild(value: Callable[[Cell], float]) -> Callable[[Cell, Observed], float | None]:
+def _of_rebuild(value: Callable[[Cell], float]) -> Callable[[Cell, HostView], float | None]:
     return lambda cell, _: None if cell.rebuild_kind is RebuildKind.NONE else value(cell)
 
 
-def _serving(seen: Observed) -> int:
+def _serving(seen: HostView) -> int:
     return sum(cell.state is CellState.SERVING for _, cell in seen.live)
 
 
-def _heartbeat_age_s(seen: Observed) -> float | None:
+def _heartbeat_age_s(seen: HostView) -> float | None:
     return None if seen.slot is None else _age_s(seen, seen.slot.heartbeat_ns)
 
 
-def _published_at_s(seen: Observed) -> float | None:
+def _published_at_s(seen: HostView) -> float | None:
     return seen.slot.published_wall_ns / 1e9 if seen.slot is not None and seen.slot.published_wall_ns else None
 
 
-def _is_current(cell: Cell, seen: Observed) -> bool:
+def _is_current(cell: Cell, seen: HostView) -> bool:
     """Version 0 means that no configuration is served, however equal it is."""
     served = cell.epoch, cell.version, cell.digest
     return cell.version > 0 and seen.slot is not None and served == seen.slot.identity
 
 
-def _applied_at_s(cell: Cell, _: Observed) -> float | None:
+def _applied_at_s(cell: Cell, _: HostView) -> float | None:
     return cell.applied_wall_ns / 1e9 if cell.applied_wall_ns else None
 
 
-def _staleness_s(cell: Cell, seen: Observed) -> float:
+def _staleness_s(cell: Cell, seen: HostView) -> float:
     """A worker that takes a change up writes its cell at once: what waited when the cell was written still waits."""
     return cell.staleness_ms / 1e3 + _age_s(seen, cell.written_ns) if cell.staleness_ms else 0.0
 
 
-def _worst_staleness_s(cell: Cell, seen: Observed) -> float:
+def _worst_staleness_s(cell: Cell, seen: HostView) -> float:
     return max(cell.worst_staleness_ms / 1e3, _staleness_s(cell, seen))
 
 
-def _report_age_s(cell: Cell, seen: Observed) -> float:
+def _report_age_s(cell: Cell, seen: HostView) -> float:
     return _age_s(seen, cell.written_ns)
 
 
-def _age_s(seen: Observed, then_ns: int) -> float:
+def _age_s(seen: HostView, then_ns: int) -> float:
     return max(0, seen.now_ns - then_ns) / 1e9
 
 

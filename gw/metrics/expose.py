@@ -19,7 +19,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from gw import __version__
 from gw.metrics.declare import HOST, WORKER, HostMetric, WorkerMetric
-from gw.metrics.observed import Observed
+from gw.metrics.host_view import HostView
 from gw.shm.layout import AgentState, Cell
 from gw.shm.reader import STALE_AFTER_NS
 
@@ -41,7 +41,7 @@ class _Collected:
         return self.families
 
 
-def exposition(seen: Observed, prefix: str, content_type: str = PLAIN) -> Iterator[bytes]:
+def exposition(seen: HostView, prefix: str, content_type: str = PLAIN) -> Iterator[bytes]:
     """The body of an answer in one of the two forms, PLAIN or OPENMETRICS. `prefix` begins each name.
 
     In pieces, one per metric, for a caller that has an event loop to run: with 64 workers the whole takes 10 to 20 ms,
@@ -58,14 +58,14 @@ def exposition(seen: Observed, prefix: str, content_type: str = PLAIN) -> Iterat
         yield _END
 
 
-def _families(seen: Observed, prefix: str) -> Iterator[Metric]:
+def _families(seen: HostView, prefix: str) -> Iterator[Metric]:
     """All metrics with something to say."""
     yield from (family for family in _of_apisix(seen, prefix) if family.samples)
     yield from (family for metric in HOST if (family := _of_host(metric, seen, prefix)).samples)
     yield from (family for metric in WORKER if (family := _of_workers(metric, seen, prefix)).samples)
 
 
-def _of_apisix(seen: Observed, prefix: str) -> list[Metric]:
+def _of_apisix(seen: HostView, prefix: str) -> list[Metric]:
     """APISIX's names for what is true here, too. docs/compatibility.md says what they mean, and which are not there."""
     node = InfoMetricFamily(f"{prefix}node", "Info of the gateway's host.")
     node.add_metric((), {"hostname": seen.host_name, "version": __version__})
@@ -82,7 +82,7 @@ def _of_apisix(seen: Observed, prefix: str) -> list[Metric]:
     return [node, reachable, indexes]
 
 
-def _is_following(seen: Observed) -> bool:
+def _is_following(seen: HostView) -> bool:
     """Whether changes come through: an agent that stands still is none that watches, whatever its last word was."""
     slot = seen.slot
     if slot is None or not seen.agent_is_alive:
@@ -90,11 +90,11 @@ def _is_following(seen: Observed) -> bool:
     return slot.state is AgentState.WATCHING and seen.now_ns - slot.heartbeat_ns <= STALE_AFTER_NS
 
 
-def _of_host(metric: HostMetric, seen: Observed, prefix: str) -> Metric:
+def _of_host(metric: HostMetric, seen: HostView, prefix: str) -> Metric:
     return GaugeMetricFamily(f"{prefix}{metric.name}", metric.help, metric.value(seen))
 
 
-def _of_workers(metric: WorkerMetric, seen: Observed, prefix: str) -> Metric:
+def _of_workers(metric: WorkerMetric, seen: HostView, prefix: str) -> Metric:
     is_counter = metric.name.endswith(_COUNTER_ENDING)
     family_type = CounterMetricFamily if is_counter else GaugeMetricFamily
     labels = (*_WORKER_LABELS, "kind") if metric.of_rebuild else _WORKER_LABELS

@@ -27,7 +27,7 @@ from gw.control.convergence import convergence
 from gw.control.metrics_app import metrics_app
 from gw.control.status_app import status_app
 from gw.errors import AgentUnavailable
-from gw.metrics.observed import observe
+from gw.metrics.host_view import view_host
 from gw.model.operations import Status
 from gw.pipeline.route import keep_alive
 from gw.rebuild.follower import Applied, Follower
@@ -95,20 +95,17 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
             report = await _agent_report(asking)
             return convergence(following.reader.peek(), table.read_all(), table.expected, report)
 
-        host_name = socket.gethostname()
-        host_names = {host_name}
-        observed = partial(observe, following.reader, table, host_name)
-        prometheus = settings.plugin_attr.prometheus
+        host_names = {socket.gethostname()}
         max_body_bytes = settings.nginx_config.http.client_max_body_size_bytes
+        view = partial(view_host, following.reader, table, socket.gethostname())
+        metrics = settings.plugin_attr.prometheus
         apps: dict[str, Any] = {
             TRAFFIC: traffic_app(following.state, upstreams, max_body_bytes=max_body_bytes),
             ADMIN: http_only(admin_app(settings, agent)),
             CONTROL: http_only(control_app(current_convergence, host_names)),
             STATUS: http_only(status_app(table, host_names)),
             METRICS: http_only(
-                metrics_app(
-                    observed, path=prometheus.export_uri, prefix=prometheus.metric_prefix, host_names=host_names
-                )
+                metrics_app(view, path=metrics.export_uri, prefix=metrics.metric_prefix, host_names=host_names)
             ),
         }
         yield Gateway(apps, following.configured, following.report)

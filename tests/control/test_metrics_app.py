@@ -6,7 +6,7 @@ import falcon.testing
 import pytest
 
 from gw.control.metrics_app import metrics_app
-from gw.metrics.observed import Observed
+from gw.metrics.host_view import HostView
 from tests.support.metrics import METRICS_PATH, Scrape
 
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
@@ -19,12 +19,12 @@ PROMETHEUS = (
 )
 
 
-def observed() -> Observed:
-    return Observed(slot=None, agent_is_alive=False, live=(), expected=2, now_ns=0, host_name="a-host")
+def view() -> HostView:
+    return HostView(slot=None, agent_is_alive=False, live=(), expected=2, now_ns=0, host_name="a-host")
 
 
 def client(path: str = METRICS_PATH, prefix: str = "apisix_") -> falcon.testing.TestClient:
-    return falcon.testing.TestClient(metrics_app(observed, path=path, prefix=prefix, host_names={"A-Host"}))
+    return falcon.testing.TestClient(metrics_app(view, path=path, prefix=prefix, host_names={"A-Host"}))
 
 
 @pytest.mark.parametrize(

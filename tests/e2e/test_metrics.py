@@ -13,7 +13,8 @@ from tests.support.waiting import wait_until
 
 def test_the_agent_the_store_and_a_change(tmp_path: Path) -> None:
     with running_gateway(tmp_path / "gateway") as gateway:
-        assert f"http://127.0.0.1:{gateway.metrics_port}/apisix/prometheus/metrics" in gateway.output()
+        url = f"http://127.0.0.1:{gateway.metrics_port}/apisix/prometheus/metrics\n"
+        wait_until(lambda: url in gateway.output(), what="the greeting to name the metrics listener")
         # The state that the agent publishes with its heartbeat may be a beat behind.
         wait_until(
             lambda: scrape(gateway.metrics_port).value("apisix_etcd_reachable") == 1, what="the store to be followed"

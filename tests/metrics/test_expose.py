@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from gw import __version__
 from gw.metrics.declare import HOST, WORKER
 from gw.metrics.expose import OPENMETRICS, exposition
-from gw.metrics.observed import Observed
+from gw.metrics.host_view import HostView
 from gw.shm.layout import AgentState, Cell, CellState, RebuildKind, Slot
 from tests.support.metrics import Scrape
 
@@ -51,7 +51,7 @@ CELL = Cell(
     worst_held_ns=4_000_000,
     resources=5000,
 )
-SEEN = Observed(slot=SLOT, agent_is_alive=True, live=((0, CELL),), expected=1, now_ns=NOW_NS, host_name='a "host"\\')
+SEEN = HostView(slot=SLOT, agent_is_alive=True, live=((0, CELL),), expected=1, now_ns=NOW_NS, host_name='a "host"\\')
 
 
 def scrape(*cells: Cell, prefix: str = "apisix_", **fields: Any) -> Scrape:

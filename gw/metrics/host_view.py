@@ -12,7 +12,7 @@ from gw.shm.layout import Cell, Slot
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class HostView:
     """`slot` is the newest of control, None when there is none; `live` are the cells of living workers, by index.
 
     `expected` is the number of workers that the master means to have, `now_ns` the CLOCK_MONOTONIC of the look.
@@ -40,10 +40,10 @@ class Table(Protocol):
     def live(self) -> Iterator[tuple[int, Cell]]: ...
 
 
-def observe(reader: Reader, table: Table, host_name: str) -> Observed:
+def view_host(reader: Reader, table: Table, host_name: str) -> HostView:
     """Look now. Any worker sees the same."""
     slot = reader.peek()
-    return Observed(
+    return HostView(
         slot=slot,
         agent_is_alive=slot is not None and process.is_alive(slot.agent_pid, slot.agent_start_time),
         live=tuple(table.live()),
