@@ -21,6 +21,7 @@ LAYERS = [
 ]
 SIDEWAYS = {
     ("gw.schema", "gw.model"),  # a schema's errors and keys are the model's
+    ("gw.metrics", "gw.shm"),  # the cells are the metrics: there is no second account of them
     ("gw.rebuild", "gw.pipeline"),  # what a route is compiled into
     ("gw.server", "gw.app"),
     ("gw.app", "gw.server"),

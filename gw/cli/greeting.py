@@ -8,24 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gw import __version__
-from gw.server.listeners import ADMIN, CONTROL, STATUS, TRAFFIC, Listener, listeners
+from gw.server.listeners import ADMIN, CONTROL, METRICS, STATUS, TRAFFIC, Listener, listeners
 from gw.settings import AgentSettings
 
 _UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not listened on
 
 _PATHS = {TRAFFIC: "", ADMIN: "/apisix/admin", CONTROL: "/v1/convergence", STATUS: "/status/ready"}
 
-_TITLES = {TRAFFIC: "traffic", ADMIN: "Admin API", CONTROL: "control API", STATUS: "status"}
+_TITLES = {TRAFFIC: "traffic", ADMIN: "Admin API", CONTROL: "control API", STATUS: "status", METRICS: "metrics"}
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the greeting tells of the agent's settings: where things lie, never a secret."""
+    """What the greeting tells of the settings, the agent's too: where things lie, never a secret."""
 
     store_url: str
     key_file: Path | None
     key_source: Path
     asks_for_key: bool
+    metrics_path: str
 
     @classmethod
     def of(cls, agent: AgentSettings) -> Surroundings:
@@ -36,13 +37,18 @@ class Surroundings:
             key_file=agent.key_file if agent.generate_admin_key else None,
             key_source=agent_file if agent_file.exists() else settings.source,
             asks_for_key=settings.deployment.admin.admin_key_required,
+            metrics_path=settings.plugin_attr.prometheus.export_uri,
         )
 
 
 def greeting(surroundings: Surroundings, opened: Sequence[Listener], workers: int) -> str:
     """The lines to print: addresses, where the key lies, two commands to copy, and what does not hold here."""
     lines = ["", f"Jitterway {__version__} serves: {workers} workers, store {surroundings.store_url}", ""]
-    lines += [f"  {_TITLES[listener.role]:<12} {_url(listener)}{_where(listener)}" for listener in opened]
+    paths = {**_PATHS, METRICS: surroundings.metrics_path}
+    lines += [
+        f"  {_TITLES[listener.role]:<12} http://{_reachable(listener)}{paths[listener.role]}{_where(listener)}"
+        for listener in opened
+    ]
     by_role = {listener.role: listener for listener in reversed(opened)}
     if admin := by_role.get(ADMIN):
         lines += [f"  {'admin key':<12} {_key_place(surroundings)}"]
@@ -83,10 +89,6 @@ def _key_place(surroundings: Surroundings) -> str:
     if surroundings.key_file:
         return f"generated, in {surroundings.key_file}"
     return f"deployment.admin.admin_key in {surroundings.key_source}"
-
-
-def _url(listener: Listener) -> str:
-    return f"http://{_reachable(listener)}{_PATHS[listener.role]}"
 
 
 def _where(listener: Listener) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from gw.errors import JitterwayError
-from gw.server.listeners import ADMIN, CONTROL, STATUS, TRAFFIC, Listener
+from gw.server.listeners import ADMIN, CONTROL, METRICS, STATUS, TRAFFIC, Listener
 
 # gunicorn's default; the kernel cuts it to net.core.somaxconn.
 BACKLOG: Final = 2048
@@ -20,6 +20,7 @@ _SETTING: Final = {
     ADMIN: "deployment.admin.admin_listen",
     CONTROL: "apisix.control",
     STATUS: "apisix.status",
+    METRICS: "plugin_attr.prometheus.export_addr",
 }
 
 _REASONS: Final = {

@@ -15,6 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from gw.admin.agent_client import AgentClient
@@ -23,9 +24,11 @@ from gw.clock import SystemClock
 from gw.collector import calm_collector, settle_heap
 from gw.control.app import control_app
 from gw.control.convergence import convergence
+from gw.control.metrics_app import metrics_app
 from gw.control.served import Observed
 from gw.control.status_app import status_app
 from gw.errors import AgentUnavailable
+from gw.metrics.host_view import view_host
 from gw.model.operations import Status
 from gw.pipeline.route import keep_alive
 from gw.rebuild.follower import Applied, Follower
@@ -33,7 +36,7 @@ from gw.rebuild.scheduler import RebuildScheduler
 from gw.rebuild.state import ConfigState
 from gw.rebuild.turn import Turn
 from gw.server.asgi import http_only, traffic_app
-from gw.server.listeners import ADMIN, CONTROL, STATUS, TRAFFIC
+from gw.server.listeners import ADMIN, CONTROL, METRICS, STATUS, TRAFFIC
 from gw.server.report import CellReport
 from gw.server.waiting import ServedWait
 from gw.server.worker import Assignment
@@ -101,11 +104,16 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
         waiting = ServedWait(look, lambda: following.report.is_draining, SystemClock())
         host_names = {socket.gethostname()}
         max_body_bytes = settings.nginx_config.http.client_max_body_size_bytes
+        view = partial(view_host, following.reader, table, socket.gethostname())
+        metrics = settings.plugin_attr.prometheus
         apps: dict[str, Any] = {
             TRAFFIC: traffic_app(following.state, upstreams, max_body_bytes=max_body_bytes),
             ADMIN: http_only(admin_app(settings, agent, waiting.until_served)),
             CONTROL: http_only(control_app(current_convergence, host_names)),
             STATUS: http_only(status_app(table, host_names)),
+            METRICS: http_only(
+                metrics_app(view, path=metrics.export_uri, prefix=metrics.metric_prefix, host_names=host_names)
+            ),
         }
         yield Gateway(apps, following.configured, following.report)
 

@@ -20,6 +20,7 @@ TRAFFIC: Final = "traffic"
 ADMIN: Final = "admin"
 CONTROL: Final = "control"
 STATUS: Final = "status"
+METRICS: Final = "metrics"
 
 # What getsockname() answers: (host, port) and, for IPv6, two more.
 SocketName = tuple[str, int]
@@ -44,13 +45,15 @@ class Listener:
 
 def listeners(settings: Settings) -> tuple[Listener, ...]:
     """Every listener of a gateway, traffic first. The order is that of the sockets handed to gunicorn."""
-    apisix, admin = settings.apisix, settings.deployment.admin
+    apisix, admin, metrics = settings.apisix, settings.deployment.admin, settings.plugin_attr.prometheus
     found = [Listener(TRAFFIC, listen.ip, listen.port) for listen in apisix.node_listen]
     if apisix.enable_admin:
         found.append(Listener(ADMIN, admin.listen.ip, admin.listen.port))
     if apisix.control.enabled:
         found.append(Listener(CONTROL, apisix.control.ip, apisix.control.port))
     found.append(Listener(STATUS, apisix.status.ip, apisix.status.port))
+    if metrics.enable_export_server:
+        found.append(Listener(METRICS, metrics.listen.ip, metrics.listen.port))
     return tuple(found)
 
 

@@ -24,6 +24,8 @@ def named_listens(settings: Settings) -> Iterator[tuple[str, Listen]]:
     if settings.apisix.control.enabled:
         yield "apisix.control", settings.apisix.control.listen
     yield "apisix.status", settings.apisix.status.listen
+    if settings.plugin_attr.prometheus.enable_export_server:
+        yield "plugin_attr.prometheus.export_addr", settings.plugin_attr.prometheus.listen
 
 
 def settings_problems(settings: Settings) -> Iterator[Problem]:

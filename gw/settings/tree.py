@@ -241,6 +241,50 @@ class NginxConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportAddr:
+    """Where the metrics listener listens."""
+
+    ip: str = setting(network.ip_address(), default="127.0.0.1", help="Address of the metrics listener.")
+    port: int = setting(network.PORT, default=9091, help="Port of the metrics listener.")
+
+
+@dataclass(frozen=True, slots=True)
+class PrometheusAttr:
+    """What of APISIX's prometheus plugin the gateway itself does: a listener for Prometheus to scrape."""
+
+    enable_export_server: bool = setting(
+        kinds.boolean(),
+        default=True,
+        help="Whether there is a metrics listener. Without it nothing exports the metrics.",
+    )
+    export_uri: str = setting(
+        # As it stands in a request line, so that nothing has to be decoded to compare it.
+        kinds.text("a path of letters, digits and - . _ ~ between slashes", r"/|(?:/[A-Za-z0-9._~-]+)+/?"),
+        default="/apisix/prometheus/metrics",
+        help="Path at which the metrics are.",
+    )
+    metric_prefix: str = setting(
+        kinds.text(
+            "at most 64 letters, digits, _ and :, none of the digits first", r"(?:[A-Za-z_:][A-Za-z0-9_:]{0,63})?"
+        ),
+        default="apisix_",
+        help="What the name of each metric begins with.",
+    )
+    export_addr: ExportAddr = section(ExportAddr)
+
+    @property
+    def listen(self) -> Listen:
+        return Listen(self.export_addr.ip, self.export_addr.port)
+
+
+@dataclass(frozen=True, slots=True)
+class PluginAttr:
+    """APISIX's section for what plugins have one of per gateway."""
+
+    prometheus: PrometheusAttr = section(PrometheusAttr)
+
+
+@dataclass(frozen=True, slots=True)
 class ShmSettings:
     """The shared memory between agent and workers."""
 
@@ -370,6 +414,7 @@ class Settings:
     apisix: ApisixSettings = section(ApisixSettings)
     deployment: DeploymentSettings = section(DeploymentSettings)
     nginx_config: NginxConfig = section(NginxConfig)
+    plugin_attr: PluginAttr = section(PluginAttr)
     gw: GwSettings = section(GwSettings)
     source: Path = derived(Path())
     warnings: tuple[str, ...] = derived(())

@@ -57,8 +57,8 @@ def inspect_keys(raw: dict[str, Any], names: Names, *, elsewhere: Names | None =
         elif path in unsupported.STOPPING:
             if not unsupported.is_off(value):
                 problems.append(Problem(path, unsupported.STOPPING[path]))
-        elif path in unsupported.IGNORED:
-            warnings.append(f"{path} {unsupported.IGNORED[path]}")
+        elif told := unsupported.ignored(path):
+            warnings.append(f"{path} {told}")
         elif path in unsupported.MOVED:
             problems.append(Problem(path, f"is {unsupported.MOVED[path]} since APISIX 3"))
         else:

@@ -46,7 +46,8 @@ IGNORED: Final[dict[str, str]] = {
             "graphql",
             "plugins",
             "stream_plugins",
-            "plugin_attr",
+            "plugin_attr.prometheus.metrics",
+            "plugin_attr.prometheus.default_buckets",
             "api_breaker",
             "nginx_config.http.enable_access_log",
             "nginx_config.http.access_log",
@@ -95,6 +96,7 @@ IGNORED: Final[dict[str, str]] = {
             "apisix.disable_sync_configuration_during_start",
             "apisix.worker_startup_time_threshold",
             "apisix.events",
+            "plugin_attr.prometheus.refresh_interval",
             "deployment.etcd.use_grpc",
             "deployment.etcd.resync_delay",
             "deployment.etcd.watch_timeout",
@@ -113,6 +115,9 @@ IGNORED: Final[dict[str, str]] = {
     "nginx_config.error_log_level": "does nothing; use gw.log_level",
     "deployment.admin.admin_api_version": "does nothing: the answers are those of v3",
 }
+
+# Below it stands a name per plugin, and an operator's own plugin has a name that only the operator knows.
+_PLUGIN_ATTR: Final = "plugin_attr."
 
 # What must not be ignored: while it is switched on, the operator counts on it.
 STOPPING: Final[dict[str, str]] = {
@@ -136,6 +141,12 @@ MOVED: Final[dict[str, str]] = {
     "apisix.enable_admin_cors": "deployment.admin.enable_admin_cors",
     "apisix.config_center": "deployment.role_traditional.config_provider",
 }
+
+
+def ignored(path: str) -> str | None:
+    """What to tell of a key that is accepted and does nothing; None for one that nobody knows."""
+    is_of_plugin = path.startswith(_PLUGIN_ATTR) and "." not in path.removeprefix(_PLUGIN_ATTR)
+    return IGNORED.get(path) or (_LATER if is_of_plugin else None)
 
 
 def is_off(value: object) -> bool:

@@ -112,6 +112,7 @@ def test_the_greeting_tells_where_the_key_lies_and_never_the_key(config: Path) -
     assert f"$(cat {config.parent}/data/admin.key)" in generated
     assert "http://127.0.0.1:9080  (all addresses: 0.0.0.0:9080)" in generated
     assert "curl -X PUT http://127.0.0.1:9180/apisix/admin/routes/1" in generated
+    assert "http://127.0.0.1:9091/apisix/prometheus/metrics" in generated
     assert "run as one user here" in generated
 
     config.write_text(f"deployment: {{admin: {{admin_key: [{{name: a, key: {KEY}, role: admin}}]}}}}\n")
@@ -120,8 +121,10 @@ def test_the_greeting_tells_where_the_key_lies_and_never_the_key(config: Path) -
     assert f"deployment.admin.admin_key in {config}" in configured
     assert "$ADMIN_KEY" in configured
 
-    config.write_text("apisix: {enable_admin: false}\n")
-    assert "curl" not in of_settings(load_agent_settings(config, environ={}))
+    config.write_text("apisix: {enable_admin: false}\nplugin_attr: {prometheus: {enable_export_server: false}}\n")
+    quiet = of_settings(load_agent_settings(config, environ={}))
+    assert "curl" not in quiet
+    assert "metrics" not in quiet
 
 
 def test_the_table_of_a_dead_agent_says_so() -> None:

@@ -23,6 +23,7 @@ from gw.shm.names import SegmentNames
 from tests.support.canary import Answer, Canary, ask, running_canary
 from tests.support.etcd import Etcd
 from tests.support.gateway import Gateway, request, running_gateway
+from tests.support.metrics import METRICS_PATH
 from tests.support.waiting import wait_until
 
 ADMIN_KEY = "planted-admin-key-8c41f0d2a97b"
@@ -135,6 +136,7 @@ def test_a_websocket_is_no_way_around_the_gate(world: World) -> None:
         (gateway.admin_port, "/apisix/admin/routes"),
         (gateway.control_port, "/v1/convergence"),
         (gateway.status_port, "/status"),
+        (gateway.metrics_port, METRICS_PATH),
     ):
         raw = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-KEY: {ADMIN_KEY}\r\n{handshake}\r\n"
         assert ask(port, raw.encode()).status == 403
@@ -143,10 +145,10 @@ def test_a_websocket_is_no_way_around_the_gate(world: World) -> None:
 # CVE-2025-23217, CVE-2021-33190, CVE-2026-27589, CVE-2020-11710: from where it can be reached.
 
 
-@pytest.mark.parametrize("listener", ["admin_port", "control_port", "status_port"])
+@pytest.mark.parametrize("listener", ["admin_port", "control_port", "status_port", "metrics_port"])
 def test_no_inner_listener_is_reached_through_the_data_port(world: World, listener: str) -> None:
     port = getattr(world.gateway, listener)
-    for target in ("/apisix/admin/routes", "/v1/convergence", "/status", f"http://127.0.0.1:{port}/apisix/admin/routes"):
+    for target in ("/apisix/admin/routes", "/v1/convergence", "/status", METRICS_PATH, f"http://127.0.0.1:{port}/apisix/admin/routes"):
         before = len(world.canary.requests)
         raw = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nX-API-KEY: {ADMIN_KEY}\r\n\r\n"
         answer = ask(world.gateway.port, raw.encode())
@@ -173,7 +175,11 @@ def test_a_node_that_is_the_admin_listener_still_asks_for_the_key(world: World) 
 def test_only_our_own_hosts_are_answered(world: World, host: str) -> None:
     """CVE-2018-14505: a page whose name was pointed at 127.0.0.1."""
     assert world.admin("GET", "/apisix/admin/routes", host=host).status == 403
-    for port, target in ((world.gateway.control_port, "/v1/convergence"), (world.gateway.status_port, "/status/ready")):
+    for port, target in (
+        (world.gateway.control_port, "/v1/convergence"),
+        (world.gateway.status_port, "/status/ready"),
+        (world.gateway.metrics_port, METRICS_PATH),
+    ):
         assert ask(port, f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).status == 403
 
 
@@ -202,7 +208,8 @@ def test_the_socket_decides_who_may_ask_and_defaults_are_loopback(tmp_path: Path
 
 
 def test_every_inner_listener_is_bound_to_loopback(world: World) -> None:
-    for port in (world.gateway.admin_port, world.gateway.control_port, world.gateway.status_port):
+    gateway = world.gateway
+    for port in (gateway.admin_port, gateway.control_port, gateway.status_port, gateway.metrics_port):
         own = socket.gethostbyname(socket.gethostname())
         if not own.startswith("127."):
             with pytest.raises(OSError), socket.create_connection((own, port), timeout=2):
@@ -312,6 +319,7 @@ def test_no_secret_is_where_others_see_it(world: World) -> None:
     answers = [
         request(gateway.control_port, "GET", "/v1/convergence").body,
         request(gateway.status_port, "GET", "/status").body,
+        request(gateway.metrics_port, "GET", METRICS_PATH).body,
         gateway.gw("status", "--json").stdout.encode(),
         gateway.gw("status").stdout.encode(),
         world.admin("GET", "/apisix/admin/routes").body,
@@ -360,7 +368,7 @@ def test_a_stores_password_stays_with_the_agent(tmp_path: Path, etcd: Etcd, monk
         gateway.kill()
 
 
-@pytest.mark.parametrize("port", ["port", "admin_port", "control_port"])
+@pytest.mark.parametrize("port", ["port", "admin_port", "control_port", "metrics_port"])
 def test_what_is_logged_is_one_line_at_level_debug_too(world: World, port: str) -> None:
     """GHSA-33c7-2mpw-hg34."""
     for target in ("/x%0aforged%1b[2J", "/%0d%0aforged", "/apisix/admin/routes/x%0aforged"):

@@ -219,7 +219,8 @@ def test_refused(world: World, case: str) -> None:
     ],
 )
 def test_refused_by_the_other_listeners_too(world: World, case: str) -> None:
-    for port in (world.gateway.admin_port, world.gateway.control_port, world.gateway.status_port):
+    gateway = world.gateway
+    for port in (gateway.admin_port, gateway.control_port, gateway.status_port, gateway.metrics_port):
         with RawClient(port) as client:
             client.send(REFUSED[case].replace(b"a.example", b"127.0.0.1") + SMUGGLED)
             answers = client.answers()

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from gw.shm.layout import CellState, RebuildKind
+from tests.support.metrics import METRICS_PATH
 from tests.support.upstream import Upstream, running_upstream
 from tests.support.waiting import wait_until
 from tests.support.workers import ROOT, Workers
@@ -89,9 +90,12 @@ def test_roles_readiness_changes_and_a_killed_worker(tmp_path: Path, upstream: U
 def test_a_foreign_host_is_refused_where_the_world_has_no_business(tmp_path: Path):
     with Workers(tmp_path, workers=1) as workers:
         workers.wait_status("/status", 200)
-        for port in (workers.status_port, workers.control_port):
+        for port, path in (
+            (workers.status_port, "/status"),
+            (workers.control_port, "/v1/convergence"),
+            (workers.metrics_port, METRICS_PATH),
+        ):
             for host, status in [("evil.example", 403), ("localhost:1", 200), ("[::1]:1", 200), ("a@127.0.0.1", 403)]:
-                path = "/status" if port == workers.status_port else "/v1/convergence"
                 assert workers.request(path, port, headers={"Host": host}).status == status, host
         assert "gunicorn" not in workers.request("/status", workers.status_port).headers["server"]
 
@@ -217,7 +221,7 @@ def test_connections_are_limited_on_the_traffic_listener_alone(tmp_path: Path):
 
 def inherit(workers: Workers, order: list[int]) -> None:
     """Open the listeners here, and start gunicorn with them as systemd does."""
-    ports = [workers.port, workers.admin_port, workers.control_port, workers.status_port]
+    ports = [workers.port, workers.admin_port, workers.control_port, workers.status_port, workers.metrics_port]
     sockets = [socket.create_server(("127.0.0.1", ports[at])) for at in order]
     launcher = (
         "import os, sys\n"
@@ -247,7 +251,7 @@ def inherit(workers: Workers, order: list[int]) -> None:
 def test_inherited_sockets_get_their_roles_by_address(tmp_path: Path, upstream: Upstream):
     workers = Workers(tmp_path)
     try:
-        inherit(workers, [3, 0, 2, 1])
+        inherit(workers, [3, 0, 4, 2, 1])
         workers.wait_status("/status", 200)
         workers.publish({"1": route_to(upstream, "/hello")})
         workers.wait_ready()
@@ -261,7 +265,7 @@ def test_inherited_sockets_get_their_roles_by_address(tmp_path: Path, upstream: 
 def test_a_socket_too_few_stops_the_start_and_is_named(tmp_path: Path):
     workers = Workers(tmp_path)
     try:
-        inherit(workers, [0, 1, 3])
+        inherit(workers, [0, 1, 3, 4])
         assert workers.process is not None
         assert workers.process.wait(20) == 1
         assert f"no socket was passed for control 127.0.0.1:{workers.control_port}" in workers.output()
@@ -279,7 +283,10 @@ def test_a_wrong_configuration_stops_the_start_with_its_reason(tmp_path: Path):
     assert "Traceback" not in workers.output()
 
 
-HEAVY = ("falcon", "httptools", "uvloop", "etcd3", "grpc", "gw.app", "gw.rebuild", "gw.router", "gw.pipeline")
+HEAVY = (
+    *("falcon", "httptools", "uvloop", "etcd3", "grpc", "prometheus_client"),
+    *("gw.app", "gw.rebuild", "gw.router", "gw.pipeline", "gw.metrics"),
+)
 
 
 def test_the_master_imports_nothing_that_serves(tmp_path: Path):

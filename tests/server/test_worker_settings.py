@@ -31,13 +31,15 @@ def test_everything_is_bound_and_nothing_else(tmp_path: Path):
         tmp_path, apisix={"node_listen": [9080, {"ip": "::1", "port": 9443}]}, gw={"workers": 3}
     )
     assert config.address == [
-        *(("0.0.0.0", 9080), ("::1", 9443), ("127.0.0.1", 9180), ("127.0.0.1", 9090), ("127.0.0.1", 7085))
+        *(("0.0.0.0", 9080), ("::1", 9443), ("127.0.0.1", 9180), ("127.0.0.1", 9090), ("127.0.0.1", 7085)),
+        ("127.0.0.1", 9091),
     ]
     assert config.workers == 3
 
 
 def test_no_listener_for_what_is_switched_off(tmp_path: Path):
-    config = configured(tmp_path, apisix={"enable_admin": False, "enable_control": False})
+    metrics = {"prometheus": {"enable_export_server": False}}
+    config = configured(tmp_path, apisix={"enable_admin": False, "enable_control": False}, plugin_attr=metrics)
     assert config.address == [("0.0.0.0", 9080), ("127.0.0.1", 7085)]
 
 

@@ -51,7 +51,9 @@ deployment:
     startup_retry: 2
 plugins: [limit-count, cors]
 plugin_attr:
-  prometheus: {export_addr: {ip: "0.0.0.0", port: 9091}}
+  prometheus: {export_addr: {ip: "0.0.0.0", port: 9091}, refresh_interval: 15}
+  log-rotate: {interval: 3600}
+  of-our-own: {anything: {at: all}}
 nginx_config:
   worker_processes: 3
   error_log_level: warn
@@ -87,8 +89,33 @@ def test_a_configuration_written_for_apisix_loads_and_says_what_does_nothing(con
     assert agent.settings.nginx_config.http.client_max_body_size_bytes == 10 << 20
     assert agent.settings.nginx_config.http.keepalive_timeout_s == 75
     named = {warning.partition(" ")[0] for warning in agent.warnings}
-    assert named >= {"apisix.enable_ipv6", "plugins", "plugin_attr", "deployment.etcd.startup_retry"}
+    assert named >= {"apisix.enable_ipv6", "plugins", "deployment.etcd.startup_retry"}
+    assert named >= {"plugin_attr.prometheus.refresh_interval", "plugin_attr.log-rotate", "plugin_attr.of-our-own"}
+    assert agent.settings.plugin_attr.prometheus.listen == Listen("0.0.0.0", 9091)
     assert "apisix.proxy_mode" not in named
+
+
+@pytest.mark.parametrize(
+    ("written", "uri", "prefix", "listen"),
+    [
+        ("", "/apisix/prometheus/metrics", "apisix_", "127.0.0.1:9091"),
+        ("export_uri: /metrics/", "/metrics/", "apisix_", "127.0.0.1:9091"),
+        ("export_uri: /", "/", "apisix_", "127.0.0.1:9091"),
+        ("metric_prefix: ''", "/apisix/prometheus/metrics", "", "127.0.0.1:9091"),
+        ("export_addr: {ip: '::1', port: 9191}", "/apisix/prometheus/metrics", "apisix_", "[::1]:9191"),
+    ],
+)
+def test_where_the_metrics_are(config: Config, written: str, uri: str, prefix: str, listen: str) -> None:
+    prometheus = load_settings(config(f"plugin_attr:\n  prometheus: {{{written}}}\n")).plugin_attr.prometheus
+    assert prometheus.enable_export_server
+    assert (prometheus.export_uri, prometheus.metric_prefix, str(prometheus.listen)) == (uri, prefix, listen)
+
+
+def test_no_address_is_taken_by_a_metrics_listener_that_is_off(config: Config) -> None:
+    text = "apisix: {control: {port: 9091}}\nplugin_attr: {prometheus: {enable_export_server: false}}\n"
+    settings = load_settings(config(text))
+    assert settings.warnings == ()
+    assert not settings.plugin_attr.prometheus.enable_export_server
 
 
 @pytest.mark.parametrize(
@@ -179,6 +206,21 @@ def test_a_cap_has_as_many_locks_as_it_can_need_and_no_cap_has_none(config: Conf
         ("gw: {rebuild: {max_concurrent_full: -1}}", "gw.rebuild.max_concurrent_full", "from 0 to 1024, not -1"),
         ("gw: {run_dir: ''}", "gw.run_dir", "must be a path"),
         (f"gw: {{run_dir: /{'x' * 100}}}", "gw.run_dir", "bytes too long"),
+        (
+            "plugin_attr: {prometheus: {export_addr: {port: 9090}}}",
+            "plugin_attr.prometheus.export_addr",
+            "127.0.0.1:9090 is taken by apisix.control",
+        ),
+        (
+            "plugin_attr: {prometheus: {export_adr: {port: 1}}}",
+            "plugin_attr.prometheus.export_adr",
+            "did you mean plugin_attr.prometheus.export_addr?",
+        ),
+        ("plugin_attr: {prometheus: {export_uri: '/{m}'}}", "plugin_attr.prometheus.export_uri", "must be"),
+        ("plugin_attr: {prometheus: {export_uri: metrics}}", "plugin_attr.prometheus.export_uri", "a path of letters"),
+        ("plugin_attr: {prometheus: {export_uri: /a//b}}", "plugin_attr.prometheus.export_uri", "between slashes"),
+        ("plugin_attr: {prometheus: {metric_prefix: my-gw_}}", "plugin_attr.prometheus.metric_prefix", "not 'my-gw_'"),
+        ("plugin_attr: {prometheus: {metric_prefix: 1gw_}}", "plugin_attr.prometheus.metric_prefix", "digits first"),
         ("apisix: {status: {port: 9080}}", "apisix.status", "127.0.0.1:9080 is taken by apisix.node_listen[0]"),
         ("apisix: {control: {port: 9180}}", "apisix.control", "is taken by deployment.admin.admin_listen"),
         ("apisix: {node_listen: ${{NOWHERE}}}", "", "put quotes around ${{...}}"),

@@ -69,7 +69,7 @@ class Gateway:
     ) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        self.port, self.admin_port, self.control_port, self.status_port = free_ports(4)
+        self.port, self.admin_port, self.control_port, self.status_port, self.metrics_port = free_ports(5)
         self.name = f"jwtest-{os.getpid()}-{next(_numbers)}"
         self.config_path = directory / "config.yaml"
         settings: dict[str, Any] = {
@@ -84,6 +84,7 @@ class Gateway:
                     "admin_listen": {"ip": "127.0.0.1", "port": self.admin_port},
                 },
             },
+            "plugin_attr": {"prometheus": {"export_addr": {"ip": "127.0.0.1", "port": self.metrics_port}}},
             "gw": {
                 "workers": workers,
                 "shm": {"name": self.name},

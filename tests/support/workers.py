@@ -60,7 +60,7 @@ class Workers:
         """`workers` None leaves their number to `config`."""
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        self.port, self.admin_port, self.control_port, self.status_port = free_ports(4)
+        self.port, self.admin_port, self.control_port, self.status_port, self.metrics_port = free_ports(5)
         self.name = f"jwtest-{os.getpid()}-w{next(_numbers)}"
         self.config_path = directory / "config.yaml"
         settings: dict[str, Any] = {
@@ -71,6 +71,12 @@ class Workers:
                 **(config or {}).get("apisix", {}),
             },
             "deployment": {"admin": {"admin_listen": {"ip": "127.0.0.1", "port": self.admin_port}}},
+            "plugin_attr": {
+                "prometheus": {
+                    "export_addr": {"ip": "127.0.0.1", "port": self.metrics_port},
+                    **(config or {}).get("plugin_attr", {}).get("prometheus", {}),
+                }
+            },
             "gw": {
                 "workers": workers,
                 "shm": {"name": self.name, "log_size": "256k"},
