@@ -7,7 +7,7 @@ asks for its own host's key, then for those of the wildcards it ends in, longest
 from collections.abc import Iterator, Sequence
 from typing import Final, TypeVar
 
-from gw.parted import drained
+from gw.parted import PART_MASK, PartedDict
 from gw.router.hosts import is_wildcard, reversed_suffix
 from gw.router.index import Place, RouterIndex
 from gw.router.match import OTHER_METHOD, Match
@@ -34,19 +34,20 @@ class Wildcard(Node):
 class HostUriRouter(RouterIndex[T]):
     """See `RouterIndex`."""
 
-    __slots__ = ("_bound", "_free", "_uses", "_wildcards")
+    __slots__ = ("_bound", "_free", "_uses", "_uses_parts", "_wildcards")
 
     def __init__(self) -> None:
         super().__init__(with_parameters=False)
         self._bound: PathIndex[T] = PathIndex(False, self._open)  # by host and path
         self._free: PathIndex[T] = PathIndex(False, self._open)  # by path: routes without hosts
-        self._uses: dict[str, int] = {}  # how many uris name this host or wildcard
+        self._uses: PartedDict[str, int] = PartedDict()  # how many uris name this host or wildcard
+        self._uses_parts = self._uses.parts
         self._wildcards: PrefixTable[Wildcard] | None = None  # most configurations have none
 
     def match(self, path: str, host: str, method: str) -> Match[T] | None:
         """See `RouterIndex.match`."""
         bit = self._method_bits.get(method, OTHER_METHOD)
-        if host in self._uses:
+        if host in self._uses_parts[hash(host) & PART_MASK]:
             match = self._bound.first(host + SEPARATOR + path, host, bit)
             if match is not None:
                 return match
@@ -61,7 +62,7 @@ class HostUriRouter(RouterIndex[T]):
 
     def candidates(self, path: str, host: str) -> Iterator[Match[T]]:
         """See `RouterIndex.candidates`. A route that two of its hosts let in comes twice."""
-        if host in self._uses:
+        if self._uses.get(host):
             yield from self._bound.candidates(host + SEPARATOR + path, host)
         if self._wildcards is not None:
             wildcard = self._wildcards.longest(host[::-1])
@@ -81,7 +82,7 @@ class HostUriRouter(RouterIndex[T]):
         assert (bool(self._bound) or bool(self._free)) == bool(len(self))
         assert bool(self._bound) == bool(self._uses)
         assert {wildcard.before for wildcard in wildcards} == {
-            host + SEPARATOR for host in self._uses if is_wildcard(host)
+            host + SEPARATOR for part in self._uses.parts for host in part if is_wildcard(host)
         }
 
     def drain(self) -> Iterator[None]:
@@ -89,7 +90,7 @@ class HostUriRouter(RouterIndex[T]):
         yield from super().drain()
         yield from self._bound.drain()
         yield from self._free.drain()
-        yield from drained(self._uses)
+        yield from self._uses.drain()
 
     def _add(self, pattern: Pattern, match: Match[T]) -> None:
         self._claim(match.hosts)
@@ -108,7 +109,7 @@ class HostUriRouter(RouterIndex[T]):
 
     def _claim(self, hosts: Sequence[str]) -> None:
         for host in hosts:
-            uses = self._uses.get(host, 0)
+            uses = self._uses.get(host) or 0
             self._uses[host] = uses + 1
             if not uses and is_wildcard(host):
                 self._wildcards = self._wildcards or PrefixTable(Wildcard)
@@ -119,10 +120,11 @@ class HostUriRouter(RouterIndex[T]):
             self._free.remove(pattern.head, pattern, match, ())
         for host in match.hosts:
             self._bound.remove(host + SEPARATOR + pattern.head, pattern, match, ())
-            if self._uses[host] > 1:
-                self._uses[host] -= 1
+            uses = self._uses.get(host) or 0
+            if uses > 1:
+                self._uses[host] = uses - 1
                 continue
-            del self._uses[host]
+            self._uses.pop(host)
             if is_wildcard(host):
                 assert self._wildcards is not None
                 self._wildcards.remove(reversed_suffix(host))

@@ -9,7 +9,7 @@ from heapq import merge
 from itertools import chain
 from typing import Any, Generic, TypeVar, cast
 
-from gw.parted import DRAINED
+from gw.parted import DRAINED, PART_MASK, PartedDict
 from gw.router.captures import Captures
 from gw.router.leaf import Leaf
 from gw.router.match import Match
@@ -73,10 +73,11 @@ class PathIndex(Generic[T]):
     first meets it, and adds its matches, which takes the place of the route.
     """
 
-    __slots__ = ("_exact", "_levels", "_open", "_with_parameters")
+    __slots__ = ("_exact", "_exact_parts", "_levels", "_open", "_with_parameters")
 
     def __init__(self, with_parameters: bool, open: Callable[[T], None]) -> None:
-        self._exact: dict[str, Any] = {}  # Leaf, or a route unopened
+        self._exact: PartedDict[str, Any] = PartedDict()  # Leaf, or a route unopened
+        self._exact_parts = self._exact.parts
         self._levels: PrefixTable[Level[T]] = PrefixTable(Level, open)
         self._open = open
         self._with_parameters = with_parameters
@@ -113,16 +114,20 @@ class PathIndex(Generic[T]):
         if is_prefix:
             self._levels.remove(key)
         else:
-            del self._exact[key]
+            self._exact.pop(key)
+
+    def _opened(self, key: str, unopened: T) -> Leaf[T]:
+        self._open(unopened)
+        return cast(Leaf[T], self._exact.get(key))
 
     def _leaf(self, key: str, target: T) -> Leaf[T]:
         """The leaf at a key, for a match of `target`; what stands there unopened is opened first."""
         leaf = self._exact.get(key)
         if leaf.__class__ is not Leaf:
             if leaf is not None and leaf is not target:
-                self._open(leaf)
-                return cast(Leaf[T], self._exact[key])
-            leaf = self._exact[key] = Leaf(key)
+                return self._opened(key, leaf)
+            leaf = Leaf(key)
+            self._exact[key] = leaf
         return cast(Leaf[T], leaf)
 
     def _level(self, key: str, target: T) -> Level[T]:
@@ -143,10 +148,10 @@ class PathIndex(Generic[T]):
     def remove(self, key: str, pattern: Pattern, match: Match[T], hosts: Sequence[str]) -> None:
         """Undo `add`, and drop what is empty then."""
         if pattern.shape is Shape.EXACT:
-            leaf = self._exact[key]
+            leaf = cast(Leaf[T], self._exact.get(key))
             leaf.remove(match, hosts)
             if not leaf:
-                del self._exact[key]
+                self._exact.pop(key)
             return
         level = self._levels.get(key)
         assert level is not None
@@ -162,13 +167,12 @@ class PathIndex(Generic[T]):
 
     def first(self, text: str, host: str, method: int) -> Match[T] | None:
         """The first match for a key, a host (where hosts are a filter) and a method's bit."""
-        # PERF: candidates() with the method asked, unrolled; bench/router.py has the gain, and
+        # PERF: candidates() with the method asked, unrolled, PartedDict.get in place; bench/router.py has the gain, and
         # test_match_is_the_first_candidate holds the two equal.
-        leaf = self._exact.get(text)
+        leaf = self._exact_parts[hash(text) & PART_MASK].get(text)
         if leaf is not None:
             if leaf.__class__ is not Leaf:
-                self._open(leaf)
-                leaf = self._exact[text]
+                leaf = self._opened(text, leaf)
             match = leaf.head
             if match is not None and match.methods & method:
                 return match
@@ -192,8 +196,7 @@ class PathIndex(Generic[T]):
         leaf = self._exact.get(text)
         if leaf is not None:
             if leaf.__class__ is not Leaf:
-                self._open(leaf)
-                leaf = self._exact[text]
+                leaf = self._opened(text, leaf)
             yield from leaf.fitting(host)
         level = self._levels.longest(text)
         while level is not None:
@@ -204,22 +207,23 @@ class PathIndex(Generic[T]):
 
     def check(self) -> None:
         """Assert what must always hold. For tests: walks everything."""
-        for leaf in self._exact.values():
-            if leaf.__class__ is Leaf:
-                leaf.check()
+        for leaves in self._exact.batches():
+            for leaf in leaves:
+                if leaf.__class__ is Leaf:
+                    leaf.check()
         self._levels.check()
         for level in self._levels:
             level.check()
 
     def drain(self) -> Iterator[None]:
         """Steps that let go of everything: what would be freed at once otherwise, while a loop waits."""
-        for count, leaf in enumerate(chain(_drained(self._exact), self._levels.drain())):
+        for count, leaf in enumerate(chain(*map(_popped, self._exact_parts), self._levels.drain())):
             if isinstance(leaf, Leaf):
                 yield from leaf.drain()
             if count % DRAINED == 0:
                 yield
 
 
-def _drained(items: dict[str, Any]) -> Iterator[Any]:
+def _popped(items: dict[str, Any]) -> Iterator[Any]:
     while items:
         yield items.popitem()[1]

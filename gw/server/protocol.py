@@ -137,6 +137,17 @@ class GatewayProtocol(StrictProtocol):
         if self._send_watch is not None:
             self._send_watch.stop()
         self._connections.discard(self)
+        if self._task is None or self._task.done():
+            self._end_cycle()
+        else:
+            self._task.add_done_callback(self._end_cycle)
+
+    def _end_cycle(self, _: object = None) -> None:
+        """Let go of what calls us back: without cycles a connection is freed when it ends, and not by the collector,
+        which does not look at what was there when a rebuild froze the heap.
+        """
+        self._callback_parser: Any = None
+        self._body_receiver: Any = None
 
     def _on_headers_complete(self) -> bool:
         self._cancel_header_timer()

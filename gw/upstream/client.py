@@ -94,14 +94,18 @@ class UpstreamClient:
     async def _connect_to(self, address: str, target: Target) -> UpstreamConnection:
         connection = UpstreamConnection(self._loop, target, self)
         tls = target.tls
-        await self._loop.create_connection(
-            lambda: connection,
-            address,
-            target.port,
-            family=socket.AF_UNSPEC,
-            ssl=None if tls is None else self._tls_context(tls),
-            server_hostname=None if tls is None else tls.server_name,
-        )
+        try:
+            await self._loop.create_connection(
+                lambda: connection,
+                address,
+                target.port,
+                family=socket.AF_UNSPEC,
+                ssl=None if tls is None else self._tls_context(tls),
+                server_hostname=None if tls is None else tls.server_name,
+            )
+        except BaseException:
+            connection.give_up()
+            raise
         if connection.closed:
             raise ConnectionResetError("closed as soon as it was open")
         self._connections.add(connection)

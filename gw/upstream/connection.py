@@ -134,7 +134,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._writing_paused = False
         self._head_reader = HeadReader()
         self.on_header = self._head_reader.add
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        # It holds bound methods of ours: a cycle, which lasts from connection_made to _close.
+        self._parser: httptools.HttpResponseParser | None = None
         self._parser_spent = False
         self._complete = False
         self._head_done = False
@@ -200,10 +201,16 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = None
         self._close()
 
+    def give_up(self) -> None:
+        """For one that nobody was given: the loop may have opened it and closes it without telling us."""
+        self.closed = True
+        self._parser = None
+
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._parser = httptools.HttpResponseParser(self)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
         self._poll = select.poll()
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
@@ -352,7 +359,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.closed:
             return
         self.closed = True
-        self._parser = None  # it holds bound methods of ours: a cycle
+        self._parser = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
