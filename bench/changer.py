@@ -1,73 +1,63 @@
-"""A process that changes the configuration at a constant pace, whatever becomes of the changes before.
-
-Ways to write: `agent`, the agent's Unix socket, as the Admin API writes and without its cost to the worker that is
-measured; `admin`, the Admin API, whose HTTP is served by that worker; `store`, the store directly, as another program
-(SQLite shows that to the agent four times a second, so faster changes arrive in bundles).
-`full` is no change: it unlinks the control segment, whereupon the agent begins a new epoch at its next heartbeat, and
-every worker rebuilds in full.
-"""
+"""A process that makes changes at a constant pace, whatever becomes of the changes before."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import multiprocessing
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Final
 
-from bench.changes import change
 from bench.processes import pin
-from gw.admin.agent_client import AgentClient
-from gw.clock import SystemClock
-from gw.model.operations import Outcome, Put
-from gw.settings import load_agent_settings, load_settings
-from gw.shm.names import SegmentNames
-from gw.shm.segment import PosixSpace
-from sync_agent.stores import open_store
-from tests.support.gateway import ADMIN_KEY
+from bench.report import quantile
 
-WAYS: Final = ("agent", "admin", "store", "full")
 # Changes under way at once; more are not begun, and count as late.
 _MOST_UNDER_WAY: Final = 32
 
-Write = Callable[[str, dict[str, Any]], Awaitable[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Which gateway is changed, and how."""
-
-    config: Path
-    admin_port: int
-    way: str
-    routes: list[dict[str, Any]]
-    nodes: dict[str, int]
-    core: int | None
+# Makes the change of a number. What it returns is a problem, or empty.
+Change = Callable[[int], Awaitable[str]]
+# Opened in the process, so it has to be something that can be pickled: a function, or a partial one.
+Changes = Callable[[], AbstractAsyncContextManager[Change]]
 
 
 @dataclass(slots=True)
 class Made:
-    """The changes of one block. Times of CLOCK_MONOTONIC; `took_ms` until the answer to a write."""
+    """The changes of one block. Times of CLOCK_MONOTONIC; `took_ms` until a change was made."""
 
     at_ns: list[int] = field(default_factory=list)
     late_ms: list[float] = field(default_factory=list)
     took_ms: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    def add(self, more: Made) -> None:
+        """Those of another block besides."""
+        self.at_ns += more.at_ns
+        self.late_ms += more.late_ms
+        self.took_ms += more.took_ms
+        self.problems += more.problems
+
+    def figures(self) -> dict[str, Any]:
+        """How many changes there were, how punctual, and how long one took to write."""
+        return {
+            "changes": len(self.at_ns),
+            "failed": len(self.problems),
+            "change_late_p99_ms": quantile(self.late_ms, 0.99) if self.late_ms else 0.0,
+            "write_p50_ms": quantile(self.took_ms, 0.5) if self.took_ms else 0.0,
+        }
+
 
 class Changer:
-    """The handle on the process. `start` and `stop` enclose a block."""
+    """The handle on the process. `start` and `stop` enclose a block. `core`: the one it is kept on."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, changes: Changes, core: int | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self._orders, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, target), name="changer", daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, changes, core), name="changer", daemon=True)
         self._process.start()
         theirs.close()
         self._orders.recv()  # it is there
@@ -96,14 +86,14 @@ class Changer:
         return made
 
 
-def _serve(orders: Connection, target: Target) -> None:
-    if target.core is not None:
-        pin([os.getpid()], target.core)
+def _serve(orders: Connection, changes: Changes, core: int | None) -> None:
+    if core is not None:
+        pin([os.getpid()], core)
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
-        asyncio.run(_obey(orders, target))
+        asyncio.run(_obey(orders, changes))
 
 
-async def _obey(orders: Connection, target: Target) -> None:
+async def _obey(orders: Connection, changes: Changes) -> None:
     loop = asyncio.get_running_loop()
     arrived = asyncio.Event()
     loop.add_reader(orders.fileno(), arrived.set)
@@ -114,12 +104,12 @@ async def _obey(orders: Connection, target: Target) -> None:
             await arrived.wait()
         return orders.recv()
 
-    async with _writer(target) as write:
+    async with changes() as change:
         orders.send("there")
         number = 0
         while (order := await next_order()) is not None:
             made = Made()
-            changing = asyncio.create_task(_change_steadily(write, target, float(order), number, made))
+            changing = asyncio.create_task(_change_steadily(change, float(order), number, made))
             await next_order()
             changing.cancel()
             await asyncio.wait([changing])
@@ -129,7 +119,7 @@ async def _obey(orders: Connection, target: Target) -> None:
             orders.send(made)
 
 
-async def _change_steadily(write: Write, target: Target, every_s: float, number: int, made: Made) -> None:
+async def _change_steadily(change: Change, every_s: float, number: int, made: Made) -> None:
     under_way: set[asyncio.Task[None]] = set()
     # The first change half an interval on, so that a block holds seconds / interval of them, none at its edges.
     due_s = time.monotonic() + every_s / 2
@@ -140,8 +130,7 @@ async def _change_steadily(write: Write, target: Target, every_s: float, number:
                 await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             made.late_ms.append((time.monotonic() - due_s) * 1e3)
             made.at_ns.append(time.monotonic_ns())
-            key, body = change(number, target.routes, target.nodes)
-            task = asyncio.create_task(_make(write, key, body, made))
+            task = asyncio.create_task(_make(change, number, made))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
             number += 1
@@ -151,65 +140,12 @@ async def _change_steadily(write: Write, target: Target, every_s: float, number:
             await asyncio.wait(under_way)
 
 
-async def _make(write: Write, key: str, body: dict[str, Any], made: Made) -> None:
+async def _make(change: Change, number: int, made: Made) -> None:
     began_s = time.monotonic()
     try:
-        problem = await write(key, body)
+        problem = await change(number)
     except Exception as error:
         problem = repr(error)
     made.took_ms.append((time.monotonic() - began_s) * 1e3)
     if problem:
         made.problems.append(problem)
-
-
-@contextlib.asynccontextmanager
-async def _writer(target: Target) -> AsyncIterator[Write]:
-    """How a change is written; what it returns is a problem, or empty."""
-    if target.way == "agent":
-        client = AgentClient(load_settings(target.config).socket_path)
-
-        async def write(key: str, body: dict[str, Any]) -> str:
-            kind, _, id = key.partition("/")
-            answer = await client.call(Put(kind, id, body), ADMIN_KEY)
-            return "" if answer.outcome in (Outcome.OK, Outcome.CREATED) else f"{answer.outcome}: {answer.reason}"
-
-        yield write
-        await client.close()
-    elif target.way == "admin":
-        yield _admin_writer(target.admin_port)
-    elif target.way == "store":
-        store = open_store(load_agent_settings(target.config), SystemClock())
-
-        async def write(key: str, body: dict[str, Any]) -> str:
-            written = await store.put(key, json.dumps(body).encode())
-            return "" if written.succeeded else "the store refused"
-
-        yield write
-        await store.close()
-    else:
-        space = PosixSpace()
-        names = SegmentNames(load_settings(target.config).gw.shm.name)
-
-        async def write(key: str, body: dict[str, Any]) -> str:
-            space.unlink(names.control)
-            return ""
-
-        yield write
-
-
-def _admin_writer(port: int) -> Write:
-    async def write(key: str, body: dict[str, Any]) -> str:
-        raw = json.dumps(body).encode()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            writer.write(
-                f"PUT /apisix/admin/{key} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-KEY: {ADMIN_KEY}\r\n"
-                f"Connection: close\r\nContent-Length: {len(raw)}\r\n\r\n".encode()
-                + raw
-            )
-            answer = await reader.read()
-        finally:
-            writer.close()
-        return "" if answer[9:12] in (b"200", b"201") else answer[:400].decode(errors="replace")
-
-    return write

@@ -10,25 +10,29 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from bench.applied import AppliedLog
 from bench.block import Block
 from bench.blocks import blocks_in, details, in_turn, latency_rows, verdict
-from bench.changer import WAYS, Changer, Made, Target
+from bench.changer import Changer, Made
 from bench.changes import changeable, resources
 from bench.fill import fill_store
+from bench.gateway_changes import FULL, WAYS, Target, gateway_changes
 from bench.latency_plot import draw_latencies
 from bench.load_options import add_load_options, duration_text, ending_cleanly
 from bench.openloop import OpenLoop
 from bench.processes import pin, raise_priority, running_backend
-from bench.report import progress, quantile, save, table
+from bench.report import progress, save, table
 from bench.routeset import request_for, routes
 from tests.support.gateway import Gateway
+from tests.support.waiting import wait_until
 
 WORKER_CORE, LOAD_CORE = 0, 1
 MODE: Final = "radixtree_host_uri"
@@ -38,8 +42,8 @@ _START_DEADLINE_S: Final = 180
 _SETUP_S: Final = 45
 # The gateway's defaults, which its test support shortens.
 _DEFAULT_JITTER: Final = {"full_jitter_ms": [0, 500], "update_jitter_ms": [0, 20]}
-# Applications go on after the last change for the longest jitter and some more.
-_SETTLE_S: Final = 0.2
+# Within this time of a change the agent has published it: a heartbeat, for one that only a heartbeat notices.
+_PUBLISH_S: Final = 0.7
 
 
 def main() -> None:
@@ -92,10 +96,9 @@ class _Churn:
             )
             if not load.has_priority:
                 progress("no permission to raise priorities: the agent's work may make the generator late")
-            target = Target(
-                gateway.config_path, gateway.admin_port, _way(arguments), self._changeable, self._nodes, LOAD_CORE
-            )
-            changer = stack.enter_context(Changer(target))
+            way = FULL if arguments.full else arguments.through
+            target = Target(gateway.config_path, gateway.admin_port, way, self._changeable, self._nodes)
+            changer = stack.enter_context(Changer(partial(gateway_changes, target), LOAD_CORE))
             progress(f"jitter {jitter}: each route once")
             load.warm_up()
             workers = gateway.worker_pids()
@@ -115,8 +118,8 @@ class _Churn:
             try:
                 return load.run(arguments.rate, arguments.block_s, meanwhile=log.poll)
             finally:
-                _add(made, changer.stop())
-                _settle(jitter)
+                made.add(changer.stop())
+                _settle(gateway, jitter)
                 log.poll()
 
         kind = "full rebuild" if arguments.full else "change"
@@ -126,7 +129,7 @@ class _Churn:
         log.close()
         about = {"jitter": jitter, "every_ms": every_ms}
         self.rows += latency_rows(turns, **about)
-        self.verdicts.append({**about, **verdict(turns), **_changes_row(made), **_applied_row(log, counted)})
+        self.verdicts.append({**about, **verdict(turns), **made.figures(), **_applied_row(log, counted)})
         self.conditions.append(
             {
                 **about,
@@ -154,7 +157,7 @@ def _gateway(directory: Path, jitter: str, workers: int) -> Iterator[Gateway]:
     try:
         gateway.start(ready=False)
         gateway.wait_ready(_START_DEADLINE_S)
-        pin(gateway.pids(), LOAD_CORE)
+        pin([*gateway.pids(), os.getpid()], LOAD_CORE)
         pin(gateway.worker_pids(), WORKER_CORE)
         yield gateway
         gateway.stop()
@@ -168,24 +171,11 @@ def _request(route: dict[str, Any]) -> bytes:
     return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\n\r\n".encode()
 
 
-def _settle(jitter: str) -> None:
-    """What was changed last is applied before the idle block begins."""
+def _settle(gateway: Gateway, jitter: str) -> None:
+    """What was changed last is applied before the idle block begins: it is published, noticed, waited for and done."""
     longest_ms = max(_DEFAULT_JITTER["full_jitter_ms"]) if jitter == "default" else int(jitter)
-    time.sleep(longest_ms / 1e3 + _SETTLE_S)
-
-
-def _add(made: Made, more: Made) -> None:
-    for name in ("at_ns", "late_ms", "took_ms", "problems"):
-        getattr(made, name).extend(getattr(more, name))
-
-
-def _changes_row(made: Made) -> dict[str, Any]:
-    return {
-        "changes": len(made.at_ns),
-        "failed": len(made.problems),
-        "change_late_p99_ms": quantile(made.late_ms, 0.99) if made.late_ms else 0.0,
-        "write_p50_ms": quantile(made.took_ms, 0.5) if made.took_ms else 0.0,
-    }
+    time.sleep(longest_ms / 1e3 + _PUBLISH_S)
+    wait_until(lambda: gateway.convergence()["converged"], what="the last change to be served", deadline_s=60)
 
 
 def _applied_row(log: AppliedLog, counted: dict[str, int]) -> dict[str, Any]:
@@ -196,10 +186,6 @@ def _applied_row(log: AppliedLog, counted: dict[str, int]) -> dict[str, Any]:
         "worst_held_ms": max((applied.held_ms for applied in log.applied), default=0.0),
         "longest_apply_ms": max((applied.took_ms for applied in log.applied), default=0.0),
     }
-
-
-def _way(arguments: argparse.Namespace) -> str:
-    return "full" if arguments.full else str(arguments.through)
 
 
 def _arguments() -> argparse.Namespace:
@@ -213,7 +199,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--workers", type=int, choices=(1, 2), default=1, help="all of them on one core (default 1)")
     parser.add_argument(
-        "--through", choices=[way for way in WAYS if way != "full"], default="agent",
+        "--through", choices=WAYS, default="agent",
         help="how changes are written: the agent's socket, the Admin API (its HTTP runs in the measured worker), or "
         "the store (SQLite shows it four times a second) (default agent)",
     )  # fmt: skip
@@ -235,7 +221,7 @@ def _completed(arguments: argparse.Namespace) -> argparse.Namespace:
 
 def _duration_s(arguments: argparse.Namespace) -> float:
     conditions: Sequence[Any] = [(jitter, pace) for jitter in arguments.jitter_ms for pace in arguments.every_ms]
-    block_s = arguments.block_s + 0.5
+    block_s = arguments.block_s + 1
     return len(conditions) * blocks_in(arguments.pairs) * block_s + len(arguments.jitter_ms) * (
         5 + _SETUP_S * arguments.routes / 100_000
     )

@@ -56,6 +56,7 @@ def _threads(pids: Iterable[int]) -> list[int]:
 
 COMMON = """
 worker_processes 1;
+{main}
 daemon off;
 error_log stderr error;
 pid {directory}/nginx.pid;
@@ -86,14 +87,22 @@ PROXY = """
 
 
 class Nginx:
-    """One nginx with one worker; `port` is where it listens."""
+    """One nginx with one worker; `port` is where it listens. `main` goes to the top of its configuration."""
 
-    def __init__(self, directory: Path, port: int, http: str) -> None:
+    def __init__(self, directory: Path, port: int, http: str, *, main: str = "", deadline_s: float = 20) -> None:
         self.port = port
-        directory.mkdir(parents=True)
-        (directory / "nginx.conf").write_text(COMMON.format(directory=directory, http=http))
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "nginx.conf").write_text(COMMON.format(directory=directory, http=http, main=main))
         self._process = subprocess.Popen(["nginx", "-p", str(directory), "-c", str(directory / "nginx.conf")])
-        wait_until(lambda: self.worker_pids, what="nginx to start its worker")
+        try:
+            wait_until(lambda: self.worker_pids, what="nginx to start its worker", deadline_s=deadline_s)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def master_pid(self) -> int:
+        return self._process.pid
 
     @property
     def worker_pids(self) -> list[int]:
