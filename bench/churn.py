@@ -27,7 +27,7 @@ from bench.fill import fill_store
 from bench.gateway_changes import FULL, WAYS, Target, gateway_changes
 from bench.latency_plot import draw_latencies
 from bench.load_options import add_load_options, duration_text, ending_cleanly
-from bench.openloop import OpenLoop
+from bench.openloop import OpenLoop, request_bytes
 from bench.processes import pin, raise_priority, running_backend
 from bench.report import progress, save, table
 from bench.routeset import request_for, routes
@@ -79,7 +79,7 @@ class _Churn:
         self._arguments = arguments
         self._directory = directory
         self._nodes = nodes
-        self._requests = [_request(route) for route in routes(arguments.routes, nodes=nodes)]
+        self._requests = [request_bytes(*request_for(route, MODE)) for route in routes(arguments.routes)]
         self._changeable = changeable(arguments.routes, nodes)
         self.rows: list[dict[str, Any]] = []
         self.verdicts: list[dict[str, Any]] = []
@@ -164,11 +164,6 @@ def _gateway(directory: Path, jitter: str, workers: int) -> Iterator[Gateway]:
         assert not gateway.segments(), gateway.segments()
     finally:
         gateway.kill()
-
-
-def _request(route: dict[str, Any]) -> bytes:
-    path, host, method = request_for(route, MODE)
-    return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\n\r\n".encode()
 
 
 def _settle(gateway: Gateway, jitter: str) -> None:

@@ -88,6 +88,11 @@ class OpenLoop:
         return self._orders.recv()
 
 
+def request_bytes(path: str, host: str, method: str = "GET") -> bytes:
+    """A request without a body, as `OpenLoop` takes it."""
+    return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\n\r\n".encode()
+
+
 def _serve(orders: Connection, port: int, requests: list[bytes], limits: Limits, core: int | None) -> None:
     """What the process does: orders come through the pipe, and it ends with the pipe."""
     if core is not None:
