@@ -62,12 +62,15 @@ def main() -> None:
             bench.measure(jitter)
     if not bench.rows:
         raise SystemExit("nothing was measured")
-    print(table(bench.rows))
+    for rows in (bench.rows, bench.work, bench.workers):
+        print(table(rows), end="\n\n")
     save(
         arguments.save_as,
         bench.verdicts,
-        **{name: value for name, value in vars(arguments).items() if name != "save_as"},
+        measured_with={name: value for name, value in vars(arguments).items() if name != "save_as"},
         latencies=bench.rows,
+        work=bench.work,
+        workers=bench.workers,
         conditions=bench.conditions,
     )
 
@@ -82,6 +85,8 @@ class _Churn:
         self._requests = [request_bytes(*request_for(route, MODE)) for route in routes(arguments.routes)]
         self._changeable = changeable(arguments.routes, nodes)
         self.rows: list[dict[str, Any]] = []
+        self.work: list[dict[str, Any]] = []
+        self.workers: list[dict[str, Any]] = []
         self.verdicts: list[dict[str, Any]] = []
         self.conditions: list[dict[str, Any]] = []
 
@@ -104,6 +109,7 @@ class _Churn:
             workers = gateway.worker_pids()
             for every_ms in arguments.every_ms:
                 self._measure_pace(gateway, load, changer, jitter, every_ms)
+            self.workers += [_worker_row(jitter, worker) for worker in gateway.convergence()["workers"]]
             if gateway.worker_pids() != workers:
                 raise SystemExit(f"a worker ended while it was measured:\n{gateway.output()}")
 
@@ -129,14 +135,14 @@ class _Churn:
         log.close()
         about = {"jitter": jitter, "every_ms": every_ms}
         self.rows += latency_rows(turns, **about)
-        self.verdicts.append({**about, **verdict(turns), **made.figures(), **_applied_row(log, counted)})
+        self.verdicts.append({**about, **verdict(turns)})
+        self.work.append({**about, **made.figures(), **_applied_row(log, counted)})
         self.conditions.append(
             {
                 **about,
                 **details(turns),
                 "counted": counted,
                 "problems": made.problems[:20],
-                "workers": gateway.convergence()["workers"],
             }
         )
         for problem in made.problems[:3]:
@@ -171,6 +177,12 @@ def _settle(gateway: Gateway, jitter: str) -> None:
     longest_ms = max(_DEFAULT_JITTER["full_jitter_ms"]) if jitter == "default" else int(jitter)
     time.sleep(longest_ms / 1e3 + _PUBLISH_S)
     wait_until(lambda: gateway.convergence()["converged"], what="the last change to be served", deadline_s=60)
+
+
+def _worker_row(jitter: str, worker: dict[str, Any]) -> dict[str, Any]:
+    """What a worker says of itself, since it started: its first load is in it."""
+    told = ("updates", "full_rebuilds", "digest_mismatches", "failures", "worst_held_ms", "worst_staleness_ms")
+    return {"jitter": jitter, "worker": worker["cell"], **{name: worker[name] for name in told}}
 
 
 def _applied_row(log: AppliedLog, counted: dict[str, int]) -> dict[str, Any]:

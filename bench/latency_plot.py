@@ -30,6 +30,8 @@ def draw_latencies(name: str, title: str, turns: Turns, marks: Sequence[tuple[in
                 by_percent.plot(values, marker=".", color=_COLOURS[changing], label=_LABELS[changing])
         _mark(over_time, marks, began_ns)
         over_time.set(title=title, xlabel="s", ylabel="latency from intended send time, ms", yscale="log")
+        low, high = over_time.get_ylim()
+        over_time.set_ylim(low, high * 4)  # room for the legend
         over_time.legend(loc="upper left", fontsize="x-small", ncols=3)
         by_percent.set(xlabel="percentile", ylabel="ms", yscale="log")
         by_percent.set_xticks(range(len(_PERCENTS)), [f"{percent:g}" for percent in _PERCENTS])

@@ -74,16 +74,27 @@ def main() -> None:
         progress("each location once")
         load.warm_up()
         measured = [_measure(arguments, nginx, load, changer, every_ms) for every_ms in arguments.every_ms]
-    latencies = [row for rows, _, _ in measured for row in rows]
-    print(table(latencies))
-    about = {**vars(arguments), "latencies": latencies, "conditions": [condition for _, _, condition in measured]}
-    save("nginx", [row for _, row, _ in measured], **about)
+    latencies = [row for each in measured for row in each.latencies]
+    work = [each.work for each in measured]
+    for rows in (latencies, work):
+        print(table(rows), end="\n\n")
+    verdicts, conditions = [each.verdict for each in measured], [each.details for each in measured]
+    save("nginx", verdicts, measured_with=vars(arguments), latencies=latencies, work=work, conditions=conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """One pace of change, as rows of tables."""
+
+    latencies: list[dict[str, Any]]
+    verdict: dict[str, Any]
+    work: dict[str, Any]
+    details: dict[str, Any]
 
 
 def _measure(
     arguments: argparse.Namespace, nginx: Nginx, load: OpenLoop, changer: Changer, every_ms: float
-) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
-    """The rows of latencies, the row of ratios and costs, and the details."""
+) -> _Measured:
     made, costs = Made(), {False: _Spent(), True: _Spent()}
     changing_cost = NginxCost(nginx)
 
@@ -105,9 +116,9 @@ def _measure(
     turns = in_turn(run, arguments.pairs, label)
     idle, changing = costs[False], costs[True]
     reloads = len(changing_cost.reloads)
-    row = {
-        "every_ms": every_ms,
-        **verdict(turns),
+    about = {"every_ms": every_ms}
+    work = {
+        **about,
         **made.figures(),
         "reloads": reloads,
         "cpu_s_per_reload": (changing.cpu_s - idle.cpu_s / idle.blocks * changing.blocks) / max(1, reloads),
@@ -121,8 +132,8 @@ def _measure(
     title = f"nginx, {arguments.routes} locations, {arguments.rate:g} requests/s, a reload every {every_ms:g} ms"
     marks = [(at_ns, "reload") for at_ns in changing_cost.reloads]
     draw_latencies(f"nginx-{every_ms:g}ms", title, turns, marks)
-    problems = {"problems": made.problems[:20]}
-    return latency_rows(turns, every_ms=every_ms), row, {"every_ms": every_ms, **details(turns), **problems}
+    more = {**about, **details(turns), "problems": made.problems[:20]}
+    return _Measured(latency_rows(turns, **about), {**about, **verdict(turns)}, work, more)
 
 
 @dataclass(slots=True)
