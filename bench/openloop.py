@@ -24,6 +24,8 @@ from bench.generator import Generator, Limits
 from bench.processes import pin, raise_priority
 
 _POLL_S: Final = 0.005
+# Before the backend, which answers a burst in one go as well.
+_PRIORITY: Final = 2
 
 
 class OpenLoop:
@@ -97,7 +99,7 @@ def _serve(orders: Connection, port: int, requests: list[bytes], limits: Limits,
     """What the process does: orders come through the pipe, and it ends with the pipe."""
     if core is not None:
         pin([os.getpid()], core)
-    orders.send(raise_priority([os.getpid()]))
+    orders.send(raise_priority([os.getpid()], _PRIORITY))
     generator = Generator(port, requests, limits)
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt), contextlib.closing(generator):
         while (order := orders.recv()) is not None:

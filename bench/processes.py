@@ -31,15 +31,15 @@ def pin(pids: Iterable[int], core: int) -> None:
             os.sched_setaffinity(thread, {core % (os.cpu_count() or 1)})
 
 
-def raise_priority(pids: Iterable[int]) -> bool:
+def raise_priority(pids: Iterable[int], level: int = 1) -> bool:
     """Let what loads and what answers behind come before all else on its core; False where that is not permitted.
 
     Real-time, since a mere niceness leaves a waking process behind a busy one for milliseconds. Only for what waits
-    most of the time.
+    most of the time. A higher `level` comes before a lower one.
     """
     try:
         for thread in _threads(pids):
-            os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(1))
+            os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(level))
     except OSError:
         return False
     return True
