@@ -36,10 +36,10 @@ class AnswerScanner:
         return True
 
     def _reset(self) -> None:
-        self._head = b""
+        self._head: bytes = b""
         self._missing_bytes = -1  # not known, or told by chunks
         self._chunked = False
-        self._tail = b""
+        self._tail: bytes = b""
 
     def _ends_in_chunks(self) -> bool:
         return self._chunked and self._tail == _LAST_CHUNK
