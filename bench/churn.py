@@ -44,6 +44,8 @@ _SETUP_S: Final = 45
 _DEFAULT_JITTER: Final = {"full_jitter_ms": [0, 500], "update_jitter_ms": [0, 20]}
 # Within this time of a change the agent has published it: a heartbeat, for one that only a heartbeat notices.
 _PUBLISH_S: Final = 0.7
+# More than one gateway is changed, so that the next one on the same store is not changed to what stands there.
+_CHANGES_APART: Final = 1_000_003
 
 
 def main() -> None:
@@ -58,8 +60,8 @@ def main() -> None:
         progress(f"filling the store with {arguments.routes} routes")
         fill_store(directory / "gateway" / "data", resources(arguments.routes, nodes))
         bench = _Churn(arguments, directory / "gateway", nodes)
-        for jitter in arguments.jitter_ms:
-            bench.measure(jitter)
+        for number, jitter in enumerate(arguments.jitter_ms):
+            bench.measure(jitter, number * _CHANGES_APART)
     if not bench.rows:
         raise SystemExit("nothing was measured")
     for rows in (bench.rows, bench.work, bench.workers):
@@ -90,7 +92,7 @@ class _Churn:
         self.verdicts: list[dict[str, Any]] = []
         self.conditions: list[dict[str, Any]] = []
 
-    def measure(self, jitter: str) -> None:
+    def measure(self, jitter: str, first_change: int) -> None:
         """All paces of change with one setting of the jitter."""
         arguments = self._arguments
         with contextlib.ExitStack() as stack:
@@ -102,7 +104,7 @@ class _Churn:
             if not load.has_priority:
                 progress("no permission to raise priorities: the agent's work may make the generator late")
             way = FULL if arguments.full else arguments.through
-            target = Target(gateway.config_path, gateway.admin_port, way, self._changeable, self._nodes)
+            target = Target(gateway.config_path, gateway.admin_port, way, self._changeable, self._nodes, first_change)
             changer = stack.enter_context(Changer(partial(gateway_changes, target), LOAD_CORE))
             progress(f"jitter {jitter}: each route once")
             load.warm_up()
@@ -137,14 +139,7 @@ class _Churn:
         self.rows += latency_rows(turns, **about)
         self.verdicts.append({**about, **verdict(turns)})
         self.work.append({**about, **made.figures(), **_applied_row(log, counted)})
-        self.conditions.append(
-            {
-                **about,
-                **details(turns),
-                "counted": counted,
-                "problems": made.problems[:20],
-            }
-        )
+        self.conditions.append({**about, **details(turns), "counted": counted, "problems": made.problems[:20]})
         for problem in made.problems[:3]:
             progress(f"a change failed: {problem}")
         title = f"{arguments.routes} routes, {arguments.rate:g} requests/s, {label}"
@@ -202,7 +197,11 @@ def _arguments() -> argparse.Namespace:
     add_load_options(parser)
     parser.add_argument("--every-ms", type=float, nargs="+", help="intervals of change (default 1000 100 10)")
     parser.add_argument(
-        "--jitter-ms", nargs="+", default=None, help="upper ends of both jitters, or `default` (default 0 default 1000)"
+        "--jitter-ms",
+        nargs="+",
+        type=_jitter,
+        default=None,
+        help="upper ends of both jitters, or `default` (default 0 default 1000)",
     )
     parser.add_argument("--workers", type=int, choices=(1, 2), default=1, help="all of them on one core (default 1)")
     parser.add_argument(
@@ -217,6 +216,12 @@ def _arguments() -> argparse.Namespace:
     arguments.save_as = "churn-full" if arguments.full else "churn"
     progress(f"this takes {duration_text(_duration_s(arguments))}")
     return arguments
+
+
+def _jitter(text: str) -> str:
+    if text != "default" and not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither `default` nor a number of milliseconds")
+    return text
 
 
 def _completed(arguments: argparse.Namespace) -> argparse.Namespace:

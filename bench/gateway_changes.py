@@ -37,13 +37,17 @@ Write = Callable[[str, dict[str, Any]], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Which gateway is changed, and how. `routes` are those that changes go to."""
+    """Which gateway is changed, and how. `routes` are those that changes go to.
+
+    `first` is the number of the first change: the same numbers once more, on the same store, would change nothing.
+    """
 
     config: Path
     admin_port: int
     way: str
     routes: list[dict[str, Any]]
     nodes: dict[str, int]
+    first: int = 0
 
 
 @contextlib.asynccontextmanager
@@ -52,7 +56,7 @@ async def gateway_changes(target: Target) -> AsyncIterator[Change]:
     async with _writer(target) as write:
 
         async def make(number: int) -> str:
-            return await write(*change(number, target.routes, target.nodes))
+            return await write(*change(target.first + number, target.routes, target.nodes))
 
         yield make
 
