@@ -11,6 +11,7 @@ What a rebuild takes comes from --full-ms and --update-ms, or else from the last
 from __future__ import annotations
 
 import argparse
+import bisect
 import dataclasses
 import json
 from typing import Any
@@ -26,6 +27,7 @@ SEED = 20260101
 TARGET_FULL_MS, TARGET_UPDATE_MS = 500.0, 0.2
 # What happens over time is drawn for a fleet of this many hosts, or the largest below it.
 DRAWN_HOSTS = 1_000
+DRAWN_POINTS = 200
 _Measured = dict[tuple[Work, int, int | None], list[list[Rebuild]]]
 
 
@@ -149,7 +151,9 @@ def _plot(
         (peaks, slowest), (over_time, updates) = axes
         cap = caps[0]
         for number, size in enumerate(hosts):
-            _line(peaks, _by_window(measured, Work.FULL, cap, size, _peak), f"{size} hosts", f"C{number}")
+            for cap_, style in zip(sorted({cap, caps[-1]}, key=caps.index), ("-", ":"), strict=False):
+                points = _by_window(measured, Work.FULL, cap_, size, _peak)
+                _line(peaks, points, f"{size} hosts, cap {cap_ or 'none'}", f"C{number}", style)
             _line(updates, _by_window(measured, Work.UPDATE, None, size, _peak), f"{size} hosts", f"C{number}")
         for number, size in enumerate((hosts[0], hosts[-1])):
             for cap_, style in zip(caps, ("-", "--", ":"), strict=False):
@@ -158,10 +162,9 @@ def _plot(
         drawn = max((size for size in hosts if size <= DRAWN_HOSTS), default=hosts[0])
         for (work, window_ms, cap_), rebuilds in measured.items():
             if work is Work.FULL and cap_ == cap:
-                steps = busy_over_time(_intervals(rebuilds[:drawn]))
-                times_s, busy = [at_s for at_s, _ in steps], [number for _, number in steps]
-                over_time.step(times_s, busy, where="post", label=f"[0, {window_ms}] ms", linewidth=1)
-        peaks.set_title(f"full rebuild of {full_ms:.3g} ms: rebuilding at once, cap {cap or 'none'}", fontsize="medium")
+                times_s, busy = _sampled(busy_over_time(_intervals(rebuilds[:drawn])))
+                over_time.plot(times_s, busy, label=f"[0, {window_ms}] ms", linewidth=1)
+        peaks.set_title(f"full rebuild of {full_ms:.3g} ms: rebuilding at once", fontsize="medium")
         slowest.set_title("full rebuild: until the slowest worker serves it", fontsize="medium")
         over_time.set_title(
             f"full rebuild: {drawn} hosts x {workers} over time, cap {cap or 'none'}", fontsize="medium"
@@ -177,13 +180,20 @@ def _plot(
             drawing.set_yscale("log")
             drawing.set_xlabel(xlabel)
             drawing.set_ylabel(ylabel)
-        over_time.set_xscale("symlog", linthresh=0.1)
-        over_time.set_yscale("symlog", linthresh=1)
+        over_time.set_xscale("log")
         over_time.set_xlabel("seconds after the change")
         over_time.set_ylabel("workers rebuilding")
         for drawing in axes.flat:
             drawing.grid(alpha=0.3)
             drawing.legend(fontsize="x-small")
+
+
+def _sampled(steps: list[tuple[float, int]]) -> tuple[list[float], list[int]]:
+    """A curve of few points for a picture: at each, how many are busy then."""
+    first_s, last_s = steps[0][0], steps[-1][0]
+    at = [first_s * (last_s / first_s) ** (place / DRAWN_POINTS) for place in range(DRAWN_POINTS + 1)]
+    starts = [step_s for step_s, _ in steps]
+    return at, [steps[max(0, bisect.bisect_right(starts, at_s) - 1)][1] for at_s in at]
 
 
 def _by_window(measured: _Measured, work: Work, cap: int | None, hosts: int, figure_of: Any) -> list[tuple[int, float]]:
