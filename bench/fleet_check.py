@@ -7,6 +7,7 @@ done, its cell says.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import statistics
 import tempfile
@@ -64,14 +65,7 @@ def check(count: int, host: Host, fulls: int, updates: int) -> Check:
         progress(f"simulating {SIMULATED_EVENTS} times the same ({work.value})")
         # The durations are wall time on that host: that its workers shared its cores is in them already.
         drawn = _drawn_from(durations[work])
-        like_it = {
-            "workers": host.workers,
-            "cores": host.workers,
-            "turns": host.turns,
-            "full_s": drawn,
-            "update_s": drawn,
-        }
-        model = Host(**like_it, update_jitter_ms=host.update_jitter_ms, full_jitter_ms=host.full_jitter_ms)
+        model = dataclasses.replace(host, cores=host.workers, full_s=drawn, update_s=drawn)
         rows += _compared(work, events, simulate(model, SIMULATED_EVENTS, [0.0], work, seed=1))
     return Check(rows, durations[Work.FULL], durations[Work.UPDATE])
 

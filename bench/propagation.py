@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--via", nargs="+", choices=["admin", "store"], default=["admin", "store"])
     parser.add_argument("--store", choices=["sqlite", "etcd"], default="sqlite", help="which store (default sqlite)")
     parser.add_argument("--changes", type=int, default=200, help="changes for each row (default 200) ...")
-    parser.add_argument("--seconds", type=float, default=12, help="... or as many as fit into so long (default 12)")
+    parser.add_argument("--seconds", type=float, default=10, help="... or as many as fit into so long (default 10)")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--quick", action="store_true", help="100 routes, three windows, 2 s each: does it run?")
     arguments = parser.parse_args()
@@ -152,14 +152,14 @@ def _plot(measured: dict[tuple[int, int, str], list[Served]], workers: int) -> N
             for way, style in (("admin", "-"), ("store", "--")):
                 if served := measured.get((count, narrowest, way)):
                     _cdf(right, [last for _, last in served], f"{count} routes, {way}", style, f"C{number}")
-        left.set_title(f"by update_jitter_ms: {most} routes, {via}, {workers} workers")
-        right.set_title(f"last worker by routes, update_jitter_ms [0, {narrowest}]")
+        left.set_title(f"by update_jitter_ms: {most} routes, {via}, {workers} workers", fontsize="medium")
+        right.set_title(f"last worker by routes, update_jitter_ms [0, {narrowest}]", fontsize="medium")
         for axes in (left, right):
             axes.set_xscale("log")
             axes.set_xlabel("ms from the write to serving it")
             axes.set_ylabel("share of changes")
             axes.grid(alpha=0.3)
-            axes.legend(fontsize="x-small")
+            axes.legend(fontsize="xx-small", loc="upper left")
 
 
 def _cdf(axes: Any, times_s: list[float], label: str, style: str, colour: str) -> None:

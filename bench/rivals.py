@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from bench.routeset import KINDS
@@ -121,7 +121,7 @@ class Starlette:
 async def _endpoint(request: object) -> None: ...
 
 
-RIVALS: dict[str, type[Rival]] = {"falcon": Falcon, "werkzeug": Werkzeug, "starlette": Starlette}
+RIVALS: dict[str, Callable[[], Rival]] = {"falcon": Falcon, "werkzeug": Werkzeug, "starlette": Starlette}
 
 
 def in_order_of_precedence(routes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -58,7 +58,7 @@ def main() -> None:
                 progress(f"{kind}, {count} routes, {mode}")
                 rows.append(in_child(_measure_ours, kind, count, mode, arguments.rounds))
             for name in arguments.rivals:
-                if kind in RIVALS[name].kinds and (name != "falcon" or count <= FALCON_ROUTES):
+                if kind in RIVALS[name]().kinds and (name != "falcon" or count <= FALCON_ROUTES):
                     progress(f"{kind}, {count} routes, {name}")
                     rows.append(in_child(_measure_rival, kind, count, name, arguments.rival_seconds))
     save("router", rows, rounds=arguments.rounds, rival_seconds=arguments.rival_seconds)
