@@ -28,6 +28,8 @@ TARGET_FULL_MS, TARGET_UPDATE_MS = 500.0, 0.2
 # What happens over time is drawn for a fleet of this many hosts, or the largest below it.
 DRAWN_HOSTS = 1_000
 DRAWN_POINTS = 200
+# Changes that keep coming: so long, and on so many hosts, as hosts do not differ in it.
+STREAM_S, STREAM_HOSTS = 4.0, 20
 _Measured = dict[tuple[Work, int, int | None], list[list[Rebuild]]]
 
 
@@ -57,6 +59,13 @@ def main() -> None:
                 jitter = {"full_jitter_ms" if work is Work.FULL else "update_jitter_ms": (0, window_ms)}
                 fleet = dataclasses.replace(host, turns=cap or None, **jitter)
                 measured[work, window_ms, cap] = simulate(fleet, max(arguments.hosts), [0.0], work, SEED)
+    bundled = [
+        _bundling(host, window_ms, rate)
+        for window_ms in arguments.jitter_ms
+        if window_ms <= STREAM_S * 1e3
+        for rate in arguments.changes_per_s
+    ]
+    print(f"changes that keep coming for {STREAM_S} s, {STREAM_HOSTS} hosts:\n{table(bundled)}\n")
     rows = [
         _row(work, hosts, window_ms, cap, rebuilds[:hosts], arguments.workers)
         for (work, window_ms, cap), rebuilds in measured.items()
@@ -71,6 +80,7 @@ def main() -> None:
         update_ms=update_ms,
         store_spread_ms=arguments.store_spread_ms,
         check=checked,
+        bundling=bundled,
     )
     _plot(measured, arguments.hosts, arguments.caps, full_ms, update_ms, arguments.workers)
 
@@ -97,6 +107,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--store-spread-ms", type=float, default=0, help="by how much hosts hear later than others (default 0)"
     )
+    parser.add_argument(
+        "--changes-per-s", type=int, nargs="+", default=[1, 10, 100], help="of updates that keep coming"
+    )
     parser.add_argument("--no-check", action="store_true", help="leave the real host out")
     parser.add_argument("--check-routes", type=int, default=5_000, help="of the real host (default 5000)")
     parser.add_argument("--check-fulls", type=int, default=15, help="full rebuilds of the real host (default 15)")
@@ -111,15 +124,15 @@ def _arguments() -> argparse.Namespace:
 
 def _durations_ms(arguments: argparse.Namespace) -> tuple[float, float]:
     """(a full rebuild, an update): as told, as measured by bench.rebuild with the most routes, or as designed."""
-    full_ms, update_ms = TARGET_FULL_MS, TARGET_UPDATE_MS
     path = RESULTS / "rebuild.json"
-    if path.exists():
+    cpu_ms = {}
+    if path.exists() and None in (arguments.full_ms, arguments.update_ms):
         rows = json.loads(path.read_text())["rows"]
         most = max(row["routes"] for row in rows)
         cpu_ms = {row["change"]: row["cpu_ms"] for row in rows if row["routes"] == most}
-        full_ms, update_ms = cpu_ms.get("full rebuild", full_ms), cpu_ms.get("1 route", update_ms)
-        progress(f"bench.rebuild measured with {most} routes: full {full_ms:.3g} ms, update {update_ms:.3g} ms of CPU")
-    return arguments.full_ms or full_ms, arguments.update_ms or update_ms
+        progress(f"what bench.rebuild measured with {most} routes stands in for what is not told")
+    full_ms = arguments.full_ms or cpu_ms.get("full rebuild", TARGET_FULL_MS)
+    return full_ms, arguments.update_ms or cpu_ms.get("1 route", TARGET_UPDATE_MS)
 
 
 def _row(
@@ -134,6 +147,24 @@ def _row(
         "cap": "-" if cap is None else cap or "none",
         "peak": most,
         "peak_share": most / (hosts * workers),
+        "stale_p50_ms": quantile(staleness_ms, 0.5),
+        "stale_p99_ms": quantile(staleness_ms, 0.99),
+        "slowest_ms": max(staleness_ms),
+    }
+
+
+def _bundling(host: Host, window_ms: int, changes_per_s: int) -> dict[str, Any]:
+    """What a window saves while changes keep coming, and what it costs."""
+    progress(f"{changes_per_s} changes a second, jitter [0, {window_ms}] ms")
+    changes_s = [number / changes_per_s for number in range(int(STREAM_S * changes_per_s))]
+    fleet = dataclasses.replace(host, update_jitter_ms=(0, window_ms))
+    rebuilds = simulate(fleet, STREAM_HOSTS, changes_s, Work.UPDATE, SEED)
+    staleness_ms = [done.staleness_s * 1e3 for of_host in rebuilds for done in of_host]
+    applications = len(staleness_ms) / (STREAM_HOSTS * host.workers)
+    return {
+        "changes_per_s": changes_per_s,
+        "jitter_ms": window_ms,
+        "applications_per_s": applications / STREAM_S,
         "stale_p50_ms": quantile(staleness_ms, 0.5),
         "stale_p99_ms": quantile(staleness_ms, 0.99),
         "slowest_ms": max(staleness_ms),
