@@ -20,6 +20,7 @@ from bench.fleet_check import check
 from bench.plot import figure
 from bench.report import RESULTS, progress, quantile, save, table
 from bench.simulation import Host, Rebuild, busy_over_time, peak, simulate
+from bench.stopping import clean_up_when_told_to_stop
 from gw.rebuild.scheduler import Work
 
 SEED = 20260101
@@ -34,6 +35,7 @@ _Measured = dict[tuple[Work, int, int | None], list[list[Rebuild]]]
 
 
 def main() -> None:
+    clean_up_when_told_to_stop()
     arguments = _arguments()
     full_ms, update_ms = _durations_ms(arguments)
     host = Host(workers=arguments.workers, cores=arguments.cores, store_spread_s=arguments.store_spread_ms / 1e3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -29,10 +30,12 @@ def in_child(function: Callable[..., Any], *arguments: Any, timeout_s: float | N
         result, failure = here.recv()
     except EOFError:
         raise RuntimeError(f"{function.__name__} died without a word") from None
+    except BaseException:
+        child.terminate()  # nobody waits for it any more; it has segments and processes to close
+        raise
     finally:
         here.close()
-        # One that has answered ends by itself; whoever waits for it no longer does not let it run on.
-        child.join(timeout=5)
+        child.join(timeout=10)
         if child.is_alive():
             child.kill()
             child.join()
@@ -45,4 +48,5 @@ def _run(there: Connection, function: Callable[..., Any], arguments: tuple[Any, 
     try:
         there.send((function(*arguments), None))
     except BaseException:
-        there.send((None, traceback.format_exc()))
+        with suppress(BrokenPipeError):  # when it is nobody's business any more
+            there.send((None, traceback.format_exc()))

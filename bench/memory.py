@@ -26,6 +26,7 @@ from bench.one_worker import OneWorker
 from bench.plot import figure
 from bench.report import progress, save
 from bench.routeset import request_for, routes
+from bench.stopping import clean_up_when_told_to_stop
 from tests.support.gateway import Gateway, running_gateway
 
 MODE = "radixtree_host_uri"
@@ -36,6 +37,7 @@ SETTLE_S = 1.5
 
 
 def main() -> None:
+    clean_up_when_told_to_stop()
     parser = argparse.ArgumentParser(
         prog="python -m bench.memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

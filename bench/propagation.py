@@ -23,6 +23,7 @@ from bench.filling import StoreWriter, fill
 from bench.plot import figure
 from bench.report import progress, quantile, save
 from bench.routeset import NODES, routes
+from bench.stopping import clean_up_when_told_to_stop
 from tests.support.etcd import Etcd, has_etcd
 from tests.support.gateway import Gateway, running_gateway
 
@@ -34,6 +35,7 @@ LONGEST_PAUSE_S = {"admin": 0.02, "store": 0.25}
 
 
 def main() -> None:
+    clean_up_when_told_to_stop()
     parser = argparse.ArgumentParser(prog="python -m bench.propagation", description=__doc__)
     parser.add_argument(
         "--routes", type=int, nargs="+", default=[1_000, 10_000], help="routes there besides (default 1000 10000)"

@@ -24,6 +24,7 @@ from bench.isolated import in_child
 from bench.plot import figure
 from bench.report import progress, save
 from bench.routeset import NODES, routes
+from bench.stopping import clean_up_when_told_to_stop
 from gw.rebuild.follower import Applied
 
 SIZES = (1, 10, 1_000)
@@ -34,6 +35,7 @@ _Resources = list[tuple[str, str, dict[str, Any]]]
 
 
 def main() -> None:
+    clean_up_when_told_to_stop()
     parser = argparse.ArgumentParser(
         prog="python -m bench.rebuild", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
