@@ -9,7 +9,7 @@ from bench.report import RESULTS
 
 PLOTS = Path(__file__).resolve().parent.parent / "docs" / "plots"
 # Lines and their soft edges; a third of the bytes.
-COLOURS = 48
+COLOURS = 128
 
 
 def main() -> None:

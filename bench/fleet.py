@@ -216,9 +216,11 @@ def _plot(
         over_time.set_xscale("log")
         over_time.set_xlabel("seconds after the change")
         over_time.set_ylabel("workers rebuilding")
+        # Room for a legend of many lines above the highest.
+        peaks.set_ylim(top=peaks.get_ylim()[1] * 30)
         for drawing in axes.flat:
             drawing.grid(alpha=0.3)
-            drawing.legend(fontsize="x-small")
+            drawing.legend(fontsize="x-small", ncols=2 if drawing is peaks else 1)
 
 
 def _sampled(steps: list[tuple[float, int]]) -> tuple[list[float], list[int]]:
