@@ -34,8 +34,6 @@ from tests.support.workers import change
 LOG_BYTES = 8 << 20  # the default of gw.shm.log_size
 POLL_INTERVAL_MS, SLICE_MS, FULL_TIMEOUT_MS = 5, 1, 60_000
 ROUTER_MODE = "radixtree_host_uri"
-# Resources published at once while filling. A record of them is far below a quarter of the log.
-FILLED_AT_ONCE = 2_000
 _numbers = itertools.count()
 
 
@@ -173,9 +171,9 @@ def _do(publisher: Publisher, space: PosixSpace, names: SegmentNames, what: str,
         publisher.publish([change(*resource) for resource in resources], publisher.revision + 1, AgentState.WATCHING)
     elif what == "fill":
         count, kind = arguments
-        made = (change("routes", route["id"], route) for route in routes(count, kind))
-        while some := list(itertools.islice(made, FILLED_AT_ONCE)):
-            publisher.publish(some, publisher.revision + 1, AgentState.WATCHING)
+        # All at once: a base, and none before it that would be half of it.
+        made = [change("routes", route["id"], route) for route in routes(count, kind)]
+        publisher.publish(made, publisher.revision + 1, AgentState.WATCHING)
     elif what == "begin epoch":
         space.unlink(names.control)
         publisher.touch(AgentState.WATCHING)
