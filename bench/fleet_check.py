@@ -131,7 +131,7 @@ def _drawn_from(durations_s: Sequence[float]) -> Duration:
 
 
 def _compared(work: Work, real: list[list[Rebuild]], simulated: list[list[Rebuild]]) -> list[dict[str, Any]]:
-    """Each figure of both, side by side. `worst staleness` is that of all workers in the real run's whole life."""
+    """Each figure of both, side by side."""
     measures: dict[str, Callable[[list[list[Rebuild]]], list[float]]] = {
         "jitter drawn, ms": lambda events: [done.jitter_ms for event in events for done in event],
         "rebuild, ms": lambda events: [(done.finished_s - done.started_s) * 1e3 for event in events for done in event],
@@ -144,18 +144,27 @@ def _compared(work: Work, real: list[list[Rebuild]], simulated: list[list[Rebuil
             float(peak([(done.started_s, done.finished_s) for done in event])) for event in events
         ],
     }
+    compared = [(name, values_of(real), values_of(simulated)) for name, values_of in measures.items()]
+    if work is Work.FULL:  # in the updates' rows it would be that of starting
+        # A cell keeps the worst of its life, so the last event has it of all.
+        here = [done.own_staleness_s * 1e3 for done in real[-1]]
+        compared.append(("worst staleness of a worker's life, ms", here, _worst_of_lives(simulated, len(real))))
     rows = []
-    for measure, values_of in measures.items():
-        here, there = values_of(real), values_of(simulated)
-        rows.append(
-            {
-                "work": work.value,
-                "figure": measure,
-                **{f"real_{name}": value for name, value in _spread(here).items()},
-                **{f"simulated_{name}": value for name, value in _spread(there).items()},
-            }
-        )
+    for name, here, there in compared:
+        both = {f"real_{share}": value for share, value in _spread(here).items()}
+        both |= {f"simulated_{share}": value for share, value in _spread(there).items()}
+        rows.append({"work": work.value, "figure": name, **both})
     return rows
+
+
+def _worst_of_lives(simulated: list[list[Rebuild]], events: int) -> list[float]:
+    """The worst staleness, in ms, of workers that live through so many events; who is who is drawn for each event."""
+    chance = random.Random(1)
+    worst = []
+    for first in range(0, len(simulated) - events + 1, events):
+        life = [chance.sample(event, len(event)) for event in simulated[first : first + events]]
+        worst += [max(done.own_staleness_s for done in of_worker) * 1e3 for of_worker in zip(*life, strict=True)]
+    return worst
 
 
 def _spread(values: list[float]) -> dict[str, float]:
