@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="the best of them counts (shared cores are noisy)")
     parser.add_argument("--rivals", nargs="*", choices=RIVALS, default=list(RIVALS), help="which (none: --rivals)")
     parser.add_argument(
-        "--rival-seconds", type=float, default=3, help="a rival's time to build, and again to match (default 3)"
+        "--rival-seconds", type=float, default=2, help="a rival's time to build, and again to match (default 2)"
     )
     parser.add_argument("--quick", action="store_true", help="up to 1,000 routes, one round: does it run?")
     arguments = parser.parse_args()
