@@ -6,17 +6,13 @@ Twice: from the store alone, and from what the last run left on disk (the last g
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import tempfile
 import time
 from pathlib import Path
 
+from bench.filling import fill
 from bench.report import progress, save
 from bench.routeset import routes
-from gw.clock import SystemClock
-from gw.settings import load_agent_settings
-from sync_agent.stores import open_store
 from tests.support.gateway import Gateway, request
 from tests.support.waiting import wait_until
 
@@ -33,7 +29,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             gateway = Gateway(Path(directory))
             progress(f"filling the store with {count} routes")
-            asyncio.run(_fill(gateway.config_path, count))
+            fill(gateway.config_path, routes(count))
             for label in ("store alone", "last good"):
                 times = []
                 for number in range(arguments.rounds):
@@ -51,15 +47,6 @@ def main() -> None:
                     }
                 )
     save("startup", rows)
-
-
-async def _fill(config: Path, count: int) -> None:
-    store = open_store(load_agent_settings(config), SystemClock())
-    try:
-        for number, route in enumerate(routes(count)):
-            await store.put(f"routes/{route.get('id', number)}", json.dumps(route).encode())
-    finally:
-        await store.close()
 
 
 def _start_s(gateway: Gateway) -> float:
