@@ -39,6 +39,7 @@ SPARE_DESCRIPTORS: Final = 12
 def soak(directory: Path, seconds: float, seed: int, say: Callable[[str], None] = print) -> None:
     """Raises AssertionError with all that went wrong."""
     say(f"soak of {seconds:g} s, seed {seed}")
+    began_s = time.monotonic()
     with (
         running_upstream("one") as one,
         running_upstream("two") as two,
@@ -51,16 +52,22 @@ def soak(directory: Path, seconds: float, seed: int, say: Callable[[str], None] 
             assert client.write(key, resource), book.failures
         client.close()
         gateway.gw("status", "--wait", "20")
-        _Run(gateway, book, plan, seconds, seed, say).run(one.port)
+        _Run(gateway, book, plan, seed, say, began_s, seconds).run(one.port)
 
 
 class _Run:
     def __init__(
-        self, gateway: Gateway, book: Book, plan: Plan, seconds: float, seed: int, say: Callable[[str], None]
+        self,
+        gateway: Gateway,
+        book: Book,
+        plan: Plan,
+        seed: int,
+        say: Callable[[str], None],
+        began_s: float,
+        seconds: float,
     ) -> None:
-        self._gateway, self._book, self._plan, self._say = gateway, book, plan, say
-        self._seconds, self._seed = seconds, seed
-        self._began_s = time.monotonic()
+        self._gateway, self._book, self._plan, self._seed, self._say = gateway, book, plan, seed, say
+        self._began_s, self._seconds = began_s, seconds
         self._first: dict[str, tuple[int, Holdings, int]] = {}  # by role: pid, what it held, changes so far
 
     def run(self, port: int) -> None:
@@ -112,7 +119,9 @@ class _Run:
 
     def _report(self) -> None:
         counted = ", ".join(f"{count} {what}" for what, count in sorted(self._book.counts.items()))
-        self._say(f"{time.monotonic() - self._began_s:5.0f} s: {counted}, {len(self._book.failures)} failures")
+        held = [f"{role} {holdings(pid, self._gateway.name).private_kb} kB" for role, (pid, *_) in self._first.items()]
+        failed = f"{len(self._book.failures)} failures"
+        self._say(f"{time.monotonic() - self._began_s:5.0f} s: " + ", ".join([counted, failed, *held]))
 
     # --- at the end
 
