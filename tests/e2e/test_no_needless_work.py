@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -155,7 +154,7 @@ def test_a_store_that_was_away_is_no_work(tmp_path: Path):
     with etcd_place(tmp_path) as place:
         assert place.etcd is not None
         assert place.line is not None
-        place.gateway.apply({"routes_same": SAME})
+        place.put("routes/direct", route("/direct"))
         place.wait_seen()
         before = place.work_done()
         place.line.cut()  # the line does not outlive a target that refuses
@@ -167,7 +166,7 @@ def test_a_store_that_was_away_is_no_work(tmp_path: Path):
         assert place.work_done() == before
         place.line.cut()
         wait_until(lambda: agent_of(place.gateway)["state"] != "watching", what="the agent to notice")
-        place.etcd.put("/apisix/routes/same", json.dumps({**SAME, "update_time": 5}))
+        place.etcd.put("/apisix/routes/direct", route("/direct", update_time=5))
         place.etcd.put("/elsewhere", "x")
         place.etcd.compact()
         place.line.mend()
