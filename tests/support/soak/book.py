@@ -37,6 +37,11 @@ class Book:
         with self._lock:
             self._doomed |= dict.fromkeys(client_ports, time.monotonic())
 
+    def opened(self, client_port: int) -> None:
+        """A new connection goes by this port: what befell an earlier one excuses nothing."""
+        with self._lock:
+            self._doomed.pop(client_port, None)
+
     def note_agent_away(self) -> None:
         self._agent_away_s = time.monotonic()
 

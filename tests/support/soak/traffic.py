@@ -34,9 +34,12 @@ class Asker:
         """Status and body; None when the connection broke, which is then in the book."""
         port = None
         try:
-            if self._connection.sock is None:
+            is_new = self._connection.sock is None
+            if is_new:
                 self._connection.connect()
             port = self._connection.sock.getsockname()[1]
+            if is_new:
+                self._book.opened(port)
             self._connection.request(method, path, body, headers or {})
             response = self._connection.getresponse()
             answer = response.status, response.read()
