@@ -4,7 +4,7 @@ A publisher with a log so small that it goes round, a worker that applies it in 
 between any two of them, agents that restart, segments that vanish. The truth is a worker built from a full load, and
 beside it a linear scan over plain dictionaries and a digest taken over them.
 
-Longer: JITTERWAY_HYPOTHESIS=<examples> (default 40 per mode).
+Longer: JITTERWAY_HYPOTHESIS=<examples> (default 120 per mode).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gw.router import MODES
 from tests.rebuild.world import Answer, Host, Model, Worker, substance
 from tests.router import naive
 
-EXAMPLES = int(os.environ.get("JITTERWAY_HYPOTHESIS", "40"))
+EXAMPLES = int(os.environ.get("JITTERWAY_HYPOTHESIS", "120"))
 # A record may have a quarter of the ring: some batches are a base by themselves, ten small ones overrun a worker.
 LOG_BYTES = [2048, 4096]
 
@@ -207,14 +207,10 @@ class Life(RuleBasedStateMachine):
 
     def _begin(self, watched: Iterable[Probe], *, full: bool) -> None:
         """Note what must stand while the steps are taken: in a full rebuild everything, else what no change touches."""
-        fulls_before = self.worker.fulls
         self.before = {probe: self.worker.answer(*probe) for probe in watched}
         held = self._model_held()
-        steps = self.worker.steps(full=full)
-        is_update = steps.__name__ == "_update_steps"
-        self.stands = dict(self.before) if not is_update else self._untouched(held)
-        self.under_way = steps
-        assert self.worker.fulls == fulls_before
+        self.under_way = self.worker.steps(full=full)
+        self.stands = self._untouched(held) if self.worker.is_updating else dict(self.before)
 
     def _model_held(self) -> Model:
         held = self.worker.held

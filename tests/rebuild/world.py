@@ -45,7 +45,10 @@ class Answer(NamedTuple):
 
 
 class Worker:
-    """A reader and a state, stepped by hand as the follower steps them. `held` is the version that is served."""
+    """A reader and a state, stepped by hand as the follower steps them. `held` is the version that is served.
+
+    `is_updating` says of the steps given out last that they change in place what is served, and do not build aside.
+    """
 
     def __init__(self, space: MemorySpace, clock: HandClock, mode: str) -> None:
         self._clock = clock
@@ -54,6 +57,7 @@ class Worker:
         self._cursor: Cursor | None = None
         self.held: Slot | None = None
         self.fulls = 0
+        self.is_updating = False
 
     # --- bringing up to date
 
@@ -82,9 +86,8 @@ class Worker:
     def steps(self, *, full: bool = False) -> Generator[None, None, None]:
         """One application, as the follower's: an update where the log reaches back, else a full rebuild."""
         changes = None if full or self._cursor is None else self._reader.changes(self._cursor)
-        if changes is None:
-            return self._full_steps()
-        return self._update_steps(changes)
+        self.is_updating = changes is not None
+        return self._full_steps() if changes is None else self._update_steps(changes)
 
     def _full_steps(self) -> Generator[None, None, None]:
         loaded = yield from self._reader.load_steps()
