@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +16,11 @@ from gw.rebuild.follower import Applied, Follower
 from gw.rebuild.scheduler import RebuildScheduler, Work
 from gw.rebuild.state import ConfigState
 from gw.rebuild.turn import Turn
+from gw.shm.log import Change
 from gw.shm.reader import Changes, SnapshotReader
 from tests.rebuild.conftest import Memory
 from tests.rebuild.test_state import route
+from tests.support.workers import change
 
 
 class Following:
@@ -147,11 +149,12 @@ def test_an_overrun_is_answered_by_a_full_rebuild(memory: Memory):
 
 
 class LyingReader:
-    """Loses the first change on its way, as a bug would."""
+    """Gives the first changes on their way another content, as a bug would: `lie` says which."""
 
-    def __init__(self, reader: SnapshotReader) -> None:
+    def __init__(self, reader: SnapshotReader, lie: Callable[[Sequence[Change]], Sequence[Change]]) -> None:
         self._reader = reader
         self.peek, self.load_steps, self.open_base = reader.peek, reader.load_steps, reader.open_base
+        self._lie = lie
         self._has_lied = False
 
     def changes_steps(self, cursor: Any) -> Generator[None, None, Changes | None]:
@@ -159,23 +162,44 @@ class LyingReader:
         if changes is None or self._has_lied or not changes.changes:
             return changes
         self._has_lied = True
-        return replace(changes, changes=())
+        return replace(changes, changes=self._lie(changes.changes))
 
 
-def test_drift_is_seen_at_once_said_and_healed(memory: Memory, caplog: pytest.LogCaptureFixture):
+def forget(changes: Sequence[Change]) -> Sequence[Change]:
+    return ()
+
+
+def say_that_it_was_deleted(changes: Sequence[Change]) -> Sequence[Change]:
+    return [each._replace(blob=None, hash=0, routing=None) for each in changes]
+
+
+def put_another(changes: Sequence[Change]) -> Sequence[Change]:
+    return [change("routes", each.key.id, route("/corrupt")) for each in changes]
+
+
+@pytest.mark.parametrize("lie", [forget, say_that_it_was_deleted, put_another])
+def test_drift_is_seen_at_once_said_counted_and_healed_by_one_rebuild(
+    memory: Memory, caplog: pytest.LogCaptureFixture, lie: Any
+):
     async def test() -> None:
-        memory.publish({"routes/1": route("/1")})
-        async with following(memory, LyingReader(memory.reader)) as it:
+        memory.publish({"routes/1": route("/1"), "routes/2": route("/2")})
+        async with following(memory, LyingReader(memory.reader, lie)) as it:
             await it.wait(lambda applied: True)
-            version = memory.publish({"routes/2": route("/2")})
+            version = memory.publish({"routes/2": route("/two")})
             healed = await it.wait(lambda applied: applied.slot.version == version and applied.work is Work.FULL)
-            assert it.serves("/2")
+            assert [it.serves(path) for path in ("/1", "/2", "/two", "/corrupt")] == [True, False, True, False]
             assert healed.digest == healed.slot.digest
             drifted = it.applied[1]
             assert drifted.work is Work.UPDATE
             assert drifted.digest != drifted.slot.digest
             assert f"{drifted.slot.digest:016x}" in caplog.text
             assert f"{drifted.digest:016x}" in caplog.text
+            assert it.follower.counts.mismatches == 1
+            # The next change is an update again: nothing was left to heal.
+            await it.version(memory.publish({"routes/3": route("/3")}))
+            assert [applied.work for applied in it.applied] == [Work.FULL, Work.UPDATE, Work.FULL, Work.UPDATE]
+            assert it.follower.counts.mismatches == 1
+            assert it.scheduler.work is None
 
     run(test)
 

@@ -247,6 +247,16 @@ def test_a_service_that_cannot_be_read_harms_its_routes_alone(memory: Memory):
     assert upstream.status == 500
 
 
+def test_a_full_rebuild_forgets_no_problem(memory: Memory):
+    memory.publish({"routes/1": {"uri": "/1", "service_id": "none"}})
+    held = Held(memory)
+    assert held.upstream_at("/1") == Missing(404, "failed to fetch service configuration by id: none")
+    assert list(held.state.problems) == [ResourceKey("routes", "1")]
+    held.load()
+    assert held.upstream_at("/1") == Missing(404, "failed to fetch service configuration by id: none")
+    assert list(held.state.problems) == [ResourceKey("routes", "1")]
+
+
 @pytest.mark.parametrize("mode", ["radixtree_host_uri", "radixtree_uri", "radixtree_uri_with_parameter"])
 def test_a_rebuild_is_aside_until_its_last_step(memory: Memory, mode: str):
     memory.publish({f"routes/{n}": route(f"/{n}") for n in range(20)})

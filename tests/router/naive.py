@@ -5,6 +5,7 @@ Independent of gw.router: patterns become plain regular expressions, hosts are c
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 from gw.model.routing import RouteKey
@@ -27,12 +28,14 @@ def routing_key(
     return RouteKey(uris, (), methods, priority, status, None)
 
 
+@cache
 def head_of(uri: str, parameters: bool) -> str:
     """Up to the first star or parameter segment."""
     special = re.search(r"\*|(?:(?<=/)|^):" if parameters else r"\*", uri)
     return uri[: special.start()] if special else uri
 
 
+@cache
 def regex_of(uri: str, parameters: bool) -> re.Pattern[str]:
     segments = []
     all_segments = uri.split("/")

@@ -1,12 +1,17 @@
-"""gw.rebuild.max_concurrent_full, with the test as the worker that is in a full rebuild."""
+"""gw.rebuild.max_concurrent_full: with the test as the worker that rebuilds, and one that is killed while it does."""
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 from gw.rebuild.turn import Turn
 from gw.settings import load_settings
 from gw.shm.layout import RebuildKind
+from gw.shm.turn_file import make_turn_file
+from tests.support.soak.census import is_stopped
 from tests.support.waiting import wait_until
 from tests.support.workers import Workers
 
@@ -46,3 +51,73 @@ def test_without_a_cap_everybody_has_a_turn(tmp_path: Path):
     workers = Workers(tmp_path, {"gw": {"rebuild": {"max_concurrent_full": 0}}})
     paths = load_settings(workers.config_path).turn_paths
     assert all(Turn(paths).take() for _ in range(3))
+
+
+def holder_of(path: Path) -> int | None:
+    """Who holds the flock of a file, as the kernel says it."""
+    inode = path.stat().st_ino
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
+            return int(fields[4])
+    return None
+
+
+def test_a_turn_is_free_again_when_its_holder_is_killed(tmp_path: Path):
+    def routes(prefix: str) -> dict[str, Any]:
+        upstream = {"nodes": {"127.0.0.1:1": 1}}
+        return {str(number): {"uri": f"/{prefix}/{number}", "upstream": upstream} for number in range(3000)}
+
+    with Workers(tmp_path, workers=3) as workers:
+        [path] = load_settings(workers.config_path).turn_paths
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make_turn_file(path, os.getegid())
+        workers.publish(routes("old"))
+        workers.wait_ready()
+        workers.wait_converged()
+        before = {cell.pid: cell.epoch for cell in workers.cells().values()}
+
+        def stopped_in_its_turn() -> int | None:
+            """A worker that stands still while it holds the turn."""
+            pid = holder_of(path)
+            if pid is None:
+                return None
+            os.kill(pid, signal.SIGSTOP)
+            wait_until(lambda: is_stopped(pid), what="it to stand still", every_s=0.001)
+            if holder_of(path) == pid:
+                return pid
+            os.kill(pid, signal.SIGCONT)  # it was through
+            return None
+
+        def new_epoch(prefix: str) -> None:
+            """Nobody can come there by the log, so everybody has to rebuild."""
+            assert workers.publisher is not None
+            workers.publisher.close()
+            workers.publisher = None
+            for name in workers.space.list(workers.names.prefix):
+                if name != workers.names.workers:
+                    workers.space.unlink(name)
+            workers.publish(routes(prefix))
+
+        new_epoch("new")
+        victim = wait_until(stopped_in_its_turn, what="a worker to be caught in its turn", every_s=0.0005)
+        assert victim in before
+        others = before.keys() - {victim}
+
+        def others_wait() -> bool:
+            return all(cell.staleness_ms > 300 for cell in workers.cells().values() if cell.pid in others)
+
+        # Whoever was quicker than the victim is through already: then it is not waiting, but neither is the turn free.
+        through = {cell.pid for cell in workers.cells().values() if cell.epoch != before.get(cell.pid, cell.epoch)}
+        others -= through
+        assert others, "the last one of three was caught: 3,000 routes are too few to catch an earlier one"
+        wait_until(others_wait, what="the others to wait for their turn")
+        os.kill(victim, signal.SIGKILL)
+        workers.wait_converged()
+        after = {cell.pid: cell for cell in workers.cells().values()}
+        assert victim not in after
+        for pid in others:
+            assert after[pid].epoch != before[pid]
+            assert after[pid].rebuild_kind is RebuildKind.FULL
+        assert workers.request("/new/7").status == 502
+        assert holder_of(path) is None

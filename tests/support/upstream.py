@@ -36,6 +36,10 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
     upstream: Upstream
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # of a worker that was killed
+            super().handle()
+
     def do_GET(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
