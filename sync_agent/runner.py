@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Final
 
 from gw.errors import Compacted, StoreError
@@ -77,11 +78,11 @@ class Runner:
     async def _perform(self, action: Action) -> None:
         match action:
             case StartList():
-                await self._start(self._list())
+                await self._start(self._list)
             case StartWatch(revision):
-                await self._start(self._watch(revision))
+                await self._start(partial(self._watch, revision))
             case SetTimer(delay_s):
-                await self._start(self._wait(delay_s))
+                await self._start(partial(self._wait, delay_s))
             case StopWatch():
                 await self._stop_task()
             case PublishAll(head, content):
@@ -89,10 +90,10 @@ class Runner:
             case PublishChanges(head, events):
                 self._outlet.offer(self._intake.take_events(events), head.revision)
 
-    async def _start(self, work: Coroutine[None, None, None]) -> None:
+    async def _start(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
         await self._stop_task()
         self._start_number += 1
-        self._task = asyncio.create_task(self._guard(work), name=f"store-{self._start_number}")
+        self._task = asyncio.create_task(self._guard(work()), name=f"store-{self._start_number}")
 
     async def _guard(self, work: Coroutine[None, None, None]) -> None:
         """Report what goes wrong: whatever it is, the agent goes on trying and the workers go on serving."""
