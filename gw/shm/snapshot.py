@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import accumulate, groupby, repeat
+from itertools import accumulate, repeat
 from typing import Any, Final, NamedTuple, cast
 
 import msgpack
@@ -24,7 +24,6 @@ from gw.shm.layout import (
     HEADER_BYTES,
     Slot,
     SnapshotHeader,
-    pack_snapshot_header,
     unpack_snapshot_header,
 )
 from gw.shm.segment import Segment
@@ -33,8 +32,6 @@ from gw.shm.segment import Segment
 CHUNK_RESOURCES: Final = 128
 # What one step of checking takes in: about 0.1 ms of crc32.
 CHECKED_BYTES: Final = 256 * 1024
-# What one store to a new segment carries, so that 100,000 blobs are neither as many stores nor one copy of them all.
-STORED_BYTES: Final = 1024 * 1024
 
 _LENGTH: Final = struct.Struct("<I")
 # What msgpack and struct raise for bytes that are not what they should be.
@@ -88,28 +85,19 @@ class EntryRef:
         return blob
 
 
-class EncodedSnapshot(NamedTuple):
-    """A base ready to be stored: `pieces` one after the other fill `length` bytes."""
-
-    pieces: Sequence[bytes]
-    length: int
-    checksum: int  # of header and index
-
-
-def encode_snapshot(number: int, version: int, digest: int, entries: Mapping[ResourceKey, Entry]) -> EncodedSnapshot:
-    """Resources in the order of their keys, which is the store's."""
-    index = []
-    offset = 0
-    for kind, keys in (chunks := list(_chunks(sorted(entries)))):
-        encoded = _encode_chunk(kind, keys, entries, offset)
-        index += [_LENGTH.pack(len(encoded)), encoded]
-        offset += sum(len(entries[key].blob) for key in keys)
-    index_bytes = sum(map(len, index))
-    length = HEADER_BYTES + index_bytes + offset
-    header = SnapshotHeader(len(entries), number, version, digest, index_bytes, length)
-    head = b"".join((pack_snapshot_header(header), *index))
-    blobs = (entries[key].blob for _, keys in chunks for key in keys)
-    return EncodedSnapshot([head, *_joined(blobs)], length, zlib.crc32(head))
+def encode_chunk(kind: str, keys: Sequence[ResourceKey], entries: Mapping[ResourceKey, Entry], offset: int) -> bytes:
+    """A chunk of the index, its length before it; `offset` is that of its first blob."""
+    found = [entries[key] for key in keys]
+    columns = (
+        kind,
+        [key.id for key in keys],
+        struct.pack(f"<{len(found)}Q", *(entry.hash for entry in found)),
+        offset,
+        struct.pack(f"<{len(found)}I", *(len(entry.blob) for entry in found)),
+        [entry.routing for entry in found],
+    )
+    encoded = pack(columns)
+    return b"".join((_LENGTH.pack(len(encoded)), encoded))
 
 
 def decode_steps(segment: Segment, slot: Slot) -> Generator[None, None, dict[ResourceKey, EntryRef]]:
@@ -134,26 +122,6 @@ def decode_steps(segment: Segment, slot: Slot) -> Generator[None, None, dict[Res
     if len(entries) != header.resources:
         raise SegmentError(f"{segment.name} holds {len(entries)} resources and says {header.resources}")
     return entries
-
-
-def _chunks(keys: Sequence[ResourceKey]) -> Iterator[tuple[str, Sequence[ResourceKey]]]:
-    for kind, group in groupby(keys, key=lambda key: key.kind):
-        of_kind = list(group)
-        for start in range(0, len(of_kind), CHUNK_RESOURCES):
-            yield kind, of_kind[start : start + CHUNK_RESOURCES]
-
-
-def _encode_chunk(kind: str, keys: Sequence[ResourceKey], entries: Mapping[ResourceKey, Entry], offset: int) -> bytes:
-    found = [entries[key] for key in keys]
-    columns = (
-        kind,
-        [key.id for key in keys],
-        struct.pack(f"<{len(found)}Q", *(entry.hash for entry in found)),
-        offset,
-        struct.pack(f"<{len(found)}I", *(len(entry.blob) for entry in found)),
-        [entry.routing for entry in found],
-    )
-    return bytes(pack(columns))
 
 
 def _decode_chunk(view: memoryview, raw: memoryview, blobs: int) -> Iterator[tuple[ResourceKey, EntryRef]]:
@@ -191,16 +159,3 @@ def _check_head(segment: Segment, slot: Slot, end: int) -> Generator[None, None,
         yield
     if checksum != slot.snapshot_checksum:
         raise SegmentError(f"the index of {segment.name} does not match its checksum")
-
-
-def _joined(blobs: Iterator[bytes]) -> Iterator[bytes]:
-    piece: list[bytes] = []
-    size = 0
-    for blob in blobs:
-        piece.append(blob)
-        size += len(blob)
-        if size >= STORED_BYTES:
-            yield b"".join(piece)
-            piece, size = [], 0
-    if piece:
-        yield b"".join(piece)
