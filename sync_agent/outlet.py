@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 from gw.clock import Clock
@@ -45,11 +46,18 @@ LAST_GOOD_SHARE: Final = 20
 class Outlet:
     """Publishes what it is offered. All methods but `run` return at once; call them on the agent's event loop.
 
-    `used_snapshots` tells which bases living workers say they use.
+    `used_snapshots` tells which bases living workers say they use. `unjudged` are the published resources that this
+    process did not judge: those taken over from another agent's shared memory.
     """
 
     def __init__(
-        self, publisher: Publisher, used_snapshots: Callable[[], set[int]], last_good: LastGood, clock: Clock
+        self,
+        publisher: Publisher,
+        used_snapshots: Callable[[], set[int]],
+        last_good: LastGood,
+        clock: Clock,
+        *,
+        unjudged: Iterable[ResourceKey],
     ) -> None:
         self._publish_problem = ""
         self._keep_problem = ""
@@ -59,6 +67,7 @@ class Outlet:
         self._last_good = last_good
         self._clock = clock
         self._state = AgentState.LOADING
+        self._unjudged = set(unjudged)
         self._pending: dict[ResourceKey, Change] = {}
         self._pending_revision: int | None = None
         self._not_before_s = float("-inf")  # when the next publish may be tried
@@ -136,6 +145,7 @@ class Outlet:
             log.info("publishing again, at version %d", self._publisher.version)
             self._publish_problem = ""
         self._not_before_s = self._clock.monotonic() + COLLECT_S
+        self._unjudged.difference_update(self._pending)
         self._pending = {}
         self._pending_revision = None
         if self._publisher.renew_step():
@@ -185,9 +195,10 @@ class Outlet:
         version, revision = publisher.version, publisher.revision
         began_s = self._clock.monotonic()
         try:
-            await asyncio.get_running_loop().run_in_executor(
-                self._writer, self._last_good.save, publisher.entries.copy(), version, revision
+            save = partial(
+                self._last_good.save, publisher.entries.copy(), version, revision, is_judged=not self._unjudged
             )
+            await asyncio.get_running_loop().run_in_executor(self._writer, save)
         except OSError as error:
             problem = f"cannot keep the last good configuration at {self._last_good.path}: {error}"
             if problem != self._keep_problem:
