@@ -54,6 +54,10 @@ class Database(Protocol):
         """
         ...
 
+    def hint(self) -> object:
+        """What compares unequal when somebody has most likely written. At once, and in any thread; never raises."""
+        ...
+
     def close(self) -> None:
         """Close the connection, when there is one."""
         ...
