@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Final
 
+from gw.collector import settle_heap
 from gw.errors import Compacted, StoreError
 from sync_agent.intake import Intake
 from sync_agent.machine import (
@@ -56,6 +57,7 @@ class Runner:
         self._outlet = outlet
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue(WAITING_EVENTS)
         self._start_number = 0
+        self._is_settled = False
         self._task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -87,6 +89,10 @@ class Runner:
                 await self._stop_task()
             case PublishAll(head, content):
                 self._outlet.offer(content.finish(self._outlet.published), head.revision)
+                if not self._is_settled:
+                    # Once, and at a moment at which nobody waits for a change: later the collector would stop the loop.
+                    self._is_settled = True
+                    settle_heap()
             case PublishChanges(head, events):
                 self._outlet.offer(self._intake.take_events(events), head.revision)
 
