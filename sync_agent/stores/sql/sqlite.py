@@ -39,6 +39,8 @@ BUSY_TIMEOUT_S: Final = 5.0
 DIALECT: Final = Dialect(
     begin_write="BEGIN IMMEDIATE",
     select_head="SELECT seq FROM sqlite_sequence WHERE name = 'log'",
+    before_compaction="PRAGMA synchronous = NORMAL",
+    after_compaction="PRAGMA synchronous = FULL",
 )
 
 _NEWEST = "(SELECT revision FROM log WHERE key = NEW.key ORDER BY revision DESC LIMIT 1)"

@@ -204,8 +204,10 @@ class SqlStore:
         changes, before = self._database.changes(), self._changes
         self._changes = changes
         expired = revisions.expire(self._clock.wall())
-        if revisions.count_history() > self._keep_revisions + self._keep_revisions // 10:
-            revisions.compact(revisions.head().revision - self._keep_revisions)
+        history, step = revisions.count_history(), self._keep_revisions // 10
+        if history > self._keep_revisions + step:
+            # No more at once, or whoever wrote 100,000 keys would stop the watches for a third of a second.
+            revisions.compact(revisions.head().revision - history + min(history - self._keep_revisions, 2 * step))
         return changes != before or expired > 0
 
 
