@@ -209,6 +209,9 @@ class PosixSpace:
             return segment
 
     def create_steps(self, name: str, size: int, mode: int) -> Generator[None, None, PosixNewSegment]:
+        # Looked at first: piece by piece, what is free would be taken from others before the end of it is met.
+        if size > (free := _free_bytes()):
+            raise no_room(name, size, free)
         with self._creating(name, size) as fd:
             for at in range(0, size, RESERVED_BYTES):
                 os.posix_fallocate(fd, at, min(RESERVED_BYTES, size - at))
