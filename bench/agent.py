@@ -251,6 +251,7 @@ def _write_config(directory: Path, etcd: Etcd | None) -> Path:
         }
     path = directory / "config.yaml"
     path.write_text(yaml.safe_dump(config))
+    path.chmod(0o600)  # it holds a key
     return path
 
 

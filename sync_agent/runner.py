@@ -40,9 +40,10 @@ from sync_agent.stores.base import Store
 
 log = logging.getLogger(__name__)
 
-# Keys asked for at a time. A page is judged without a break (about 30 us a key), so this bounds how long the admin
-# socket and the heartbeat wait; it also keeps a page of ordinary resources well under gRPC's 4 MiB.
+# Keys asked for at a time: keeps a page of ordinary resources well under gRPC's 4 MiB.
 PAGE_KEYS: Final = 500
+# Keys of a page judged without a break (about 50 us each): how long the admin socket and the heartbeat wait.
+JUDGED_KEYS: Final = 50
 # Batches of the watch that may wait to be taken in; beyond it the watch itself waits, and the store keeps them.
 WAITING_EVENTS: Final = 1000
 
@@ -127,9 +128,10 @@ class Runner:
         reload = self._intake.begin_reload()
         head = None
         async for page in self._store.list(PAGE_KEYS):
-            reload.add_page(page.items)
+            for start in range(0, len(page.items), JUDGED_KEYS):
+                reload.add_page(page.items[start : start + JUDGED_KEYS])
+                await asyncio.sleep(0)
             head = page.head
-            await asyncio.sleep(0)
         assert head is not None, "a store's list has at least one page"
         await self._report(Listed(head, reload))
 
