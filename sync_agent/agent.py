@@ -59,8 +59,9 @@ class Agent:
             )
             undo.callback(self._publisher.close)
             last_good = LastGood(common.gw.data_dir / f"last-good.{common.gw.shm.name}")
-            self._restore(last_good)
-            self._outlet = Outlet(self._publisher, partial(_used_snapshots, space, names), last_good, clock)
+            unjudged = () if self._restore(last_good) else self._publisher.entries
+            used_snapshots = partial(_used_snapshots, space, names)
+            self._outlet = Outlet(self._publisher, used_snapshots, last_good, clock, unjudged=unjudged)
             self._store = open_store(settings, clock)
             undo.pop_all()
         self._intake = Intake(self._publisher.entries, common.gw.limits.resource_bytes)
@@ -120,14 +121,15 @@ class Agent:
             "rejected": self._intake.report(MOST_REJECTIONS_SHOWN),
         }
 
-    def _restore(self, last_good: LastGood) -> None:
-        """Serve the last good configuration where shared memory has none, or an older one."""
+    def _restore(self, last_good: LastGood) -> bool:
+        """Serve the last good configuration where shared memory has none, or an older one; whether it does."""
         if self._publisher.recovered:
             log.info("taking over version %d from shared memory", self._publisher.version)
         kept = last_good.load(newer_than=self._publisher.version)
         if kept is not None:
             version = self._publisher.restore(kept.entries, kept.version, kept.revision)
             log.info("serving the last good configuration from %s as version %d", last_good.path, version)
+        return kept is not None
 
 
 def _refuse_a_living_agent(reader: SnapshotReader, names: SegmentNames) -> None:

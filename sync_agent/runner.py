@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Final
 
+from gw.collector import settle_heap
 from gw.errors import Compacted, StoreError
 from sync_agent.intake import Intake
 from sync_agent.machine import (
@@ -38,9 +40,10 @@ from sync_agent.stores.base import Store
 
 log = logging.getLogger(__name__)
 
-# Keys asked for at a time. A page is judged without a break (about 30 us a key), so this bounds how long the admin
-# socket and the heartbeat wait; it also keeps a page of ordinary resources well under gRPC's 4 MiB.
+# Keys asked for at a time: keeps a page of ordinary resources well under gRPC's 4 MiB.
 PAGE_KEYS: Final = 500
+# Keys of a page judged without a break (about 50 us each): how long the admin socket and the heartbeat wait.
+JUDGED_KEYS: Final = 50
 # Batches of the watch that may wait to be taken in; beyond it the watch itself waits, and the store keeps them.
 WAITING_EVENTS: Final = 1000
 
@@ -55,6 +58,7 @@ class Runner:
         self._outlet = outlet
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue(WAITING_EVENTS)
         self._start_number = 0
+        self._is_settled = False
         self._task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -77,22 +81,26 @@ class Runner:
     async def _perform(self, action: Action) -> None:
         match action:
             case StartList():
-                await self._start(self._list())
+                await self._start(self._list)
             case StartWatch(revision):
-                await self._start(self._watch(revision))
+                await self._start(partial(self._watch, revision))
             case SetTimer(delay_s):
-                await self._start(self._wait(delay_s))
+                await self._start(partial(self._wait, delay_s))
             case StopWatch():
                 await self._stop_task()
             case PublishAll(head, content):
                 self._outlet.offer(content.finish(self._outlet.published), head.revision)
+                if not self._is_settled:
+                    # Once, and at a moment at which nobody waits for a change: later the collector would stop the loop.
+                    self._is_settled = True
+                    settle_heap()
             case PublishChanges(head, events):
                 self._outlet.offer(self._intake.take_events(events), head.revision)
 
-    async def _start(self, work: Coroutine[None, None, None]) -> None:
+    async def _start(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
         await self._stop_task()
         self._start_number += 1
-        self._task = asyncio.create_task(self._guard(work), name=f"store-{self._start_number}")
+        self._task = asyncio.create_task(self._guard(work()), name=f"store-{self._start_number}")
 
     async def _guard(self, work: Coroutine[None, None, None]) -> None:
         """Report what goes wrong: whatever it is, the agent goes on trying and the workers go on serving."""
@@ -120,9 +128,10 @@ class Runner:
         reload = self._intake.begin_reload()
         head = None
         async for page in self._store.list(PAGE_KEYS):
-            reload.add_page(page.items)
+            for start in range(0, len(page.items), JUDGED_KEYS):
+                reload.add_page(page.items[start : start + JUDGED_KEYS])
+                await asyncio.sleep(0)
             head = page.head
-            await asyncio.sleep(0)
         assert head is not None, "a store's list has at least one page"
         await self._report(Listed(head, reload))
 

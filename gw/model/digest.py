@@ -17,6 +17,7 @@ import msgpack
 from gw.model.keys import ResourceKey
 
 DIGEST_MASK: Final = 2**64 - 1
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 # Bookkeeping of the store, not configuration.
 UNHASHED_FIELDS: Final = frozenset({"update_time"})
 
@@ -58,6 +59,9 @@ def digest_of(hashes: Iterable[int]) -> int:
 
 
 def _sorted(value: Any) -> Any:
+    # PERF: most values are plain; the test for Mapping is an abstract class's, and slow.
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Mapping):
         return {name: _sorted(value[name]) for name in sorted(value)}
     if isinstance(value, list | tuple):

@@ -40,9 +40,8 @@ def parse_json(raw: bytes, *, allow_duplicate_names: bool = False) -> Any:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"invalid JSON: not UTF-8 at byte {error.start}") from None
-    pairs_hook = None if allow_duplicate_names else _object_without_duplicates
     try:
-        value = json.loads(text, object_pairs_hook=pairs_hook, parse_constant=_refuse_constant, parse_float=_finite)
+        value = (_LENIENT if allow_duplicate_names else _STRICT).decode(text)
     except _Refused:
         raise ValueError(_find_fault(text)) from None
     except json.JSONDecodeError as error:
@@ -73,6 +72,13 @@ def _finite(digits: str) -> float:
     if not isfinite(number):
         raise _Refused
     return number
+
+
+# Made once: with a hook, json.loads makes one per call, which takes as long as to parse a route.
+_STRICT: Final = json.JSONDecoder(
+    object_pairs_hook=_object_without_duplicates, parse_constant=_refuse_constant, parse_float=_finite
+)
+_LENIENT: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _is_suspect(raw: bytes) -> bool:

@@ -43,7 +43,7 @@ def validate(kind: str, id: str, resource: object) -> dict[str, Any]:
     a kind that has no schema.
     """
     schema = load_schema(kind)
-    if complaint := _id_complaint(schema, id):
+    if complaint := _id_complaint(kind, schema, id):
         raise _invalid(kind, id, complaint)
     try:
         checked = copy_json(resource)
@@ -86,9 +86,13 @@ def _invalid(kind: str, id: str, complaint: Complaint) -> InvalidResource:
     return InvalidResource(kind, bare(id), path, complaint.reason, stands_alone=complaint.stands_alone)
 
 
-def _id_complaint(schema: Schema, id: str) -> Complaint | None:
+def _id_complaint(kind: str, schema: Schema, id: str) -> Complaint | None:
     """As for the field `id`, which the key's id is the string form of; besides, no name that a path gives a meaning."""
-    complaint = explain(schema["properties"]["id"], id)
+    try:
+        _id_check(kind)(id)
+        complaint = None
+    except fastjsonschema.JsonSchemaException as failure:
+        complaint = explain(schema["properties"]["id"], id) or Complaint((), str(failure))
     if complaint is None and id in _RESERVED_IDS:
         complaint = Complaint((), f"{quote(id)} is reserved")
     return complaint and Complaint(("id",), reason_at(("id",), complaint.reason))
@@ -97,8 +101,17 @@ def _id_complaint(schema: Schema, id: str) -> Complaint | None:
 @cache
 def _shape_check(kind: str) -> Check:
     """The compiled check of a kind's shape. It fills defaults into what it is given."""
+    return _compiled(_shape(load_schema(kind)))
+
+
+@cache
+def _id_check(kind: str) -> Check:
+    return _compiled(load_schema(kind)["properties"]["id"])
+
+
+def _compiled(schema: Schema) -> Check:
     check: Check = fastjsonschema.compile(
-        _shape(load_schema(kind)),
+        schema,
         formats={name: accepts for name, (_, accepts) in FORMATS.items()},
         detailed_exceptions=False,
     )

@@ -12,8 +12,8 @@ import mmap
 import os
 import pwd
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -29,6 +29,9 @@ SHM_DIR: Final = Path("/dev/shm")  # noqa: S108 - not a temporary file: the kern
 AGENT_MODE: Final = 0o640
 # Workers write their own cell.
 TABLE_MODE: Final = 0o660
+
+# Reserved at a time where somebody waits: some 0.3 ms. 60 MB at once take 15 ms.
+RESERVED_BYTES: Final = 1024 * 1024
 
 log: Final = logging.getLogger(__name__)
 
@@ -78,11 +81,27 @@ class Segment(Protocol):
         ...
 
 
+class NewSegment(Protocol):
+    """A segment that is written once, by who created it, and not mapped for that."""
+
+    def store(self, offset: int, data: bytes) -> None:
+        """As Segment.store."""
+        ...
+
+    def close(self) -> None:
+        """It is written, or given up. Twice is no error."""
+        ...
+
+
 class SegmentSpace(Protocol):
     """Where segments live: /dev/shm, or a test's memory. Names begin with a slash. All raise SegmentError."""
 
     def create(self, name: str, size: int, mode: int) -> Segment:
         """A new segment of zeros, writable, `size` bytes for good. Raises SegmentExists."""
+        ...
+
+    def create_steps(self, name: str, size: int, mode: int) -> Generator[None, None, NewSegment]:
+        """As `create`, with a yield after each piece that is reserved. Closed before its end, it leaves nothing."""
         ...
 
     def open(self, name: str, *, writable: bool = False, mode: int = AGENT_MODE) -> Segment:
@@ -145,6 +164,31 @@ class PosixSegment:
         return self._words
 
 
+class PosixNewSegment:
+    """A NewSegment in /dev/shm.
+
+    Written to as the file that it is: to map 50 MB would cost a fault for each page, and some ms to unmap them again.
+    """
+
+    def __init__(self, name: str, fd: int) -> None:
+        self._name = name
+        self._fd: int | None = fd
+
+    def store(self, offset: int, data: bytes) -> None:
+        assert self._fd is not None
+        try:
+            if os.pwrite(self._fd, data, offset) == len(data):
+                return
+        except OSError as error:
+            raise SegmentError(f"cannot write shared-memory segment {self._name}: {error}") from error
+        raise SegmentError(f"cannot write shared-memory segment {self._name}: it was written in part")
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+
 class PosixSpace:
     """Segments in /dev/shm. Trusts root, the user it runs as and `owners`; what it creates belongs to `group`.
 
@@ -157,19 +201,23 @@ class PosixSpace:
         self._gid = None if group is None else _gid(group)
 
     def create(self, name: str, size: int, mode: int) -> PosixSegment:
-        try:
-            shm: Any = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600)
-        except posix_ipc.ExistentialError:
-            raise SegmentExists(name) from None
-        except (posix_ipc.Error, OSError) as error:
-            raise SegmentError(f"cannot create shared-memory segment {name}: {error}") from error
-        try:
-            return self._reserve(name, shm.fd, size, mode)
-        except BaseException:
-            os.unlink(_path(name))
-            raise
-        finally:
-            shm.close_fd()
+        with self._creating(name, size) as fd:
+            os.posix_fallocate(fd, 0, size)
+            self._share(fd, mode)
+            segment = PosixSegment(name, fd, size, writable=True)
+            os.close(fd)
+            return segment
+
+    def create_steps(self, name: str, size: int, mode: int) -> Generator[None, None, PosixNewSegment]:
+        # Looked at first: piece by piece, what is free would be taken from others before the end of it is met.
+        if size > (free := _free_bytes()):
+            raise no_room(name, size, free)
+        with self._creating(name, size) as fd:
+            for at in range(0, size, RESERVED_BYTES):
+                os.posix_fallocate(fd, at, min(RESERVED_BYTES, size - at))
+                yield
+            self._share(fd, mode)
+            return PosixNewSegment(name, fd)
 
     def open(self, name: str, *, writable: bool = False, mode: int = AGENT_MODE) -> PosixSegment:
         try:
@@ -226,17 +274,31 @@ class PosixSpace:
             if found.st_uid not in self._trusted_uids:
                 raise _untrusted(name, found, "its owner is not trusted")
 
-    def _reserve(self, name: str, fd: int, size: int, mode: int) -> PosixSegment:
+    @contextmanager
+    def _creating(self, name: str, size: int) -> Iterator[int]:
+        """The file of a new segment, for the block to reserve; when that fails the segment is gone again."""
         try:
-            os.posix_fallocate(fd, 0, size)
-            if self._gid is not None:
-                os.fchown(fd, -1, self._gid)
-            os.fchmod(fd, mode)  # the umask took its share of what was asked for at creation
-            return PosixSegment(name, fd, size, writable=True)
-        except OSError as error:
+            shm: Any = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600)
+        except posix_ipc.ExistentialError:
+            raise SegmentExists(name) from None
+        except (posix_ipc.Error, OSError) as error:
+            raise SegmentError(f"cannot create shared-memory segment {name}: {error}") from error
+        try:
+            yield shm.fd
+        except BaseException as error:
+            shm.close_fd()
+            with suppress(FileNotFoundError):
+                os.unlink(_path(name))
+            if not isinstance(error, OSError):
+                raise
             if error.errno in (errno.ENOSPC, errno.ENOMEM):
                 raise no_room(name, size, _free_bytes()) from error
             raise SegmentError(f"cannot prepare shared-memory segment {name}: {error}") from error
+
+    def _share(self, fd: int, mode: int) -> None:
+        if self._gid is not None:
+            os.fchown(fd, -1, self._gid)
+        os.fchmod(fd, mode)  # the umask took its share of what was asked for at creation
 
     def _check_trust(self, name: str, found: os.stat_result, mode: int) -> None:
         if found.st_uid not in self._trusted_uids:

@@ -10,7 +10,7 @@ import logging
 import os
 import random
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from random import Random
@@ -22,40 +22,34 @@ from gw.errors import SegmentError
 from gw.model.digest import DIGEST_MASK, digest_of
 from gw.model.keys import ResourceKey
 from gw.shm import process
+from gw.shm.base_writer import BaseWriter, WrittenBase
 from gw.shm.layout import CONTROL_BYTES, AgentState, Slot, pack_control_header, pack_slot, slot_offset
 from gw.shm.log import MIN_LOG_BYTES, Change, Ring, encode_record
 from gw.shm.names import SegmentNames, aside
 from gw.shm.recover import Leftovers, find_leftovers
-from gw.shm.segment import AGENT_MODE, Segment, SegmentExists, SegmentSpace
-from gw.shm.snapshot import EncodedSnapshot, Entry, encode_snapshot
+from gw.shm.segment import AGENT_MODE, Segment, SegmentSpace
+from gw.shm.snapshot import Entry
 
 # A record larger than this share of the ring would push out the history of readers that lag a little: those who have to
 # take in that much are as well served by a new base.
 RECORD_SHARE: Final = 4
-# Records after the base may fill this share before a new base is written. With it and a record at most a quarter, a
-# publish never needs room that records after the base still take; a full load replays at most this much; and a new
-# base, which costs the whole configuration, comes once per so many bytes of changes.
+# Records after the base may fill this share before a new base is begun. The rest is what may be published while it is
+# written; a full load replays little more than this much; and a new base, which costs the whole configuration, comes
+# once per so many bytes of changes.
 BASE_SHARE: Final = 2
 # When room is made, at least this share at once: else every publish on a full ring would cost a slot more.
 ROOM_SHARE: Final = 8
 # A new base that found no room is tried again after so much of the ring has been filled further.
 RETRY_SHARE: Final = 16
 
-# A name is taken only by a stranger who guesses ahead of us. One who does so this often wants us to stop.
-NUMBER_ATTEMPTS: Final = 16
-# Numbers found in names count below this only, so that a stranger's file cannot use the numbers up.
-NUMBER_LIMIT: Final = 2**53
-
 log: Final = logging.getLogger(__name__)
 
 
-class _Base(NamedTuple):
-    """A snapshot that is written and can be named by a slot."""
+class _Renewal(NamedTuple):
+    """A base that is being written for a version that was published already."""
 
-    snapshot_number: int = 0
-    snapshot_version: int = 0
-    snapshot_length: int = 0
-    snapshot_checksum: int = 0
+    steps: Generator[None, None, WrittenBase]
+    log_base: int  # where the first record after that version stands
 
 
 class Publisher:
@@ -78,7 +72,8 @@ class Publisher:
         self._boundaries: deque[int] = deque()  # positions at which the ring's records begin, oldest first
         self._slot_index = 0
         self._retry_base_at = 0
-        self._last_number = _last_number(space, names)
+        self._bases = BaseWriter(space, names)
+        self._renewal: _Renewal | None = None
         pid = os.getpid()
         self._slot = Slot(AgentState.STARTING, agent_pid=pid, agent_start_time=process.start_time(pid) or 0)
         self.recovered = False
@@ -135,7 +130,7 @@ class Publisher:
         return self._slot
 
     @property
-    def entries(self) -> Mapping[ResourceKey, Entry]:
+    def entries(self) -> MappingProxyType[ResourceKey, Entry]:
         """The published configuration: one live view for the publisher's whole life."""
         return MappingProxyType(self._entries)
 
@@ -172,8 +167,27 @@ class Publisher:
         else:
             self._publish_record(record, version, digest, revision=revision, state=state)
         self._commit(effective)
-        self._renew_base_if_due()
         return version
+
+    def renew_step(self) -> bool:
+        """Write a piece of a new base, if one is due: under a millisecond. Whether there is more to do.
+
+        To be called between publishes, again and again. A publish does not wait for it, except where the ring is about
+        to overwrite the records after the base: that one does what is left.
+        """
+        if self._renewal is None:
+            if not self._is_base_due():
+                return False
+            self._begin_renewal()
+            return True
+        try:
+            self._advance_renewal()
+        except SegmentError as error:
+            assert self._ring is not None
+            # Nothing is lost: the versions are published, and there is still room in the ring.
+            log.warning("the base is not renewed yet: %s", error)
+            self._retry_base_at = self._slot.log_end + self._ring.ring_bytes // RETRY_SHARE
+        return self._renewal is not None
 
     def touch(self, state: AgentState, revision: int | None = None) -> None:
         """Heartbeat: the same version again, with the time, the state and the processed revision.
@@ -188,18 +202,27 @@ class Publisher:
 
     def sweep(self, used_snapshots: Iterable[int]) -> list[int]:
         """Unlink the bases that are neither published nor in `used_snapshots`; their numbers."""
+        return self.unlink_bases(self.find_unneeded(used_snapshots))
+
+    def find_unneeded(self, used_snapshots: Iterable[int]) -> list[int]:
+        """The bases that `sweep` would unlink. A number is never given out twice, so they stay unneeded."""
         keep = {self._slot.snapshot_number, *used_snapshots}
+        found = filter(None, map(self._names.snapshot_number, self._space.list(self._names.prefix)))
+        # What has a number above the published one may be what is being written.
+        return [n for n in found if n not in keep and (self._renewal is None or n < self._slot.snapshot_number)]
+
+    def unlink_bases(self, numbers: Iterable[int]) -> list[int]:
+        """Unlink bases that are not needed; those that are gone now. In any thread: to free 50 MB takes 10 ms."""
         gone = []
-        for name in self._space.list(self._names.prefix):
-            number = self._names.snapshot_number(name)
-            if number is not None and number not in keep:
-                with suppress(SegmentError):  # a stranger's: not ours to remove, and no reason to stop
-                    if self._space.unlink(name):
-                        gone.append(number)
+        for number in numbers:
+            with suppress(SegmentError):  # a stranger's: not ours to remove, and no reason to stop
+                if self._space.unlink(self._names.snapshot(number)):
+                    gone.append(number)
         return gone
 
     def close(self) -> None:
-        """Unmap. Unlinks nothing: workers and the next agent go on from what is there."""
+        """Unmap. Unlinks nothing that is named: workers and the next agent go on from what is there."""
+        self._abandon_renewal()
         if self._control is not None:
             self._control.close()
         if self._ring is not None:
@@ -219,7 +242,7 @@ class Publisher:
             agent_start_time=self._slot.agent_start_time,
         )
         self._boundaries = left.boundaries
-        self._last_number = max(self._last_number, left.slot.snapshot_number)
+        self._bases.note_number(left.slot.snapshot_number)
         if left.entries is None:
             self._begin_epoch(is_lost=True)
             return
@@ -244,10 +267,11 @@ class Publisher:
 
         In between, the old control (if it is any good) names a base that holds everything, and no record.
         """
+        self._abandon_renewal()
         version = 0 if is_lost else self._slot.version
         # Random, so that it differs from every one a worker may remember; 0 is left for "none".
         epoch = self._rng.getrandbits(64) or 1
-        base = self._write_base(self._entries, version, self._slot.digest) if version else _Base()
+        base = self._bases.write(self._entries, version, self._slot.digest) if version else WrittenBase()
         made: list[str] = []
         try:
             ring = Ring.prepare(self._create_aside(self._names.log, self._log_size_bytes, made), epoch)
@@ -285,7 +309,7 @@ class Publisher:
         made.append(aside(name))
         return segment
 
-    def _discard(self, made: Iterable[str], base: _Base) -> None:
+    def _discard(self, made: Iterable[str], base: WrittenBase) -> None:
         if base.snapshot_number and base.snapshot_number != self._slot.snapshot_number:
             made = (*made, self._names.snapshot(base.snapshot_number))
         for name in made:
@@ -356,8 +380,8 @@ class Publisher:
         needed = self._slot.log_end + length - ring_bytes
         if needed <= self._slot.log_start:
             return
-        if needed > self._slot.log_base:  # only after new bases found no room: see BASE_SHARE
-            self._renew_base()
+        while needed > self._slot.log_base:  # renewals found no room, or no time
+            self._finish_renewal()
         wanted = min(needed + ring_bytes // ROOM_SHARE, self._slot.log_base)
         while self._boundaries and self._boundaries[0] < wanted:
             self._boundaries.popleft()
@@ -366,27 +390,45 @@ class Publisher:
 
     def _publish_base(self, entries: Mapping[ResourceKey, Entry], version: int, digest: int, **fields: Any) -> None:
         """A version without a record: no reader can come to it by the log, so the log is empty after it."""
-        base = self._write_base(entries, version, digest)
+        self._abandon_renewal()
+        base = self._bases.write(entries, version, digest)
         end = self._slot.log_end
         self._store_version(version, digest, **base._asdict(), log_start=end, log_base=end, **fields)
         self._boundaries.clear()
 
-    def _renew_base_if_due(self) -> None:
+    def _is_base_due(self) -> bool:
         assert self._ring is not None
         after_base = self._slot.log_end - self._slot.log_base
-        if after_base * BASE_SHARE <= self._ring.ring_bytes or self._slot.log_end < self._retry_base_at:
-            return
-        try:
-            self._renew_base()
-        except SegmentError as error:
-            # Nothing is lost: the version is published, and there is still room in the ring.
-            log.warning("the base is not renewed yet: %s", error)
-            self._retry_base_at = self._slot.log_end + self._ring.ring_bytes // RETRY_SHARE
+        return after_base * BASE_SHARE > self._ring.ring_bytes and self._slot.log_end >= self._retry_base_at
 
-    def _renew_base(self) -> None:
-        """The same version from a new base. The records before it stay for readers that lag."""
-        base = self._write_base(self._entries, self._slot.version, self._slot.digest)
-        self._store_slot(**base._asdict(), log_base=self._slot.log_end)
+    def _begin_renewal(self) -> None:
+        steps = self._bases.steps(self._entries.copy(), self._slot.version, self._slot.digest)
+        self._renewal = _Renewal(steps, self._slot.log_end)
+
+    def _advance_renewal(self) -> None:
+        """The next step of the renewal. With the last one, its base is the published one."""
+        assert self._renewal is not None
+        renewal = self._renewal
+        try:
+            next(renewal.steps)
+        except StopIteration as done:
+            self._renewal = None
+            self._store_slot(**done.value._asdict(), log_base=renewal.log_base)
+        except SegmentError:
+            self._renewal = None
+            raise
+
+    def _finish_renewal(self) -> None:
+        """The rest of the renewal under way, or all of one, at once."""
+        if self._renewal is None:
+            self._begin_renewal()
+        while self._renewal is not None:
+            self._advance_renewal()
+
+    def _abandon_renewal(self) -> None:
+        if self._renewal is not None:
+            self._renewal.steps.close()
+            self._renewal = None
 
     def _merged(self, changes: Mapping[ResourceKey, Change]) -> Mapping[ResourceKey, Entry]:
         merged = dict(self._entries)
@@ -397,30 +439,6 @@ class Publisher:
         _apply(changes, self._entries)
 
     # Stores.
-
-    def _write_base(self, entries: Mapping[ResourceKey, Entry], version: int, digest: int) -> _Base:
-        encoded, segment = self._create_snapshot(entries, version, digest)
-        at = 0
-        for piece in encoded.pieces:
-            segment.store(at, piece)
-            at += len(piece)
-        segment.close()
-        return _Base(self._last_number, version, encoded.length, encoded.checksum)
-
-    def _create_snapshot(
-        self, entries: Mapping[ResourceKey, Entry], version: int, digest: int
-    ) -> tuple[EncodedSnapshot, Segment]:
-        for _ in range(NUMBER_ATTEMPTS):
-            number = self._last_number + 1
-            encoded = encode_snapshot(number, version, digest, entries)
-            try:
-                segment = self._space.create(self._names.snapshot(number), encoded.length, AGENT_MODE)
-            except SegmentExists:
-                self._last_number = number
-            else:
-                self._last_number = number
-                return encoded, segment
-        raise SegmentError(f"no free name for a snapshot: {self._names.snapshot(self._last_number)} is taken as well")
 
     def _store_version(self, version: int, digest: int, **fields: Any) -> None:
         wall_ns = int(self._clock.wall() * 1e9)
@@ -446,8 +464,3 @@ def _apply(changes: Mapping[ResourceKey, Change], entries: dict[ResourceKey, Ent
             del entries[key]
         else:
             entries[key] = Entry(change.hash, change.blob, change.routing)
-
-
-def _last_number(space: SegmentSpace, names: SegmentNames) -> int:
-    found = map(names.snapshot_number, space.list(names.prefix))
-    return max((number for number in found if number is not None and number < NUMBER_LIMIT), default=0)

@@ -483,7 +483,7 @@ def test_shared_memory_that_is_cut_off_while_it_is_in_use_heals(tmp_path: Path) 
 def find_last_good(gateway: Gateway) -> list[Path]:
     # Not the hidden file beside it, which a save renames away at any moment.
     found = (gateway.directory / "data").glob("last-good.*")
-    return [path for path in found if path.read_bytes()[:8] == b"JWLGOOD1"]
+    return [path for path in found if path.read_bytes()[:8] == b"JWLGOOD2"]
 
 
 def cut_in_half(path: Path) -> None:

@@ -22,6 +22,7 @@ def main(name: str, versions: int) -> None:
         if version % 500 == 0:
             changes = [put(str(number), version) for number in range(RESOURCES)]
         publisher.publish([*changes, put("marker", version)], version, WATCHING)
+        publisher.renew_step()
         if version % 50 == 0:
             publisher.sweep(set())
     publisher.close()

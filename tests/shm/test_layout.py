@@ -27,7 +27,8 @@ from gw.shm.layout import (
     unpack_slot,
 )
 from gw.shm.log import Change, encode_record
-from gw.shm.snapshot import Entry, encode_snapshot
+from gw.shm.snapshot import Entry
+from tests.shm.world import base_of
 
 SLOT = Slot(
     state=AgentState.WATCHING,
@@ -138,10 +139,9 @@ def test_a_record_stands_as_documented():
 
 def test_a_snapshot_stands_as_documented():
     entries = {ResourceKey("routes", "1"): Entry(0x0102, b"\x80", ("x",))}
-    snapshot = encode_snapshot(number=3, version=7, digest=5, entries=entries)
-    assert b"".join(snapshot.pieces).hex() == SNAPSHOT_HEX
-    assert snapshot.length == len(SNAPSHOT_HEX) // 2
-    assert snapshot.checksum == 0xC02D3FD9
+    segment, base = base_of(entries, number=3, version=7, digest=5)
+    assert bytes(segment.view).hex() == SNAPSHOT_HEX
+    assert base == (3, 7, len(SNAPSHOT_HEX) // 2, 0xC02D3FD9)
 
 
 @pytest.mark.parametrize("rest", ["old", "zero"])

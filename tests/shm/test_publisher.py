@@ -21,6 +21,7 @@ from tests.shm.world import (
     key,
     published,
     put,
+    renew,
 )
 from tests.support.memory_space import MemorySpace, Stored
 
@@ -174,6 +175,7 @@ def test_a_damaged_history_before_the_base_costs_an_epoch_but_no_content(publish
     while publisher.slot.log_base in (0, publisher.slot.log_end):
         value += 1
         publisher.publish([put("1", value)], value, WATCHING)
+        renew(publisher)
     assert publisher.slot.log_start < publisher.slot.log_base
     space.content(NAMES.log)[HEADER_BYTES + publisher.slot.log_start % (SMALL_LOG_BYTES - HEADER_BYTES)] ^= 1
     heir = attach(space, clock)
@@ -216,10 +218,102 @@ def test_the_base_is_renewed_and_the_history_before_it_stays(publisher, reader):
     version = 0
     while publisher.slot.snapshot_version == 1:
         version = publisher.publish([put("1", version)], 1, WATCHING)
+        renew(publisher)
     assert publisher.slot.log_base == publisher.slot.log_end
     found = reader.changes(cursor)
     assert found.cursor.version == version
     assert [change.key for change in found.changes] == [key("1")]
+
+
+def until_due(publisher: Publisher) -> int:
+    """Publish until a renewal is due, and begin it; the version it is of."""
+    version = publisher.publish([put("1", 0)], 1, WATCHING)
+    while not publisher.renew_step():
+        version = publisher.publish([put("1", version)], 1, WATCHING)
+    return version
+
+
+def test_what_is_published_during_a_renewal_is_replayed_after_its_base(publisher, reader):
+    version = until_due(publisher)
+    after = 0
+    while publisher.renew_step():
+        publisher.publish([put("2", after), put("3") if after % 2 else delete("3")], 1, WATCHING)
+        after += 1
+        assert content_of(reader.load()) == published(publisher)
+    slot = reader.peek()
+    assert (slot.snapshot_version, slot.version) == (version, version + after)
+    assert after > 3
+    assert slot.log_base < slot.log_end
+    assert content_of(reader.load()) == published(publisher)
+
+
+def test_a_renewal_costs_a_publish_nothing(space, clock):
+    publisher = attach(space, clock, log_size_bytes=16 * 1024)
+    publisher.publish([put(str(number)) for number in range(1000)], 1, WATCHING)
+    value = until_due(publisher)
+    while publisher.renew_step():
+        del space.steps[:]
+        value += 1
+        publisher.publish([put("5", value)], 2, WATCHING)
+        stored = [len(step.data) for step in space.steps if isinstance(step, Stored)]
+        assert 256 < sum(stored) < 1000
+
+
+def test_a_ring_that_is_used_up_meanwhile_waits_for_the_renewal(publisher, reader):
+    """The publish that needs the room of records after the base writes what is left of it."""
+    version = until_due(publisher)
+    while publisher.slot.snapshot_version < version:
+        publisher.publish([put("1", publisher.version)], 1, WATCHING)
+        assert content_of(reader.load()) == published(publisher)
+    assert publisher.slot.snapshot_version == version
+
+
+@pytest.mark.parametrize("other", ["large change", "restore", "rm"])
+def test_a_renewal_is_given_up_for_another_base(publisher, space, other):
+    until_due(publisher)
+    while len(space.list(NAMES.prefix + "snapshot")) < 2:
+        publisher.renew_step()
+    if other == "large change":
+        publisher.publish([put("3", "x" * 300)], 3, WATCHING)
+    elif other == "restore":
+        publisher.restore(entries_of([put("9")]), 2, 3)
+    else:
+        space.unlink(NAMES.log)
+        publisher.touch(WATCHING)
+    assert not publisher.renew_step()
+    publisher.sweep(set())
+    assert space.list(NAMES.prefix + "snapshot") == [NAMES.snapshot(publisher.slot.snapshot_number)]
+
+
+def test_sweep_leaves_a_base_that_is_being_written(publisher, space, reader):
+    until_due(publisher)
+    swept = []
+    while publisher.renew_step():
+        swept += publisher.sweep(set())
+    assert swept == []
+    assert content_of(reader.load()) == published(publisher)
+    assert publisher.sweep(set()) == [1]
+
+
+def test_a_closed_publisher_leaves_no_unfinished_base(publisher, space):
+    until_due(publisher)
+    while len(space.list(NAMES.prefix + "snapshot")) < 2:
+        publisher.renew_step()
+    publisher.close()
+    assert space.list(NAMES.prefix + "snapshot") == [NAMES.snapshot(1)]
+
+
+def test_a_renewal_without_room_is_tried_again_after_more_changes(publisher, space, caplog):
+    space.limit_bytes = space.used_bytes + 200
+    until_due(publisher)
+    renew(publisher)
+    assert "not renewed yet" in caplog.text
+    assert not publisher.renew_step()
+    space.limit_bytes = None
+    for value in range(3):
+        publisher.publish([put("1", value)], 1, WATCHING)
+    renew(publisher)
+    assert publisher.slot.log_base == publisher.slot.log_end
 
 
 def test_the_ring_is_overwritten_only_behind_its_start(publisher, space):

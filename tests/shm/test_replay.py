@@ -73,6 +73,35 @@ class Scenario:
         self.contents[self._identity] = published(self._publisher)
         self.calls.append(Call(name, list(self.space.steps), before, self._identity))
 
+    def renew_among_changes(self) -> None:
+        """A renewal in steps, with a change before each."""
+        self._until_due()
+        is_under_way = True
+        while is_under_way:
+            self._change()
+            is_under_way = self._renew_step()
+
+    def begin_renewal(self) -> None:
+        """A renewal whose base has a name, some of its bytes, and no slot that names it."""
+        self._until_due()
+        names = len(self.space.list(NAMES.prefix))
+        while len(self.space.list(NAMES.prefix)) == names:
+            self._renew_step()
+        self._renew_step()
+
+    def _until_due(self) -> None:
+        while not self._renew_step():
+            self._change()
+
+    def _change(self) -> None:
+        value = len(self.calls)
+        self.call(f"change {value}", lambda agent: agent.publish([put("1", value)], 3, WATCHING))
+
+    def _renew_step(self) -> bool:
+        more = []
+        self.call("renewal", lambda agent: more.append(agent.renew_step()))
+        return more[0]
+
 
 def play() -> Scenario:
     scenario = Scenario()
@@ -80,13 +109,16 @@ def play() -> Scenario:
     scenario.call("the empty configuration", lambda agent: agent.publish([], 1, WATCHING))
     scenario.call("first resources", lambda agent: agent.publish([put("1"), put("2")], 2, WATCHING))
     scenario.call("touch", lambda agent: agent.touch(AgentState.BACKING_OFF))
-    for value in range(14):  # wraps the ring, makes room in it, renews the base
+    for value in range(14):  # wraps the ring, makes room in it, renews the base when there is no other way
         changes = [put("1", value), put("s", value, "services")]
         scenario.call(f"change {value}", lambda agent, changes=changes: agent.publish(changes, 3, WATCHING))
+    scenario.renew_among_changes()
     scenario.call("delete", lambda agent: agent.publish([delete("2")], 4, WATCHING))
     scenario.call("sweep", lambda agent: agent.sweep(set()))
     scenario.call("nothing new", lambda agent: agent.publish([delete("2")], 5, WATCHING))
+    scenario.begin_renewal()
     scenario.call("large change", lambda agent: agent.publish([put("3", "x" * 230)], 6, WATCHING))
+    scenario.begin_renewal()
     scenario.attach()
     scenario.call("change after takeover", lambda agent: agent.publish([put("4")], 7, WATCHING))
     scenario.call("restore", lambda agent: agent.restore(entries_of([put("1"), put("5")]), 90, 8))
@@ -187,6 +219,8 @@ def test_the_scenario_has_it_all(scenario):
     assert {type(step) for step in steps} == {Created, Stored, Renamed, Unlinked}
     assert len(scenario.contents) > 20
     assert max(sizes) < 1024
+    renewals = [call for call in scenario.calls if call.name == "renewal" and call.steps]
+    assert len(renewals) > 6
     two_part_records = [
         call
         for call in scenario.calls

@@ -19,6 +19,7 @@ STEPS = st.one_of(
     st.tuples(st.just("restart"), st.none()),
     st.tuples(st.just("room"), st.booleans()),
     st.tuples(st.just("sweep"), st.none()),
+    st.tuples(st.just("renew"), st.integers(1, 9)),
 )
 
 
@@ -55,6 +56,9 @@ def test_readers_follow_whatever_is_published(log_size, steps):
             except SegmentError:
                 assert space.limit_bytes is not None
                 assert (publisher.version, published(publisher)) == (version, before)
+        elif what == "renew":
+            for _ in range(how):
+                publisher.renew_step()
         elif what == "follow":
             followers[how].follow()
             assert followers[how].content == published(publisher)

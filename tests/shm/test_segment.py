@@ -1,9 +1,11 @@
 """Segments in the real /dev/shm: reserved, with the right mode and owner, and no stranger's."""
 
+import errno
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,10 @@ from gw.shm.names import SegmentNames, aside
 from gw.shm.reader import SnapshotReader
 from gw.shm.segment import (
     AGENT_MODE,
+    RESERVED_BYTES,
     SHM_DIR,
     TABLE_MODE,
+    PosixNewSegment,
     PosixSpace,
     SegmentExists,
     SegmentMissing,
@@ -120,6 +124,63 @@ def test_no_room_is_an_error_that_says_what_and_how_much(space, names):
     wanted = 1 << 45  # more than any /dev/shm
     with pytest.raises(SegmentError, match=rf"no room for .*{names.log}: {wanted} bytes wanted, \d+ free in /dev/shm"):
         space.create(names.log, wanted, AGENT_MODE)
+    assert space.list(names.prefix) == []
+
+
+# Created in steps.
+
+
+def finished(steps: Generator[None, None, PosixNewSegment]) -> PosixNewSegment:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value
+
+
+def test_a_segment_created_in_steps_is_reserved_in_full_before_anything_is_stored(space, names):
+    size = 3 * RESERVED_BYTES + 1
+    steps = space.create_steps(names.snapshot(1), size, AGENT_MODE)
+    next(steps)
+    assert path(names.snapshot(1)).stat().st_size == RESERVED_BYTES
+    segment = finished(steps)
+    found = path(names.snapshot(1)).stat()
+    assert (found.st_size, stat.S_IMODE(found.st_mode)) == (size, AGENT_MODE)
+    assert found.st_blocks * 512 >= size
+    segment.store(size - 3, b"end")
+    segment.close()
+    segment.close()
+    reader = space.open(names.snapshot(1))
+    assert bytes(reader.view[-4:]) == b"\0end"
+    reader.close()
+
+
+def test_a_creation_that_is_given_up_leaves_nothing(space, names):
+    steps = space.create_steps(names.snapshot(1), 3 * RESERVED_BYTES, AGENT_MODE)
+    next(steps)
+    with pytest.raises(SegmentExists):
+        next(space.create_steps(names.snapshot(1), 10, AGENT_MODE))
+    steps.close()
+    assert space.list(names.prefix) == []
+
+
+def test_no_room_is_noticed_before_any_is_taken(space, names):
+    wanted = 1 << 45  # more than any /dev/shm
+    with pytest.raises(SegmentError, match=rf"no room for .*snapshot.1: {wanted} bytes wanted, \d+ free in /dev/shm"):
+        next(space.create_steps(names.snapshot(1), wanted, AGENT_MODE))
+    assert space.list(names.prefix) == []
+
+
+def test_room_that_others_take_meanwhile_is_an_error_that_leaves_nothing(space, names, monkeypatch):
+    steps = space.create_steps(names.snapshot(1), 3 * RESERVED_BYTES, AGENT_MODE)
+    next(steps)
+
+    def reserve(fd: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", reserve)
+    with pytest.raises(SegmentError, match="no room for"):
+        finished(steps)
     assert space.list(names.prefix) == []
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from gw.model.digest import content_hash, decode_resource, digest_of, encode_resource
 from gw.model.keys import ResourceKey
+from gw.shm.base_writer import BaseWriter, WrittenBase
 from gw.shm.layout import AgentState
 from gw.shm.log import Change
 from gw.shm.names import SegmentNames
@@ -14,6 +15,7 @@ from gw.shm.reader import Changes, Loaded
 from gw.shm.segment import SegmentSpace
 from gw.shm.snapshot import Entry
 from gw.shm.writer import Publisher
+from tests.support.memory_space import MemorySegment, MemorySpace
 
 WATCHING = AgentState.WATCHING
 # The smallest log: a ring of 960 bytes, so a record may have 240 and a base is renewed after 480.
@@ -67,6 +69,24 @@ def entries_of(changes: Iterable[Change]) -> dict[ResourceKey, Entry]:
 
 def attach(space: SegmentSpace, clock: HandClock, names: SegmentNames = NAMES, **options: Any) -> Publisher:
     return Publisher.attach(space, names, clock=clock, **{"log_size_bytes": SMALL_LOG_BYTES, **options})
+
+
+def base_of(
+    entries: Mapping[ResourceKey, Entry], number: int, version: int, digest: int
+) -> tuple[MemorySegment, WrittenBase]:
+    """A base in memory, and what a slot says of it."""
+    names = SegmentNames("base")
+    space = MemorySpace()
+    writer = BaseWriter(space, names)
+    writer.note_number(number - 1)
+    base = writer.write(entries, version, digest)
+    return space.open(names.snapshot(number), writable=True), base
+
+
+def renew(publisher: Publisher) -> None:
+    """A new base, if one is due, with nothing in between."""
+    while publisher.renew_step():
+        pass
 
 
 def content_of(loaded: Loaded) -> Content:

@@ -15,6 +15,7 @@ import pytest
 from gw.clock import SystemClock
 from gw.errors import Compacted, StoreError
 from sync_agent.stores.base import Event
+from sync_agent.stores.sql.log import RevisionLog
 from sync_agent.stores.sql.sqlite import DIALECT, SqliteDatabase
 from sync_agent.stores.sql.store import SqlStore
 from tests.support.asynchronous import asynchronous
@@ -161,6 +162,34 @@ async def test_expiry_goes_by_wall_time_and_holds_over_a_restart(tmp_path: Path)
         assert [item.key for item in await read_all(store)] == ["routes/2"]
     finally:
         await store.close()
+
+
+@asynchronous
+async def test_another_programs_write_is_noticed_without_waiting_for_the_next_look(tmp_path: Path) -> None:
+    path = tmp_path / "config.db"
+    store = SqlStore(SqliteDatabase(path), DIALECT, SystemClock(), poll_interval_s=3600)
+    try:
+        async with Watching(store, 2) as watching:
+            with closing(sqlite3.connect(path)) as shell, shell:
+                shell.execute("INSERT INTO config (key, value) VALUES ('routes/1', '{}')")
+            [event] = await watching.events(1)
+            assert event.key == "routes/1"
+    finally:
+        await store.close()
+
+
+def test_a_compaction_does_not_wait_for_the_disk_and_writes_do(tmp_path: Path) -> None:
+    """What SQLite is told, since a power cut cannot be had: full (2) for writes, normal while history is dropped."""
+    connection, _ = SqliteDatabase(tmp_path / "config.db").opened()
+    revisions = RevisionLog(connection, DIALECT)
+    for value in (b"a", b"b"):
+        revisions.put("routes/1", value, None, None)
+    told = []
+    connection.set_trace_callback(lambda sql: told.append(sql) if "synchronous" in sql or sql == "COMMIT" else None)
+    revisions.compact(3)
+    assert told == [DIALECT.before_compaction, "COMMIT", DIALECT.after_compaction]
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    connection.close()
 
 
 @asynchronous

@@ -1,6 +1,7 @@
 """Segments in plain memory, with every step recorded: for tests that replay what a writer did, or fill /dev/shm up."""
 
 import sys
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -92,6 +93,15 @@ class MemorySpace:
         self._linked[name] = memory
         self.steps.append(Created(memory.serial, name, size))
         return MemorySegment(memory, self.steps, writable=True)
+
+    def create_steps(self, name: str, size: int, mode: int) -> Generator[None, None, MemorySegment]:
+        segment = self.create(name, size, mode)
+        try:
+            yield
+        except GeneratorExit:
+            self.unlink(name)
+            raise
+        return segment
 
     def open(self, name: str, *, writable: bool = False, mode: int = AGENT_MODE) -> MemorySegment:
         memory = self._linked.get(name)

@@ -10,7 +10,7 @@ import os
 import random
 import shutil
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from gw.model.keys import ResourceKey
 from gw.shm.layout import AgentState
 from gw.shm.names import SegmentNames
 from gw.shm.reader import SnapshotReader
-from gw.shm.segment import PosixSegment, PosixSpace, no_room, unlink_all
+from gw.shm.segment import PosixNewSegment, PosixSegment, PosixSpace, no_room, unlink_all
 from gw.shm.writer import Publisher
 from sync_agent.intake import Intake, deletion
 from sync_agent.last_good import Kept, LastGood
@@ -46,6 +46,11 @@ class FillableSpace(PosixSpace):
         if self.is_full:
             raise no_room(name, size, 0)
         return super().create(name, size, mode)
+
+    def create_steps(self, name: str, size: int, mode: int) -> Generator[None, None, PosixNewSegment]:
+        if self.is_full:
+            raise no_room(name, size, 0)
+        return super().create_steps(name, size, mode)
 
 
 class InterruptedStore(SqlStore):
@@ -101,7 +106,8 @@ class Host:
                 self.space, self.names, log_size_bytes=self.log_size_bytes, clock=SystemClock()
             )
             stack.callback(publisher.close)
-            outlet = Outlet(publisher, set, LastGood(self.last_good_path), SystemClock())
+            last_good = LastGood(self.last_good_path)
+            outlet = Outlet(publisher, set, last_good, SystemClock(), unjudged=publisher.entries)
             stack.push_async_callback(outlet.close)
             intake = Intake(publisher.entries, 100_000)
             machine = Machine(random.Random(1))

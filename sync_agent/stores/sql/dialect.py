@@ -12,11 +12,14 @@ class Dialect:
     """The statements that differ between databases.
 
     `begin_write` starts a transaction that no other writer can be in; `select_head` yields the newest revision ever
-    given out, which stays when its row is compacted away.
+    given out, which stays when its row is compacted away. `before_compaction` and `after_compaction` switch off and on
+    again that a commit waits for the disk: what of a compaction is lost with the power is compacted again.
     """
 
     begin_write: str
     select_head: str
+    before_compaction: str
+    after_compaction: str
 
 
 class Connection(Protocol):
@@ -52,6 +55,10 @@ class Database(Protocol):
 
         Cheap: asked several times a second.
         """
+        ...
+
+    def hint(self) -> object:
+        """What compares unequal when somebody has most likely written. At once, and in any thread; never raises."""
         ...
 
     def close(self) -> None:

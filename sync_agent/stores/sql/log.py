@@ -115,6 +115,13 @@ class RevisionLog:
 
     def compact(self, revision: int) -> None:
         """Forget the history up to `revision`; nothing happens when that is forgotten already."""
+        self._connection.execute(self._dialect.before_compaction)
+        try:
+            self._compact(revision)
+        finally:
+            self._connection.execute(self._dialect.after_compaction)
+
+    def _compact(self, revision: int) -> None:
         with self._writing():
             start, end = self._compacted(), min(revision, self._head().revision)
             if end <= start:

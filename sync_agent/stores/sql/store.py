@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 # A look costs 0.5 ms of CPU, most of it waking an idle thread (measured): 0.2 % of a core at this interval. A person
 # who edits with a shell still sees the effect at once. Writes through the agent do not wait for it.
 POLL_INTERVAL_S: Final = 0.25
+# Between two looks the database's file tells whether one is worthwhile: asked 100 times a second, 20 us each, so that
+# another program's change is served as soon as one through the agent, and a thousand a second are not 250 ms late each.
+# The looks at the interval above are for expiry, and for what the file's time did not tell.
+HINT_INTERVAL_S: Final = 0.01
 # History is read by watches that resume, so it must outlast the agent's longest absence at the usual rate of change:
 # this many revisions are a day at one write every nine seconds, and about 10 MB of ordinary routes.
 KEEP_REVISIONS: Final = 10_000
@@ -35,7 +39,7 @@ T = TypeVar("T")
 class SqlStore:
     """A Store over `database`. Opened when first used; `close` it.
 
-    `poll_interval_s` is how late another program's write, or an expiry, may be noticed. History older than
+    `poll_interval_s` is how late another program's write, or an expiry, may be noticed at most. History older than
     `keep_revisions` is compacted, a tenth of that at a time.
     """
 
@@ -169,9 +173,10 @@ class SqlStore:
         return await loop.run_in_executor(self._executor, work)
 
     async def _poll(self) -> None:
-        problem = ""
+        problem, hint = "", self._database.hint()
         while True:
-            await asyncio.sleep(self._poll_interval_s)
+            await self._until_worthwhile(hint)
+            hint = self._database.hint()
             try:
                 if await self._run(self._look):
                     self._wake()
@@ -189,13 +194,24 @@ class SqlStore:
                     problem = repr(error)
                     log.exception("looking for changes in the store failed in a way that was not foreseen")
 
+    async def _until_worthwhile(self, hint: object) -> None:
+        """For the poll interval, or until the database gives another hint."""
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + self._poll_interval_s
+        left_s = self._poll_interval_s
+        while left_s > 0 and self._database.hint() == hint:
+            await asyncio.sleep(min(HINT_INTERVAL_S, left_s))
+            left_s = ends_s - loop.time()
+
     def _look(self, revisions: RevisionLog) -> bool:
         """In the thread: whether there may be something new for the watches."""
         changes, before = self._database.changes(), self._changes
         self._changes = changes
         expired = revisions.expire(self._clock.wall())
-        if revisions.count_history() > self._keep_revisions + self._keep_revisions // 10:
-            revisions.compact(revisions.head().revision - self._keep_revisions)
+        history, step = revisions.count_history(), self._keep_revisions // 10
+        if history > self._keep_revisions + step:
+            # No more at once, or whoever wrote 100,000 keys would stop the watches for a third of a second.
+            revisions.compact(revisions.head().revision - history + min(history - self._keep_revisions, 2 * step))
         return changes != before or expired > 0
 
 
