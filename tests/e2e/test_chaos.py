@@ -279,8 +279,9 @@ def uris(gateway: Gateway) -> dict[str, str]:
     reader = SnapshotReader(PosixSpace(), SegmentNames(gateway.name), SystemClock())
     try:
         loaded = reader.load()
-        assert digest_of((key, entry.hash) for key, entry in loaded.entries.items()) == loaded.slot.digest
-        return {key.id: entry.routing[0][0] for key, entry in loaded.entries.items()}
+        entries = loaded.read()
+        assert digest_of(entry.hash for entry in entries.values()) == loaded.slot.digest
+        return {key.id: entry.routing[0][0] for key, entry in entries.items()}
     finally:
         reader.close()
 

@@ -148,6 +148,30 @@ def test_an_overrun_is_answered_by_a_full_rebuild(memory: Memory):
     run(test)
 
 
+def test_a_newer_base_is_taken_up_when_nothing_else_is_due(memory: Memory):
+    async def test() -> None:
+        memory.attach(log_size_bytes=16 << 10)
+        memory.publish({f"routes/{n}": route(f"/{n}") for n in range(50)})
+        async with following(memory) as it:
+            before = (await it.wait(lambda applied: True)).slot.snapshot_number
+            publisher = memory.publisher
+            assert publisher is not None
+            while publisher.slot.snapshot_number == before:
+                version = memory.publish({"routes/x": route(f"/x{publisher.version}")})
+                while publisher.renew_step():
+                    pass
+            await it.version(version)
+            async with asyncio.timeout(20):
+                while it.state.snapshot != publisher.slot.snapshot_number:
+                    await asyncio.sleep(0.001)
+            assert publisher.sweep({it.state.snapshot}) == [before]
+            assert all(it.serves(f"/{n}") for n in range(50)), "read from the newer base from now on"
+            assert [applied.work for applied in it.applied].count(Work.FULL) == 1
+            assert it.follower.counts.failures == 0
+
+    run(test)
+
+
 class LyingReader:
     """Gives the first changes on their way another content, as a bug would: `lie` says which."""
 

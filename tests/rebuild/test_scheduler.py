@@ -81,6 +81,11 @@ def test_a_new_wait_is_drawn_after_each_apply(scheduler, clock):
 
 
 def test_staleness_counts_from_the_first_change_and_the_worst_is_kept(scheduler, clock):
+    scheduler.changed(Work.FULL)
+    scheduler.at_once()
+    clock.now_s += 3
+    scheduler.finished()
+    assert scheduler.worst_staleness_s == 0, "before the first there is nothing that could be stale"
     scheduler.changed()
     clock.now_s += 0.5
     scheduler.changed()

@@ -158,11 +158,11 @@ class _Run:
             items = [item async for page in store.list(500) for item in page.items]
         finally:
             await store.close()
-        contents = []
+        hashes = []
         for item in items:
             key = ResourceKey(*item.key.split("/", 1))
-            contents.append((key, content_hash(encode_resource(validate(*key, json.loads(item.value))))))
-        return digest_of(contents)
+            hashes.append(content_hash(key, encode_resource(validate(*key, json.loads(item.value)))))
+        return digest_of(hashes)
 
     def _check_holdings(self) -> None:
         for role, (pid, first, changes_then) in self._first.items():
