@@ -44,7 +44,8 @@ class RebuildScheduler:
         self._due_at_s = 0.0
         self.work: Work | None = None  # what is waited for; None when nothing is
         self.jitter_ms = 0.0  # the wait drawn last
-        self.worst_staleness_s = 0.0  # the longest a seen change has ever waited for `finished`
+        self.worst_staleness_s = 0.0  # the longest a seen change has ever waited for `finished`, the first one left out
+        self._is_serving = False
 
     @property
     def due_at_s(self) -> float | None:
@@ -81,7 +82,9 @@ class RebuildScheduler:
 
     def finished(self) -> None:
         """What was due is served."""
-        self.worst_staleness_s = max(self.worst_staleness_s, self.staleness_s)
+        if self._is_serving:
+            self.worst_staleness_s = max(self.worst_staleness_s, self.staleness_s)
+        self._is_serving = True  # what was served before there was anything to serve cannot have been stale
         self._changed_at_s = None
         self.work = None
 

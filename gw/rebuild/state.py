@@ -178,7 +178,7 @@ class ConfigState:
 
     def _compile(self, route: RouteEntry) -> Settled:
         """Never raises: a route that cannot be compiled answers 500, for itself alone."""
-        key, parents = route.key, _Parents(self._tables)
+        parents = _Parents(self._tables)
         try:
             decoded = Route.from_dict(route.id, route.decode())
             service = None if decoded.service_id is None else parents.service(decoded.service_id)
@@ -186,19 +186,17 @@ class ConfigState:
             if (reason := unserved(decoded, service)) is not None:
                 found = Missing(500, reason)
             if isinstance(found, Missing):
-                self._tables.report(key, found.reason)
+                reason = found.reason
                 compiled = compile_route(decoded, found)
             else:
                 runtime = _runtime(found, route, decoded, parents, self._keepalive)
                 compiled = compile_route(decoded, runtime)
-                if (reason := runtime.unsupported or approximated(decoded, found)) is None:
-                    self._tables.problems.pop(key, None)
-                else:
-                    self._tables.report(key, reason)
+                reason = runtime.unsupported or approximated(decoded, found)
         except Exception as error:
             reason = f"cannot be compiled: {error!r}"
-            self._tables.report(key, reason)
             compiled = CompiledRoute(route.id, Missing(500, reason), _UNUSED_TIMEOUTS)
+        if self._tables.find(route.key) is route:  # else a request still holds what was replaced meanwhile
+            self._tables.note(route.key, reason)
         return Settled(compiled, tuple(parents.met.items()))
 
 

@@ -107,6 +107,13 @@ class Tables:
             log.error("%s: %s", key, reason)
         self.problems[key] = reason
 
+    def note(self, key: ResourceKey, reason: str | None) -> None:
+        """Remember what does not work of a resource, or (None) that all of it does."""
+        if reason is None:
+            self.problems.pop(key, None)
+        else:
+            self.report(key, reason)
+
     def drain(self) -> Iterator[None]:
         """Steps that let go of everything, for tables nobody uses any more: freed at once, they would stop the loop."""
         yield from self.index.drain()

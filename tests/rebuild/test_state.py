@@ -257,6 +257,42 @@ def test_a_full_rebuild_forgets_no_problem(memory: Memory):
     assert list(held.state.problems) == [ResourceKey("routes", "1")]
 
 
+def test_a_route_that_was_replaced_under_a_request_says_nothing_of_the_one_in_its_place(memory: Memory):
+    memory.publish({"routes/1": {"uri": "/1", "service_id": "none"}})
+    held = Held(memory)
+    old = held.state.find("/1", "", "GET")
+    assert old is not None
+    memory.publish({"routes/1": route("/1")})
+    held.update()
+    assert isinstance(old.resolve().upstream, Missing)
+    assert not held.state.problems
+
+
+def test_a_newer_base_is_read_from_without_a_change_in_what_is_served(memory: Memory):
+    """What was decoded or copied before goes on, what was not is read from there, and the old base is let go of."""
+    memory.publish({f"routes/{n}": route(f"/{n}") for n in range(300)} | {"routes/u": {"uri": "/u", "upstream_id": "u"}})
+    held = Held(memory)
+    handle = held.state.find("/7", "", "GET")
+    assert handle is not None
+    compiled = handle.resolve()
+    publisher = memory.publisher
+    assert publisher is not None
+    while publisher.slot.snapshot_number == held.state.snapshot:
+        memory.publish({"routes/8": route("/8", desc=f"of {publisher.version}")})
+        memory.publish({"upstreams/u": {"nodes": {"127.0.0.1:1": publisher.version}}})
+        while publisher.renew_step():
+            pass
+    held.update()
+    for _ in held.state.move_to(memory.reader.open_base(publisher.slot)):
+        pass
+    assert held.state.snapshot == publisher.slot.snapshot_number
+    assert len(publisher.sweep({held.state.snapshot})) == 1, "nobody needs the old one"
+    assert handle.resolve() is compiled
+    assert [held.id_at(f"/{n}") for n in range(300)] == [str(n) for n in range(300)]
+    assert isinstance(held.upstream_at("/u"), UpstreamRuntime)
+    assert not held.state.problems
+
+
 @pytest.mark.parametrize("mode", ["radixtree_host_uri", "radixtree_uri", "radixtree_uri_with_parameter"])
 def test_a_rebuild_is_aside_until_its_last_step(memory: Memory, mode: str):
     memory.publish({f"routes/{n}": route(f"/{n}") for n in range(20)})
