@@ -270,7 +270,8 @@ def test_a_route_that_was_replaced_under_a_request_says_nothing_of_the_one_in_it
 
 def test_a_newer_base_is_read_from_without_a_change_in_what_is_served(memory: Memory):
     """What was decoded or copied before goes on, what was not is read from there, and the old base is let go of."""
-    memory.publish({f"routes/{n}": route(f"/{n}") for n in range(300)} | {"routes/u": {"uri": "/u", "upstream_id": "u"}})
+    routes = {f"routes/{n}": route(f"/{n}") for n in range(300)}
+    memory.publish({**routes, "routes/u": {"uri": "/u", "upstream_id": "u"}})
     held = Held(memory)
     handle = held.state.find("/7", "", "GET")
     assert handle is not None
