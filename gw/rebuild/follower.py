@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from gw.clock import Clock
 from gw.collector import keep_objects
@@ -41,6 +41,13 @@ class Reader(Protocol):
     def load_steps(self) -> Generator[None, None, Loaded]: ...
     def changes_steps(self, cursor: Cursor) -> Generator[None, None, Changes | None]: ...
     def open_base(self, slot: Slot) -> Base: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(Generic[T]):
+    """Steps came to their end, with this result."""
+
+    result: T
 
 
 @dataclass(slots=True)
@@ -289,21 +296,21 @@ class Follower:
 
     async def _in_slices(self, steps: Generator[None, None, T], after_slice: Callable[[], None] | None = None) -> T:
         """Run steps to their end, and whatever else waits on the loop between two slices. Their result."""
-        while (done := self._slice(steps)) is None:
+        while (ended := self._slice(steps)) is None:
             if after_slice is not None:
                 after_slice()
             await asyncio.sleep(0)
-        result: T = done.value
-        return result
+        return ended.result
 
-    def _slice(self, steps: Generator[None, None, Any]) -> StopIteration | None:
+    def _slice(self, steps: Generator[None, None, T]) -> Ended[T] | None:
         """Run steps for as long as a slice may take. What they end with, None when there are more."""
         began_s, began_cpu_s = self._clock.monotonic(), self._clock.cpu()
         try:
             while self._clock.monotonic() < began_s + self._slice_s:
                 next(steps)
         except StopIteration as done:
-            return done
+            # Not the exception itself: its traceback leads to the caller's frame, and from there back to it.
+            return Ended(done.value)
         finally:
             self._count(self._clock.monotonic() - began_s, self._clock.cpu() - began_cpu_s)
         return None
