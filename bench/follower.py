@@ -177,4 +177,5 @@ def _do(publisher: Publisher, space: PosixSpace, names: SegmentNames, what: str,
     elif what == "begin epoch":
         space.unlink(names.control)
         publisher.touch(AgentState.WATCHING)
-    publisher.sweep(())
+    # As the agent: not the one the follower may still read from. Who lets go of an unlinked base last frees its pages.
+    publisher.sweep({publisher.slot.snapshot_number - 1})

@@ -146,6 +146,7 @@ class Follower:
                 self._note_change()
             elif self.applied is not None:
                 self.revision = slot.revision
+            if self.applied is not None:
                 self._note_base(slot)
         if self._may_start() or self._may_move():
             self._due.set()
@@ -159,14 +160,10 @@ class Follower:
         return self._scheduler.work is not Work.FULL or self._turn.take() or self._cursor is None
 
     def _may_move(self) -> bool:
-        return (
-            self._move_at_s is not None
-            and self._scheduler.work is None
-            and self._clock.monotonic() >= self._move_at_s
-        )
+        return self._move_at_s is not None and self._clock.monotonic() >= self._move_at_s
 
     def _note_base(self, slot: Slot) -> None:
-        """A newer base of what is served: it is taken up without haste, and not by all workers at once."""
+        """A newer base: what is served is read from there without haste, and not by all workers at once."""
         if slot.snapshot_number == self._state.snapshot:
             self._move_at_s = None
         elif self._move_at_s is None:
@@ -235,8 +232,8 @@ class Follower:
                     self._due.clear()
                     if self._state.snapshot != before:
                         return
-        except SegmentError as error:
-            log.warning("what is served goes on being read from the base before: %s", error)
+        except Exception as error:
+            log.warning("what is served goes on being read from the base before: %r", error)
             self._move_at_s = self._clock.monotonic() + MOVE_RETRY_S
 
     @contextmanager
@@ -275,6 +272,7 @@ class Follower:
         if self._state.digest != slot.digest:
             self._heal(slot, work)
         self._on_applied(self.applied)
+        self._cost = Cost()  # what follows (letting go of the old, moving) is no part of it
 
     def _heal(self, slot: Slot, work: Work) -> None:
         """What is held is not what was published: rebuild. If a rebuild made it so, another one would not help."""

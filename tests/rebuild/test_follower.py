@@ -161,8 +161,11 @@ def test_a_newer_base_is_taken_up_when_nothing_else_is_due(memory: Memory):
                 while publisher.renew_step():
                     pass
             await it.version(version)
+            number = 0
             async with asyncio.timeout(20):
                 while it.state.snapshot != publisher.slot.snapshot_number:
+                    # Changes that never stop must not keep it from moving.
+                    memory.publish({"routes/y": route(f"/y{(number := number + 1)}")})
                     await asyncio.sleep(0.001)
             assert publisher.sweep({it.state.snapshot}) == [before]
             assert all(it.serves(f"/{n}") for n in range(50)), "read from the newer base from now on"
