@@ -207,7 +207,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--through", choices=WAYS, default="agent",
         help="how changes are written: the agent's socket, the Admin API (its HTTP runs in the measured worker), or "
-        "the store (SQLite shows it four times a second) (default agent)",
+        "the store (SQLite is asked every 10 ms) (default agent)",
     )  # fmt: skip
     parser.add_argument("--full", action="store_true", help="force full rebuilds instead, every 3000 ms by default")
     parser.epilog = f"Defaults take {duration_text(_duration_s(_completed(parser.parse_args([]))))}; --quick takes "

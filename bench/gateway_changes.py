@@ -2,7 +2,7 @@
 
 `agent`: through the agent's Unix socket, as the Admin API writes and without its cost to the worker that is measured.
 `admin`: through the Admin API, whose HTTP is served by that worker. `store`: to the store directly, as another program
-(SQLite shows that to the agent four times a second, so faster changes arrive in bundles). `full` is no change: it
+(SQLite has to be asked, every 10 ms, so faster changes arrive in bundles). `full` is no change: it
 unlinks the control segment, whereupon the agent begins a new epoch at its next heartbeat, and every worker rebuilds in
 full.
 """

@@ -1,7 +1,7 @@
 """Time from a write to the first and to the last worker serving it, by jitter window, number of routes and way in.
 
 Written either through the Admin API (time counts from sending the PUT) or straight into the store, as other hosts of a
-fleet do (from before the write). etcd tells the agent at once what others wrote; SQLite has to be asked, every 250 ms,
+fleet do (from before the write). etcd tells the agent at once what others wrote; SQLite has to be asked, every 10 ms,
 which shows in its rows. Each change gives one route another uri. Workers say in their cells when they were done, to the
 nanosecond: nothing is read off chance among requests. A pause of random length before each write keeps it out of step
 with whoever looks at intervals.
