@@ -189,6 +189,11 @@ class Life(RuleBasedStateMachine):
         self.log_bytes = log_bytes
 
     @rule()
+    def the_base_is_renewed(self) -> None:
+        while self.host.publisher.renew_step():
+            pass
+
+    @rule()
     def old_bases_are_swept(self) -> None:
         self.host.sweep(() if self.worker.held is None else (self.worker.held.snapshot_number,))
 

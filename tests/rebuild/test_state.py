@@ -283,6 +283,7 @@ def test_a_newer_base_is_read_from_without_a_change_in_what_is_served(memory: Me
         memory.publish({"upstreams/u": {"nodes": {"127.0.0.1:1": publisher.version}}})
         while publisher.renew_step():
             pass
+    memory.publish({"routes/9": {"uri": "/9", "upstream_id": "u"}})  # newer than the base, and nobody asked for it yet
     held.update()
     for _ in held.state.move_to(memory.reader.open_base(publisher.slot)):
         pass
@@ -291,6 +292,7 @@ def test_a_newer_base_is_read_from_without_a_change_in_what_is_served(memory: Me
     assert handle.resolve() is compiled
     assert [held.id_at(f"/{n}") for n in range(300)] == [str(n) for n in range(300)]
     assert isinstance(held.upstream_at("/u"), UpstreamRuntime)
+    assert held.upstream_at("/9") is held.upstream_at("/u")
     assert not held.state.problems
 
 

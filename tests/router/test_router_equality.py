@@ -202,3 +202,15 @@ def test_match_is_the_first_candidate(mode: str) -> None:
         router.remove(route.id)
     router.check()
     assert len(router) == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("uri", ["/a", "/a/*"])
+def test_a_key_is_held_unopened_by_one_route_alone(mode: str, uri: str) -> None:
+    router = build_router(mode)
+    one, other = (Route(id, routing_key([uri], priority=priority), ()) for id, priority in (("1", 0), ("2", 1)))
+    assert router.insert_unopened(one)
+    assert not router.insert_unopened(other)
+    put(router, other)
+    assert [match.id for match in router.candidates(uri.removesuffix("*"), "")] == ["2", "1"]
+    router.check()
