@@ -47,7 +47,7 @@ from gw.server.parser import MAX_HEAD_BYTES
 from gw.server.report import CellReport
 from gw.server.waiting import ServedWait
 from gw.server.worker import Assignment
-from gw.settings.tree import LimitSettings
+from gw.settings import Settings
 from gw.shm.names import SegmentNames
 from gw.shm.reader import SnapshotReader
 from gw.shm.segment import PosixSpace
@@ -135,7 +135,7 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
                 metrics_app(view, path=metrics.export_uri, prefix=metrics.metric_prefix, host_names=host_names)
             ),
         }
-        yield Gateway(apps, traffic, following.configured, following.report, _head_limits(settings.gw.limits))
+        yield Gateway(apps, traffic, following.configured, following.report, _head_limits(settings))
 
 
 def _follow(stack: AsyncExitStack, assignment: Assignment) -> _Following:
@@ -181,9 +181,15 @@ def _follow(stack: AsyncExitStack, assignment: Assignment) -> _Following:
     return _Following(reader, state, report, configured)
 
 
-def _head_limits(limits: LimitSettings) -> HeadLimits:
-    head_bytes = max(MAX_HEAD_BYTES, 2 * limits.request_header_bytes)
-    return HeadLimits(limits.request_line_bytes, limits.request_headers, limits.request_header_bytes, head_bytes)
+def _head_limits(settings: Settings) -> HeadLimits:
+    limits = settings.gw.limits
+    return HeadLimits(
+        limits.request_line_bytes,
+        limits.request_headers,
+        limits.request_header_bytes,
+        max(MAX_HEAD_BYTES, 2 * limits.request_header_bytes),
+        drops_underscores=not settings.nginx_config.http.underscores_in_headers,
+    )
 
 
 def configure_logging(level: str) -> None:
