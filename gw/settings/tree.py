@@ -9,13 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from gw.settings import kinds, network
 from gw.settings.declare import derived, section, setting
 from gw.settings.network import Listen, Network
 
 Window: TypeAlias = tuple[int, int]
+
+# The plugins that come with the gateway, in the order in which they run.
+OWN_PLUGINS: Final = (
+    *("request-id", "forward-auth", "proxy-rewrite"),
+    *("limit-count", "response-rewrite", "http-logger"),
+)
 
 # Longer than any wait that makes sense for one client (nginx takes more, but a day is already "never").
 _MAX_TIME_S = 86400.0
@@ -414,6 +420,12 @@ class Settings:
     apisix: ApisixSettings = section(ApisixSettings)
     deployment: DeploymentSettings = section(DeploymentSettings)
     nginx_config: NginxConfig = section(NginxConfig)
+    plugins: tuple[str, ...] = setting(
+        kinds.list_of(kinds.text("the name of a plugin", r"[^\s\x00-\x1f]{1,256}"), "a list of names of plugins"),
+        default=list(OWN_PLUGINS),
+        help="Plugins that may be used, ours and those of installed packages; the list takes the place of the default. "
+        "`gw plugins` shows all there are. What uses another one answers 500.",
+    )
     plugin_attr: PluginAttr = section(PluginAttr)
     gw: GwSettings = section(GwSettings)
     source: Path = derived(Path())
