@@ -47,7 +47,7 @@ def effective_upstream(
     4. none of them: 503.
     """
     if route.service_id is not None and service is None:
-        return Missing(404, f"failed to fetch service configuration by id: {route.service_id}")
+        return _missing_service(route.service_id)
     for holder in (route, service):
         if holder is None:
             continue
@@ -91,19 +91,28 @@ def merge_plugins(layers: Iterable[Layer]) -> tuple[PluginConf, ...]:
     return tuple(first[name] for name in sorted(first) if not first[name].meta.get("disable"))
 
 
-def plugin_layers(
-    route: Route, plugin_config: PluginConfig | None, service: Service | None
-) -> tuple[Layer, ...] | Missing:
-    """What `merge_plugins` takes for a route, or what to answer: 503 when its plugin config is not there.
+def missing_parent(route: Route, plugin_config: PluginConfig | None, service: Service | None) -> Missing | None:
+    """What a route answers before any of its plugins, because something that it names is not there.
 
-    `plugin_config` and `service` are those that the route names, None when one is not there or it names none. A missing
-    plugin config counts before a missing service (init.lua, http_access_phase).
+    `plugin_config` and `service` are those that the route names, None when one is not there or it names none. In the
+    order of http_access_phase in init.lua.
     """
+    if route.plugin_config_id is not None and plugin_config is None:
+        return Missing(503, f"failed to fetch plugin config by id: {route.plugin_config_id}")
+    if route.service_id is not None and service is None:
+        return _missing_service(route.service_id)
+    return None
+
+
+def plugin_layers(route: Route, plugin_config: PluginConfig | None, service: Service | None) -> tuple[Layer, ...]:
+    """What `merge_plugins` takes for a route and those of its parents that are there."""
     layers = [Layer(ResourceKey("routes", route.id), route.plugins)]
-    if route.plugin_config_id is not None:
-        if plugin_config is None:
-            return Missing(503, f"failed to fetch plugin config by id: {route.plugin_config_id}")
+    if plugin_config is not None:
         layers.append(Layer(ResourceKey("plugin_configs", plugin_config.id), plugin_config.plugins))
     if service is not None:
         layers.append(Layer(ResourceKey("services", service.id), service.plugins))
     return tuple(layers)
+
+
+def _missing_service(id: str) -> Missing:
+    return Missing(404, f"failed to fetch service configuration by id: {id}")
