@@ -29,8 +29,10 @@ STEP_OWNERS: Final = 64
 class LivePlugin(Protocol):
     """What is asked of an instance here. Its phases are the pipeline's business."""
 
-    name: str
-    priority: int
+    @property
+    def name(self) -> str: ...
+    @property
+    def priority(self) -> int: ...
 
     def close(self) -> None:
         """Give back what it took."""
