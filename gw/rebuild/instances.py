@@ -79,24 +79,29 @@ class Instances:
         self._make = make
         self._owners: PartedDict[ResourceKey, _Owner] = PartedDict()
 
-    def instance(self, conf: PluginConf, owner: Entry) -> Instance:
+    def instance(self, conf: PluginConf, owner: Entry | None) -> Instance:
         """The instance for a configuration, the same one as long as that stays the same. Raises Unusable.
 
-        `owner` is the entry of the resource in which the configuration stands.
+        `owner` is the entry of the resource in which the configuration stands; None where that has been replaced, and
+        only a request that came before still asks: it gets an instance of its own.
         """
         mark = fingerprint(conf.conf)
-        of_owner = self._owners.setdefault(conf.owner, _Owner(owner.hash))
-        kept = of_owner.kept.get(conf.name)
-        if kept is None or kept.fingerprint != mark:
-            of_owner.kept[conf.name] = _made(self._make, conf, mark)
-            _close(kept)
-            kept = of_owner.kept[conf.name]
+        kept = _made(self._make, conf, mark) if owner is None else self._kept(conf, mark, owner)
         if kept.plugin is None:
             raise Unusable(conf, kept.problem)
         priority = conf.meta.get("priority")
         return Instance(
             kept.plugin, kept.plugin.priority if priority is None else priority, str(conf.owner), conf.meta
         )
+
+    def _kept(self, conf: PluginConf, mark: int, owner: Entry) -> _Kept:
+        of_owner = self._owners.setdefault(conf.owner, _Owner(owner.hash))
+        before = of_owner.kept.get(conf.name)
+        if before is not None and before.fingerprint == mark:
+            return before
+        made = of_owner.kept[conf.name] = _made(self._make, conf, mark)
+        _close(before)
+        return made
 
     def keep(self, key: ResourceKey, entry: Entry | None) -> None:
         """Close what a resource does not configure any more, now that it is this one (None: it is gone)."""
@@ -183,10 +188,8 @@ def instances_of(
     usable: list[Instance] = []
     unusable: list[Unusable] = []
     for conf in confs:
-        owner = find(conf.owner)
-        assert owner is not None, "its plugins were read from it a moment ago"
         try:
-            usable.append(instances.instance(conf, owner))
+            usable.append(instances.instance(conf, find(conf.owner)))
         except Unusable as error:
             unusable.append(error)
     return usable, unusable

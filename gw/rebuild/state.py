@@ -199,6 +199,8 @@ class ConfigState:
         """The route as it is to be walked, compiled anew if it never was or a parent is another one."""
         settled = route.settled
         if settled is None or settled.rules is not self._current_rules() or not self._has_its_parents(settled):
+            if settled is not None and self._tables.find(route.key) is not route:
+                return settled.compiled  # replaced meanwhile: a request goes on with what it began with
             settled = route.settled = self._compile(route)
         settled.generation = self.generation
         return settled.compiled
@@ -261,8 +263,13 @@ class ConfigState:
             stop = Missing(500, reason)
         if stop is not None:
             return compile_route(decoded, stop, rules.phases), stop.reason
+
+        def find_owner(key: ResourceKey) -> Entry | None:
+            entry = self._tables.find(key)
+            return None if key == route.key and entry is not route else entry
+
         confs = merge_plugins(plugin_layers(decoded, plugin_config, service))
-        phases = self._chains.route_chain(confs, rules, self._tables.find)
+        phases = self._chains.route_chain(confs, rules, find_owner)
         found = effective_upstream(decoded, service, parents.upstream)
         if isinstance(found, Missing):
             return compile_route(decoded, found, phases), found.reason

@@ -299,6 +299,26 @@ def test_filters_are_compiled_once_where_they_are_understood(memory: Memory):
     assert "no such operator" in held.state.problems[ResourceKey("routes", "2")]
 
 
+@pytest.mark.parametrize("was_settled", [True, False])
+def test_a_request_that_still_holds_a_replaced_route_disturbs_no_instance(memory: Memory, was_settled: bool):
+    memory.publish({"routes/1": route("/1", plugins={"low": {"n": 1}})})
+    held = Running(memory)
+    handle = held.state.find("/1", "a.com", "GET")
+    assert handle is not None
+    if was_settled:
+        handle.resolve()
+    memory.publish({"routes/1": route("/1", plugins={"low": {"n": 2}}), "global_rules/g": rule(high={})})
+    held.update()
+    [*_, new] = held.phases("/1").request
+    [*_, old] = handle.resolve().phases.request
+    assert (new.run.__self__.conf, old.run.__self__.conf) == ({"n": 2}, {"n": 1})
+    assert not new.run.__self__.closed
+    memory.publish({"routes/1": None})
+    held.update()
+    assert handle.resolve().phases.request[-1].run.__self__.conf == {"n": 1}
+    assert new.run.__self__.closed == 1
+
+
 def test_metadata_is_what_it_is_now(memory: Memory):
     memory.publish({"plugin_metadata/low": {"id": "low", "log_format": {"a": "$b"}}})
     held = Running(memory)
