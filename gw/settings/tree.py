@@ -7,9 +7,11 @@ end of its name. What the help says is printed into conf/config-default.yaml by 
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from gw.settings import kinds, network
 from gw.settings.declare import derived, section, setting
@@ -436,6 +438,12 @@ class Settings:
     gw: GwSettings = section(GwSettings)
     source: Path = derived(Path())
     warnings: tuple[str, ...] = derived(())
+    # By plugin. Not in a repr: an operator may have written a password there.
+    plugin_sections: tuple[tuple[str, Mapping[str, Any]], ...] = dataclasses.field(default=(), repr=False)
+
+    def attr_of(self, plugin: str) -> Mapping[str, Any]:
+        """An enabled plugin's own section of `plugin_attr` as it is written, variables replaced; `{}` without one."""
+        return next((section for name, section in self.plugin_sections if name == plugin), {})
 
     @property
     def socket_path(self) -> Path:
