@@ -1,7 +1,7 @@
 """What plugins do of a request, made from the resources that configure them: for the global rules, and for a route.
 
-The chain of the global rules is made once for all routes, when a global rule has changed. Where one of its plugins
-cannot do its work, the request is answered 500 in its place: a plugin may be there to keep somebody out.
+The chain of the global rules is made once for all routes, when a global rule has changed. Where a plugin of a rule
+cannot do its work, requests are answered 500 in the rule's place: the plugin may be there to keep somebody out.
 """
 
 from __future__ import annotations
@@ -57,11 +57,9 @@ class ChainMaker:
         instances: list[Instance] = []
         problems: list[tuple[ResourceKey, str | None]] = []
         for rule in rules:
-            usable, problem = self._of_rule(rule, find)
-            instances += usable
+            of_rule, problem = self._of_rule(rule, find)
+            instances += of_rule
             problems.append((rule.key, problem))
-            if problem is not None:
-                instances.append(_refusal(rule.key))
         phases = settle(instances, (), self._compile_filter) if instances else NO_PHASES
         return GlobalChain(tuple(rules), tuple(instances), phases, tuple(problems))
 
@@ -70,21 +68,18 @@ class ChainMaker:
         if not confs:
             return rules.phases
         self._check_meta(confs)
-        usable, unusable = instances_of(confs, self._instances, find)
-        if unusable:
-            raise unusable[0]
-        return settle(rules.instances, usable, self._compile_filter)
+        return settle(rules.instances, instances_of(confs, self._instances, find), self._compile_filter)
 
     def _of_rule(self, rule: Entry, find: Find) -> tuple[list[Instance], str | None]:
-        """Its instances, and what does not work of it."""
+        """Its instances, or what stands for them; and what does not work of it."""
         try:
             confs = plugins_of(rule)
             self._check_meta(confs)
-            usable, unusable = instances_of(confs, self._instances, find)
-            settle(usable, (), self._compile_filter)
+            instances = instances_of(confs, self._instances, find)
+            settle(instances, (), self._compile_filter)
         except Exception as error:
-            return [], str(error) or type(error).__name__
-        return usable, str(unusable[0]) if unusable else None
+            return [_refusal(rule.key)], str(error) or type(error).__name__
+        return instances, None
 
     def _check_meta(self, confs: Sequence[PluginConf]) -> None:
         for conf in confs:

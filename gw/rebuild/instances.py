@@ -181,15 +181,6 @@ def _close(kept: _Kept | None) -> None:
         log.exception("plugin %s cannot be closed", kept.plugin.name)
 
 
-def instances_of(
-    confs: Iterable[PluginConf], instances: Instances, find: Find
-) -> tuple[list[Instance], list[Unusable]]:
-    """The instances for some configurations, and what is wrong with the others."""
-    usable: list[Instance] = []
-    unusable: list[Unusable] = []
-    for conf in confs:
-        try:
-            usable.append(instances.instance(conf, find(conf.owner)))
-        except Unusable as error:
-            unusable.append(error)
-    return usable, unusable
+def instances_of(confs: Iterable[PluginConf], instances: Instances, find: Find) -> list[Instance]:
+    """The instances for some configurations. Raises Unusable for the first that has none."""
+    return [instances.instance(conf, find(conf.owner)) for conf in confs]
