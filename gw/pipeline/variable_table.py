@@ -81,14 +81,6 @@ def _number(number: int | None) -> str:
     return "" if number is None else str(number)
 
 
-def _remote_addr(ctx: Context) -> str:
-    return getattr(ctx.request, "remote_addr", ctx.request.peer)
-
-
-def _remote_port(ctx: Context) -> str:
-    return _number(getattr(ctx.request, "remote_port", ctx.request.peer_port))
-
-
 def _remote_user(ctx: Context) -> str | None:
     """The user name of Basic credentials, whether or not somebody checked them; never the password."""
     written = joined(ctx.request.headers, b"authorization", b", ")
@@ -102,7 +94,7 @@ def _remote_user(ctx: Context) -> str | None:
 
 
 def _connection(ctx: Context) -> str | None:
-    number = getattr(ctx.request, "connection_number", None)
+    number = getattr(ctx.request.link, "number", None)
     return None if number is None else str(number)
 
 
@@ -171,13 +163,13 @@ NAMED: Final[dict[str, Getter]] = {
     "scheme": lambda ctx: ctx.request.scheme,
     "server_protocol": _protocol,
     "server_name": lambda ctx: _SERVER_NAME,
-    "server_addr": lambda ctx: ctx.request.server_addr or None,
+    "server_addr": lambda ctx: ctx.request.link.server_addr or None,
     "server_port": _server_port,
-    "remote_addr": _remote_addr,
-    "remote_port": _remote_port,
+    "remote_addr": lambda ctx: ctx.request.remote_addr,
+    "remote_port": lambda ctx: _number(ctx.request.remote_port),
     "remote_user": _remote_user,
-    "realip_remote_addr": lambda ctx: ctx.request.peer,
-    "realip_remote_port": lambda ctx: _number(ctx.request.peer_port),
+    "realip_remote_addr": lambda ctx: ctx.request.link.peer,
+    "realip_remote_port": lambda ctx: _number(ctx.request.link.peer_port),
     "request_id": lambda ctx: ctx.request_id,
     "request_length": lambda ctx: str(ctx.received_bytes),
     "connection": _connection,
@@ -257,8 +249,7 @@ def _request_headers(ctx: Context) -> Pairs:
 
 
 def _response_headers(ctx: Context) -> Pairs:
-    response = getattr(ctx, "response", None)
-    return () if response is None else response.headers
+    return ctx.response_headers
 
 
 def _upstream_headers(ctx: Context) -> Pairs:

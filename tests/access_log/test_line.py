@@ -157,7 +157,7 @@ HEADER_VALUES = st.binary(max_size=12)
 def test_no_client_forges_a_line(agent: bytes, cookie: bytes, extra: bytes, query: bytes, twice: bool) -> None:
     headers: Pairs = [(b"x-a", agent), (b"cookie", b"s=" + cookie), (b"authorization", b"Basic " + extra)]
     ctx = finished(request([*headers, *([(b"x-a", extra)] if twice else [])], query=b"a=" + query, admitted=False))
-    ctx.response.headers.append((b"x", extra))
+    ctx.response_headers.append((b"x", extra))
     written = line(JSON_FORMAT, ctx, "json")
     assert isinstance(json.loads(written), dict)
     assert not any(character < " " for character in written)
