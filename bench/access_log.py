@@ -7,8 +7,8 @@ Lines, CPU of all threads and longest pause of the loop's thread, with 100,000 r
 - `batches`: requests are kept, and 64 lines made at a time on the loop;
 - `thread`: requests are kept, and the thread makes the lines, too.
 
-The first of each is the loop without a log, for its longest pause: what other processes of the machine take. The rest of
-the table has single calls, CPU, the best of many.
+The first of each is the loop without a log, for its longest pause: what other processes take. The
+rest of the table has single calls, CPU, the best of many.
 """
 
 from __future__ import annotations
@@ -210,7 +210,10 @@ def _single_calls(contexts: list[Context]) -> list[tuple[str, float]]:
         "origin: another peer is": lambda: listed(direct),
         "origin: of a trusted proxy, two hops": lambda: listed(proxied),
     }
-    return [(name, min(timeit.repeat(call, number=2000, repeat=50, timer=time.thread_time)) / 2000 * 1e6) for name, call in calls.items()]
+    return [
+        (name, min(timeit.repeat(call, number=2000, repeat=50, timer=time.thread_time)) / 2000 * 1e6)
+        for name, call in calls.items()
+    ]
 
 
 if __name__ == "__main__":
