@@ -1,0 +1,56 @@
+"""request-id: every request has an id, the upstream gets it, the client is told.
+
+A client's own id is kept, so that one id goes through a chain of services. It ends up in logs and answers, and nobody
+vouches for it: it is kept only if it is at most 256 visible ASCII characters, and sent once; else one is made.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from gw.plugins.api import Context, Plugin
+from gw.plugins.request_ids import MakeId, from_alphabet, ksuid, nanoid, uuid4
+
+# As long as the longest id that this plugin can be configured to make.
+_KEPT: Final = re.compile(r"[!-~]{1,256}").fullmatch
+
+
+class RequestId(Plugin):
+    """Give each request an id, and show it to the upstream and the client."""
+
+    name = "request-id"
+    priority = 12015
+
+    def prepare(self) -> None:
+        self._header: str = self.conf["header_name"]
+        self._make = self._maker()
+        # Two instances, of a global rule and of a route, may give a request an id each.
+        self._key = (self.name, self._header.lower())
+        if not self.conf["include_in_response"]:
+            self.header_filter = None  # type: ignore[assignment, method-assign]
+
+    def rewrite(self, ctx: Context) -> None:
+        request = ctx.request
+        sent = request.header_values(self._header)
+        if len(sent) == 1 and _KEPT(sent[0]):
+            id = sent[0]
+        else:
+            id = self._make()
+            request.set_header(self._header, id)
+        ctx.request_id = id
+        ctx.state[self._key] = id
+
+    def header_filter(self, ctx: Context) -> None:
+        id = ctx.state.get(self._key)
+        if id is not None and not ctx.response.header(self._header):
+            ctx.response.set_header(self._header, id)
+
+    def _maker(self) -> MakeId:
+        algorithm: str = self.conf["algorithm"]
+        if algorithm == "range_id":
+            range_id: dict[str, Any] = self.conf["range_id"]
+            return from_alphabet(range_id["char_set"], range_id["length"])
+        if algorithm == "ksuid":
+            return ksuid(self.env.clock)
+        return nanoid() if algorithm == "nanoid" else uuid4()
