@@ -57,11 +57,16 @@ class Environment:
 
 
 class Plugin:
-    """Base of all plugins. `owner` is the resource the configuration was written in: `routes/1`."""
+    """Base of all plugins. `owner` is the resource the configuration was written in: `routes/1`.
+
+    `unconditional_phases` run also where `_meta.filter` does not hold, and do not ask it: its first answer counts for
+    all phases, so a phase that only makes ready for a response must not ask before there is one.
+    """
 
     name: ClassVar[str]
     priority: ClassVar[int]
     version: ClassVar[str] = "0.1"
+    unconditional_phases: frozenset[str] = frozenset()
 
     def __init__(self, conf: Mapping[str, Any], env: Environment, owner: str) -> None:
         self.conf = conf
