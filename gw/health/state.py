@@ -84,7 +84,8 @@ MAX_COUNT: Final = 255
 
 def is_counted(state: State, event: Event) -> bool:
     """Whether the event can change anything for a node in that state."""
-    return (state, event is Event.SUCCESS, True) in NEXT
+    # PERF: asked for every request of an upstream with passive checks; the table says the same (test_what_is_counted).
+    return state is not (State.HEALTHY if event is Event.SUCCESS else State.UNHEALTHY)
 
 
 def step(health: Health, event: Event, thresholds: Counts) -> Health:

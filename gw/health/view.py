@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Final
 
 from gw.clock import Clock
 from gw.health.board import RENEW_S, Board
 from gw.health.checker import Checker, checker_of, target_name
-from gw.health.state import Event, State, is_counted
+from gw.health.state import Counts, Event, State, is_counted
 from gw.model.keys import ResourceKey
 from gw.model.upstream import Upstream
 
@@ -34,12 +34,15 @@ OnChange = Callable[[frozenset[str]], None]
 class Watch:
     """One upstream in use. `down` are the names of the nodes that are down now, `authority` of each."""
 
-    __slots__ = ("_ailing", "_board", "_node_names", "_on_change", "_targets", "checker", "down")
+    __slots__ = ("_ailing", "_board", "_events", "_on_change", "_targets", "_thresholds", "checker", "down")
 
     def __init__(self, board: Board, checker: Checker, upstream: Upstream, on_change: OnChange) -> None:
         self._board = board
         self.checker = checker
         self._targets = {node.authority: target_name(node, checker.checks) for node in upstream.nodes}
+        passive = checker.checks.passive
+        self._events: Mapping[int, Event] = {} if passive is None else passive.events
+        self._thresholds = Counts() if passive is None else passive.thresholds  # 0 turns an event off
         self._on_change: OnChange | None = on_change
         self._ailing: dict[str, State] = {}  # targets that are not in the best of states
         self.down: frozenset[str] = frozenset()
@@ -55,8 +58,7 @@ class Watch:
         APISIX reports the status its client got, so also its own 502 and 504 when the last attempt failed (log phase,
         apisix/init.lua), and the status of an attempt after which another node was tried (apisix/balancer.lua).
         """
-        passive = self.checker.checks.passive
-        event = None if passive is None else passive.events.get(status)
+        event = self._events.get(status)
         if event is not None:
             self._report(node, event)
 
@@ -69,11 +71,11 @@ class Watch:
         self._report(node, Event.TIMEOUT)
 
     def _report(self, node: str, event: Event) -> None:
-        target, passive = self._targets.get(node), self.checker.checks.passive
-        if target is None or passive is None or not passive.thresholds[event]:
+        target = self._targets.get(node)
+        if target is None or not self._thresholds[event]:
             return
         if is_counted(self._ailing.get(target, State.HEALTHY), event):
-            reported = self._board.report(self.checker, target, event, passive.thresholds, "passive")
+            reported = self._board.report(self.checker, target, event, self._thresholds, "passive")
             if reported.is_change:
                 self.refresh()
 

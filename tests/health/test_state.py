@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gw.health.state import FRESH, MAX_COUNT, Counts, Event, Health, State, is_counted, step
+from gw.health.state import FRESH, MAX_COUNT, NEXT, Counts, Event, Health, State, is_counted, step
 
 EVENTS = {"+": Event.SUCCESS, "h": Event.HTTP_FAILURE, "t": Event.TCP_FAILURE, "o": Event.TIMEOUT}
 LIMITS = Counts(successes=2, http_failures=3, tcp_failures=2, timeouts=3)
@@ -84,6 +84,12 @@ def test_active_and_passive_checks_share_the_counters():
     health = run("hh", active)[1]
     assert step(health, Event.HTTP_FAILURE, active).state is State.MOSTLY_HEALTHY
     assert step(health, Event.HTTP_FAILURE, passive).state is State.UNHEALTHY
+
+
+def test_what_is_counted_is_what_the_table_knows():
+    for state in State:
+        for event in Event:
+            assert is_counted(state, event) is ((state, event is Event.SUCCESS, True) in NEXT)
 
 
 limits_of = st.builds(Counts, *[st.integers(0, 254)] * 4)
