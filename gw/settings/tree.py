@@ -14,6 +14,7 @@ from typing import TypeAlias
 from gw.settings import kinds, network
 from gw.settings.declare import derived, section, setting
 from gw.settings.network import Listen, Network
+from gw.settings.shared_state import SharedStateSettings
 
 Window: TypeAlias = tuple[int, int]
 
@@ -392,6 +393,7 @@ class GwSettings:
         help="Worker processes. auto: as nginx_config.worker_processes says.",
     )
     shm: ShmSettings = section(ShmSettings)
+    shared_state: SharedStateSettings = section(SharedStateSettings)
     run_dir: Path = setting(kinds.file_path(), default="var/run", help="Where sockets, locks and pid files lie.")
     data_dir: Path = setting(
         kinds.file_path(), default="var", help="Where the embedded store, the last good snapshot and the key lie."
