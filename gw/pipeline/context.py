@@ -1,8 +1,22 @@
-"""What is known of one request while it walks the pipeline. Filled by an adapter, canonicalised once by the core."""
+"""What is known of one request while it walks the pipeline. Filled by an adapter, canonicalised once by the core.
 
-from typing import Final
+`Context` is what plugins, variables and logs see of it; the machine that fills it is `gw.pipeline.exchange.Exchange`.
+"""
 
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
+
+from gw.pipeline.fields import Headers, add_field, get_all, get_field, remove_field, set_field
 from gw.pipeline.path import BadTarget, canonical_path, check_query, host_name, split_absolute_form
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gw.pipeline.route import CompiledRoute
 
 # A peer behind a dual-stack socket is an IPv4 client: one address has one spelling, in headers as in limits.
 _MAPPED_PREFIX: Final = "::ffff:"
@@ -17,14 +31,19 @@ class Request:
     """
 
     __slots__ = (
+        "_args",
+        "connection_requests",
         "headers",
         "host",
         "host_header",
+        "http_version",
         "method",
         "path",
         "peer",
+        "peer_port",
         "query",
         "scheme",
+        "server_addr",
         "server_port",
         "target",
         "unframed_body",
@@ -46,9 +65,18 @@ class Request:
         scheme: str,
         peer: str,
         server_port: int | None,
+        http_version: str = "1.1",
+        peer_port: int | None = None,
+        server_addr: str = "",
+        connection_requests: int = 1,
         unframed_body: bool = False,
     ) -> None:
         """`unframed_body`: a body may follow though no header tells its length (HTTP/2); it is then sent chunked."""
+        self._args: dict[str, list[str]] | None = None
+        self.http_version = http_version
+        self.peer_port = peer_port
+        self.server_addr = server_addr
+        self.connection_requests = connection_requests
         self.method = method
         self.target = target
         self.query = query
@@ -76,6 +104,42 @@ class Request:
         if self.query:
             check_query(self.query)
 
+    def header(self, name: str) -> str | None:
+        """The first value of a header, None without one."""
+        return get_field(self.headers, name)
+
+    def header_values(self, name: str) -> list[str]:
+        """All values of a header."""
+        return get_all(self.headers, name)
+
+    def set_header(self, name: str, value: str) -> None:
+        """What goes to the upstream instead of the client's. Raises ValueError for what is no header."""
+        set_field(self.headers, name, value)
+
+    def add_header(self, name: str, value: str) -> None:
+        """One more value. Raises ValueError for what is no header."""
+        add_field(self.headers, name, value)
+
+    def remove_header(self, name: str) -> None:
+        """The upstream does not get it."""
+        remove_field(self.headers, name)
+
+    @property
+    def args(self) -> dict[str, list[str]]:
+        """The query's arguments, decoded; `a` alone is `a` with an empty value. Read-only: `query` is what leaves."""
+        if self._args is None:
+            args: dict[str, list[str]] = {}
+            for name, value in parse_qsl(self.query.decode("latin-1"), keep_blank_values=True, errors="replace"):
+                args.setdefault(name, []).append(value)
+            self._args = args
+        return self._args
+
+    def set_query(self, query: bytes) -> None:
+        """Let another query leave. Raises BadTarget for what is none."""
+        check_query(query)
+        self.query = query
+        self._args = None
+
     def _single_host(self) -> bytes | None:
         found = None
         for name, value in self.headers:
@@ -84,3 +148,146 @@ class Request:
                     raise BadTarget("more than one Host")
                 found = value
         return found
+
+
+class Response:
+    """The head of a response on its way to the client, as header filters see and change it."""
+
+    __slots__ = ("headers", "status")
+
+    def __init__(self, status: int, headers: Headers) -> None:
+        self.status = status
+        self.headers = headers
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header, None without one."""
+        return get_field(self.headers, name)
+
+    def set_header(self, name: str, value: str) -> None:
+        """Raises ValueError for what is no header."""
+        set_field(self.headers, name, value)
+
+    def add_header(self, name: str, value: str) -> None:
+        """Raises ValueError for what is no header."""
+        add_field(self.headers, name, value)
+
+    def remove_header(self, name: str) -> None:
+        """The client does not get it."""
+        remove_field(self.headers, name)
+
+
+class Attempt:
+    """One try at a node. Times are CLOCK_MONOTONIC seconds, 0.0 where that point was not reached."""
+
+    __slots__ = ("address", "connected_s", "ended_s", "head_s", "node", "started_s", "status")
+
+    def __init__(self, address: str, node: Any, started_s: float) -> None:
+        """`address`: `ip:port` as nginx's $upstream_addr has it."""
+        self.address = address
+        self.node = node
+        self.started_s = started_s
+        self.connected_s = 0.0
+        self.head_s = 0.0
+        self.ended_s = 0.0
+        self.status = 0
+
+    @property
+    def connect_s(self) -> float | None:
+        return self.connected_s - self.started_s if self.connected_s else None
+
+    @property
+    def header_s(self) -> float | None:
+        return self.head_s - self.started_s if self.head_s else None
+
+    @property
+    def response_s(self) -> float | None:
+        return self.ended_s - self.started_s if self.ended_s else None
+
+
+class Context:
+    """One request and its response, for plugins, variables and logs.
+
+    Facts: `status` (0 until there is an answer), `received_bytes` and `sent_bytes` (heads and bodies as on the wire),
+    `body_sent_bytes`, `started_s` and `ended_s` (CLOCK_MONOTONIC), `attempts` at nodes, `params` of the route's uri.
+    `response` stands from header_filter on.
+
+    What a plugin may set: `upstream_method`, `upstream_uri` (path and query as they leave, canonical and encoded),
+    `upstream_host`; None for what the request says.
+    """
+
+    __slots__ = (
+        "_request_id",
+        "_state",
+        "attempts",
+        "body_sent_bytes",
+        "consumer_name",
+        "ended_s",
+        "params",
+        "received_bytes",
+        "request",
+        "response",
+        "route",
+        "sent_bytes",
+        "started_s",
+        "status",
+        "upstream_host",
+        "upstream_method",
+        "upstream_uri",
+    )
+
+    def __init__(self, request: Request, started_s: float) -> None:
+        self.request = request
+        self.started_s = started_s
+        self.ended_s = 0.0
+        self.status = 0
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self.body_sent_bytes = 0
+        self.attempts: tuple[Attempt, ...] = ()
+        self.route: CompiledRoute | None = None
+        self.params: Mapping[str, str] | None = None
+        self.response: Response
+        self.consumer_name = ""
+        self.upstream_method: str | None = None
+        self.upstream_uri: bytes | None = None
+        self.upstream_host: str | None = None
+        self._request_id = ""
+        self._state: dict[Any, Any] | None = None
+
+    @property
+    def state(self) -> dict[Any, Any]:
+        """What plugins keep from phase to phase of this request; keys are theirs to keep apart."""
+        if self._state is None:
+            self._state = {}
+        return self._state
+
+    @property
+    def request_id(self) -> str:
+        """32 hexadecimal digits, random: nginx's $request_id. Made when first asked for."""
+        if not self._request_id:
+            self._request_id = os.urandom(16).hex()
+        return self._request_id
+
+    @property
+    def route_id(self) -> str:
+        return self.route.id if self.route is not None else ""
+
+    @property
+    def service_id(self) -> str:
+        return self.route.service_id if self.route is not None else ""
+
+    @property
+    def started_wall_s(self) -> float:
+        """Seconds since the epoch at which the request began."""
+        return time.time() - (time.monotonic() - self.started_s)
+
+    async def read_body(self, limit_bytes: int) -> bytes:
+        """The whole request body, which still goes to the upstream afterwards.
+
+        For rewrite and access phases. Raises BodyTooLarge beyond the limit: left alone, it answers 413.
+        """
+        raise NotImplementedError
+
+    def replace_body(self, body: bytes) -> None:
+        """Let the upstream get this body. After `read_body`, or for a request without one."""
+        raise NotImplementedError

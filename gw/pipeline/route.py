@@ -14,6 +14,7 @@ from gw.model.merge import Missing
 from gw.model.route import Route
 from gw.model.upstream import DEFAULT_TIMEOUT, Node, Timeout, Upstream, split_address
 from gw.pipeline.context import Request
+from gw.pipeline.phases import NO_PHASES, Phases
 from gw.upstream.target import KeepAlive, Target, Timeouts, TlsIdentity
 
 # Thousands of routes lead to a few nodes, with the same few time-outs: equal ones are one object in memory.
@@ -79,12 +80,27 @@ class UpstreamRuntime:
 class CompiledRoute:
     """What a matched request walks: an upstream, or what is answered because one is missing."""
 
-    __slots__ = ("id", "timeouts", "upstream")
+    __slots__ = ("id", "name", "phases", "service_id", "timeouts", "upgrades", "upstream")
 
-    def __init__(self, id: str, upstream: UpstreamRuntime | Missing, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        id: str,
+        upstream: UpstreamRuntime | Missing,
+        timeouts: Timeouts,
+        *,
+        phases: Phases = NO_PHASES,
+        name: str = "",
+        service_id: str = "",
+        upgrades: bool = False,
+    ) -> None:
+        """`phases`: what plugins do, global rules included. `upgrades`: whether WebSocket handshakes pass."""
         self.id = id
         self.upstream = upstream
         self.timeouts = timeouts
+        self.phases = phases
+        self.name = name
+        self.service_id = service_id
+        self.upgrades = upgrades
 
 
 class RouteHandle(Protocol):
@@ -105,6 +121,10 @@ class Routes(Protocol):
 
     def find(self, path: str, host: str, method: str) -> RouteHandle | None:
         """Match on the canonical path (`Request.path`), the host in lower case without port, and the method."""
+        ...
+
+    def unmatched(self) -> Phases:
+        """What requests without a route walk: the global rules."""
         ...
 
 
@@ -143,10 +163,18 @@ def keep_alive(size: int, idle_timeout_s: float, requests: int) -> KeepAlive:
     return KeepAlive(size if idle_timeout_s > 0 else 0, idle_timeout_s, requests)
 
 
-def compile_route(route: Route, upstream: UpstreamRuntime | Missing) -> CompiledRoute:
+def compile_route(route: Route, upstream: UpstreamRuntime | Missing, phases: Phases = NO_PHASES) -> CompiledRoute:
     """Settle a route over its effective upstream (gw.model.merge). Its own time-outs stand above the upstream's."""
     timeouts = upstream.timeouts if isinstance(upstream, UpstreamRuntime) else _timeouts(DEFAULT_TIMEOUT)
-    return CompiledRoute(route.id, upstream, _timeouts(route.timeout) if route.timeout else timeouts)
+    return CompiledRoute(
+        route.id,
+        upstream,
+        _timeouts(route.timeout) if route.timeout else timeouts,
+        phases=phases,
+        name=route.name or "",
+        service_id=route.service_id or "",
+        upgrades=bool(route.enable_websocket),
+    )
 
 
 def _unsupported(upstream: Upstream) -> str | None:
