@@ -149,8 +149,7 @@ class ProbeSchedule:
             waiting = plan.waiting.popleft()
             waiting.is_waiting = False
             if not waiting.is_gone:
-                waiting.due_s = now_s
-                self._push(waiting)
+                self._push(waiting)  # as it was due, so before the one that ended, should that be due again
                 return
 
     def next_due_s(self) -> float | None:

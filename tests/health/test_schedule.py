@@ -113,6 +113,17 @@ def test_as_many_at_a_time_as_the_checks_say():
     assert len(seen) == 5
 
 
+def test_who_waits_longest_comes_first_where_there_are_more_probes_than_may_run():
+    schedule, turns = ProbeSchedule(First()), []
+    schedule.put(checker(5, concurrency=1, **intervals(1, 1)), {}, 0.0)
+    for second in range(15):
+        (due,) = schedule.start_due(float(second))
+        turns.append(due.target.name)
+        schedule.finished(due, State.HEALTHY, second + 1.0)
+    assert len(set(turns[:5])) == 5
+    assert turns == turns[:5] * 3
+
+
 def test_as_many_at_a_time_as_a_process_should():
     schedule = ProbeSchedule(First())
     for number in range(MOST_RUNNING // 10 + 2):
