@@ -48,8 +48,8 @@ def checks(type: str = "http", passive: bool = False, **intervals: float) -> dic
 
 
 def checked(ports: list[int], checks: dict[str, Any]) -> Upstream:
-    written = {"nodes": {f"127.0.0.1:{port}": 1 for port in ports}, "checks": checks}
-    return Upstream.from_dict({"type": "roundrobin", "scheme": "http", "pass_host": "pass", "hash_on": "vars"} | written)
+    defaults = {"type": "roundrobin", "scheme": "http", "pass_host": "pass", "hash_on": "vars"}
+    return Upstream.from_dict(defaults | {"nodes": {node(port): 1 for port in ports}, "checks": checks})
 
 
 def node(port: int) -> str:
