@@ -23,6 +23,7 @@ from typing import Final
 from gw.clock import Clock
 from gw.health.checker import Checker, unpack_checker
 from gw.health.feed import Feed, announce
+from gw.health.lease import Lease
 from gw.health.state import FRESH, Counts, Event, Health, State, step
 from gw.health.store import LenientStore, Store
 
@@ -67,6 +68,10 @@ class Board:
     def feed(self) -> Feed:
         """Tells what changes from now on, and at first to look at everything."""
         return Feed(self._store)
+
+    def lease(self, owner: bytes) -> Lease:
+        """This process's claim to be the one that probes. `owner`: OWNER_BYTES random bytes of its own."""
+        return Lease(self._store, self._clock, owner)
 
     # What is checked.
 

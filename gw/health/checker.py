@@ -94,12 +94,13 @@ def _target(node: Node, checks: Checks, upstream: Upstream) -> Target:
     header = checks.active.host or node.host
     if upstream.pass_host == "rewrite" and upstream.upstream_host:  # noqa: S105 - a mode, not a password
         header = upstream.upstream_host
-    elif upstream.pass_host == "node" and not _is_address(node.host):  # noqa: S105
+    elif upstream.pass_host == "node" and not is_address(node.host):  # noqa: S105
         header = node.host
     return Target(node.host, checks.active.port or node.port, header)
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """True for an IPv4 or IPv6 address (without brackets)."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

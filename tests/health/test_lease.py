@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from gw.health.board import Board
 from gw.health.lease import LEASE_S, OWNER_BYTES, RENEW_S, Lease
 
 
 @pytest.fixture
 def leases(store, clock) -> list[Lease]:
-    return [Lease(store, clock, bytes([number]) * OWNER_BYTES) for number in range(3)]
+    return [Board(store, clock).lease(bytes([number]) * OWNER_BYTES) for number in range(3)]
 
 
 def test_the_first_holds_it(leases):

@@ -114,6 +114,29 @@ async def test_a_name_is_resolved():
 
 
 @pytest.mark.parametrize(
+    ("addresses", "is_up"),
+    [(("127.0.0.1",), True), (("127.0.0.9", "127.0.0.1"), True), (("127.0.0.9",), False), ((), False)],
+)
+@asynchronous
+async def test_a_name_is_up_when_any_of_its_addresses_is(addresses, is_up):
+    asked = []
+
+    async def look_up(host: str) -> tuple[str, ...]:
+        asked.append(host)
+        return addresses
+
+    probe = StreamProbe(addresses=look_up)
+    async with serving(silent) as port:
+        if is_up:
+            assert await probe(Target("node.example", port, "a.example"), active(type="tcp")) is None
+        else:
+            with pytest.raises(OSError):
+                await probe(Target("node.example", port, "a.example"), active(type="tcp"))
+        assert await probe(Target("127.0.0.1", port, "a.example"), active(type="tcp")) is None
+    assert asked == ["node.example"]
+
+
+@pytest.mark.parametrize(
     ("written", "request_bytes"),
     [
         ({}, b"GET / HTTP/1.1\r\nConnection: close\r\nHost: a.example\r\n\r\n"),

@@ -14,7 +14,7 @@ from gw.clock import SystemClock
 from gw.health.board import Board
 from gw.health.checker import Target
 from gw.health.checks import ActiveChecks
-from gw.health.lease import OWNER_BYTES, Lease
+from gw.health.lease import OWNER_BYTES
 from gw.health.probe import Probe, StreamProbe
 from gw.health.prober import Prober
 from gw.health.state import State
@@ -105,8 +105,7 @@ class Worker:
     def __init__(self, board: Board, probe: Probe, number: int = 1) -> None:
         clock = SystemClock()
         self.view = HealthView(board, clock)
-        # The board's own store, so that lease and board are of one host.
-        self.lease = Lease(board._store, clock, bytes([number]) * OWNER_BYTES)
+        self.lease = board.lease(bytes([number]) * OWNER_BYTES)
         chance = random.Random(number)
         self.prober = Prober(board, self.lease, probe, clock=clock, chance=chance, on_change=self.view.changed)
         self.down: frozenset[str] = frozenset()

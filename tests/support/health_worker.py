@@ -17,7 +17,7 @@ from gw.clock import SystemClock
 from gw.health.board import Board
 from gw.health.checker import Target
 from gw.health.checks import ActiveChecks
-from gw.health.lease import OWNER_BYTES, Lease
+from gw.health.lease import OWNER_BYTES
 from gw.health.probe import StreamProbe
 from gw.health.prober import Prober
 from gw.health.view import HealthView
@@ -48,7 +48,7 @@ async def main(directory: Path, upstream: Upstream, key: ResourceKey | None) -> 
         say("probe", target.name)
         return await stream_probe(target, active)
 
-    lease = Lease(store, clock, owner_of(os.getpid()))
+    lease = board.lease(owner_of(os.getpid()))
     prober = Prober(board, lease, probe, clock=clock, chance=random.Random(), on_change=view.changed)
     tasks = [asyncio.create_task(view.run()), asyncio.create_task(prober.run())]
     watch = view.watch(key, upstream, lambda down: say("down", *sorted(down))) if key is not None else None
