@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final, Self
 
 from gw.health.state import Counts, Event, State
-from gw.model.digest import encode_resource, fingerprint
+from gw.model.digest import decode_resource, encode_resource, fingerprint
 
 # Seconds; also where a resource says 0 or less, which the schema lets through.
 DEFAULT_TIMEOUT_S: Final = 1.0
@@ -26,6 +27,8 @@ _PASSIVE_UNHEALTHY: Final = (429, 500, 503)
 _PASSIVE_THRESHOLDS: Final = Counts(successes=5, http_failures=5, tcp_failures=2, timeouts=7)
 # lua-resty-healthcheck takes a status line it cannot read for status 0, and that for a failure.
 UNREADABLE: Final = 0
+# Thousands of upstreams have the same few checks: equal ones are one object in memory, some 3 KB.
+SHARED: Final = 1024
 
 
 class ProbeType(Enum):
@@ -86,12 +89,18 @@ class Checks:
     @classmethod
     def from_dict(cls, checks: Mapping[str, Any]) -> Self:
         """`checks` is `gw.model.upstream.Upstream.checks`."""
+        # Encoded first: two who read the same resource may hold its keys in another order.
+        return cls._from_blob(encode_resource(checks))
+
+    @classmethod
+    @lru_cache(SHARED)
+    def _from_blob(cls, blob: bytes) -> Self:
+        checks = decode_resource(blob)
         passive = checks.get("passive")
         return cls(
             _active(checks["active"]),
             None if passive is None else _verdicts(passive, _PASSIVE_HEALTHY, _PASSIVE_UNHEALTHY, _PASSIVE_THRESHOLDS),
-            # Encoded first: two who read the same resource may hold its keys in another order.
-            fingerprint({"checks": encode_resource(checks)}),
+            fingerprint({"checks": blob}),
         )
 
 

@@ -107,9 +107,13 @@ class Watch:
 
 
 class HealthView:
-    """One per worker. `run` is a task of its own; it does nothing while nothing is watched."""
+    """One per worker. `run` is a task of its own; it does nothing while nothing is watched.
 
-    def __init__(self, board: Board, clock: Clock) -> None:
+    `is_enabled` is False where `apisix.disable_upstream_healthcheck` is on: nothing is ever watched then.
+    """
+
+    def __init__(self, board: Board, clock: Clock, is_enabled: bool = True) -> None:
+        self._is_enabled = is_enabled
         self._board = board
         self._clock = clock
         self._feed = board.feed()
@@ -125,7 +129,7 @@ class HealthView:
         same key is replaced, and states go on unless the checks are others. `on_change` is first called for a change:
         what is down already is `down` of the answer. End it with `unwatch`, which also lets go of `on_change`.
         """
-        checker = checker_of(key, upstream)
+        checker = checker_of(key, upstream) if self._is_enabled else None
         if checker is None:
             return None
         watch = Watch(self._board, checker, upstream, on_change)

@@ -82,6 +82,9 @@ class ApisixSettings(TrustSettings):
     )
     enable_admin: bool = setting(kinds.boolean(), default=True, help="Whether the Admin API is served.")
     enable_control: bool = setting(kinds.boolean(), default=True, help="Whether the control API is served.")
+    disable_upstream_healthcheck: bool = setting(
+        kinds.boolean(), default=False, help="Check no upstream, whatever its checks say: every node is healthy then."
+    )
     control: ControlListen = section(ControlListen)
     status: StatusListen = section(StatusListen)
     router: RouterSettings = section(RouterSettings)

@@ -28,11 +28,11 @@ from tests.support.ports import free_ports
 INTERVAL_S = 0.05
 
 
-def checks(type: str = "http", passive: bool = False, **intervals: float) -> dict[str, Any]:
+def checks(type: str = "http", passive: bool = False, timeout: float = 20, **intervals: float) -> dict[str, Any]:
     written: dict[str, Any] = {
         "active": {
             "type": type,
-            "timeout": 0.3,
+            "timeout": timeout,
             "healthy": {"interval": intervals.get("healthy", INTERVAL_S), "successes": 2},
             "unhealthy": {
                 "interval": intervals.get("unhealthy", INTERVAL_S),
@@ -163,7 +163,7 @@ async def test_a_server_that_goes_away_and_comes_back(live_board, type):
 @asynchronous
 async def test_a_server_that_answers_badly_or_not_at_all(live_board, status):
     async with servers(2) as (first, second), working(live_board) as worker:
-        worker.watch(checked([first.port, second.port], checks()))
+        worker.watch(checked([first.port, second.port], checks(timeout=0.3)))
         first.status = status
         await worker.until_down(node(first.port))
         first.status = 200

@@ -98,6 +98,7 @@ def written(servers) -> dict[str, Any]:
         "checks": {
             "active": {
                 "http_path": "/live",
+                "timeout": 20,
                 "healthy": {"interval": 1, "successes": 1},
                 "unhealthy": {"interval": 1, "http_failures": 1, "tcp_failures": 1, "timeouts": 1},
             },

@@ -254,6 +254,12 @@ def test_nothing_counts_where_it_should_not(worker, no_checks):
     assert worker.told == []
 
 
+def test_the_switch_that_turns_all_checks_off(board, clock):
+    view = HealthView(board, clock, is_enabled=False)
+    assert view.watch(KEY, upstream(), lambda down: None) is None
+    assert [part for part in board.checkers() if part] == []
+
+
 def test_reports_of_a_node_that_is_not_there_go_nowhere(worker):
     fail(worker.watch(upstream()), C)
     assert worker.told == []
