@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from gw.clock import Clock
@@ -34,12 +34,25 @@ OnChange = Callable[[frozenset[str]], None]
 class Watch:
     """One upstream in use. `down` are the names of the nodes that are down now, `authority` of each."""
 
-    __slots__ = ("_ailing", "_board", "_events", "_on_change", "_targets", "_thresholds", "checker", "down")
+    __slots__ = (
+        "_ailing",
+        "_board",
+        "_events",
+        "_nodes",
+        "_on_change",
+        "_targets",
+        "_thresholds",
+        "checker",
+        "down",
+    )
 
     def __init__(self, board: Board, checker: Checker, upstream: Upstream, on_change: OnChange) -> None:
         self._board = board
         self.checker = checker
         self._targets = {node.authority: target_name(node, checker.checks) for node in upstream.nodes}
+        self._nodes: dict[str, list[str]] = {}  # the other way round: nodes may share a target
+        for node, target in self._targets.items():
+            self._nodes.setdefault(target, []).append(node)
         passive = checker.checks.passive
         self._events: Mapping[int, Event] = {} if passive is None else passive.events
         self._thresholds = Counts() if passive is None else passive.thresholds  # 0 turns an event off
@@ -74,9 +87,10 @@ class Watch:
         target = self._targets.get(node)
         if target is None or not self._thresholds[event]:
             return
-        if is_counted(self._ailing.get(target, State.HEALTHY), event):
+        known = self._ailing.get(target, State.HEALTHY)
+        if is_counted(known, event):
             reported = self._board.report(self.checker, target, event, self._thresholds, "passive")
-            if reported.is_change:
+            if reported.after.state is not known:  # by this event, or by what others saw since the last look
                 self.refresh()
 
     def refresh(self) -> None:
@@ -91,10 +105,8 @@ class Watch:
         """Read the board, and tell nobody."""
         healths = self._board.healths(self.checker)
         self._ailing = {name: health.state for name, health in healths.items() if health.state is not State.HEALTHY}
-        self.down = frozenset(node for node, target in self._targets.items() if self._is_down(target))
-
-    def _is_down(self, target: str) -> bool:
-        return not self._ailing.get(target, State.HEALTHY).is_up
+        down = [self._nodes.get(target, ()) for target, state in self._ailing.items() if not state.is_up]
+        self.down = frozenset(chain.from_iterable(down))
 
     def end(self) -> None:
         """Tell the owner nothing more. Requests that are under way may still report."""

@@ -161,6 +161,19 @@ def test_what_says_nothing_new_costs_no_look_at_the_board(counted, clock, before
     assert (counted.reads, counted.writes) == asked
 
 
+@pytest.mark.parametrize(("path", "status"), [([200, 200], 200), ([500], 500)])
+def test_who_is_behind_writes_once_and_then_knows(counted, clock, other, path, status):
+    watch, others = Worker(Board(counted, clock), clock).watch(upstream()), other.watch(upstream())
+    fail(others, A, 1)
+    watch.read()
+    for seen in path:
+        others.report_http(A, seen)
+    counted.reads = counted.writes = 0
+    for _ in range(100):
+        watch.report_http(A, status)
+    assert (counted.reads, counted.writes) == (1, 1)
+
+
 def test_a_look_at_a_board_that_did_not_change_is_one_read(counted, clock):
     worker = Worker(Board(counted, clock), clock)
     for number in range(50):
