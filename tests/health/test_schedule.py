@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gw.health.checker import Checker, checker_of
@@ -163,6 +163,7 @@ def test_a_probe_that_ends_after_its_checker_was_dropped_and_came_back():
     assert len(schedule.start_due(0.7)) == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["put", "shrink", "drop", "start", "finish", "ail"]), max_size=80), st.data())
 def test_whatever_happens_no_target_is_probed_twice_at_a_time(actions, data):
     schedule, now_s = ProbeSchedule(First()), 0.0

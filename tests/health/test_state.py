@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gw.health.state import FRESH, MAX_COUNT, NEXT, Counts, Event, Health, State, is_counted, step
@@ -96,6 +96,7 @@ limits_of = st.builds(Counts, *[st.integers(0, 254)] * 4)
 few_limits = st.builds(Counts, *[st.integers(0, 4)] * 4)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(Event), st.booleans()), max_size=60), few_limits, few_limits)
 def test_up_and_down_change_by_a_threshold_alone(events, active, passive):
     health = FRESH
@@ -118,6 +119,7 @@ def test_up_and_down_change_by_a_threshold_alone(events, active, passive):
             assert health.state.is_up == (event is Event.SUCCESS)
 
 
+@settings(deadline=None)
 @given(limits_of, st.sampled_from(Event))
 def test_as_many_events_as_the_threshold_says(limits, event):
     start = Health(State.UNHEALTHY) if event is Event.SUCCESS else FRESH
