@@ -333,14 +333,6 @@ def test_switched_off_listeners_do_not_collide(config: Config) -> None:
     assert load_settings(config(text)).apisix.control.enabled is False
 
 
-def test_an_access_log_is_not_silently_missing(config: Config) -> None:
-    warnings = load_settings(config("nginx_config: {http: {access_log: logs/a.log, enable_access_log: true}}")).warnings
-    assert [warning.partition(" ")[0] for warning in warnings] == [
-        "nginx_config.http.access_log",
-        "nginx_config.http.enable_access_log",
-    ]
-
-
 def test_workers_count_the_cpus_we_may_use(config: Config) -> None:
     assert load_settings(config("")).gw.workers == len(os.sched_getaffinity(0))
     assert load_settings(config("nginx_config: {worker_processes: 5}")).gw.workers == 5
