@@ -22,36 +22,62 @@ if TYPE_CHECKING:
 _MAPPED_PREFIX: Final = "::ffff:"
 
 
+class Link:
+    """The client's connection: what all its requests have in common. `peer_port` and `server_port`: None for Unix."""
+
+    __slots__ = ("peer", "peer_port", "scheme", "server_addr", "server_port")
+
+    def __init__(
+        self, scheme: str, peer: str, peer_port: int | None, server_addr: str, server_port: int | None
+    ) -> None:
+        self.scheme = scheme
+        self.peer = peer[len(_MAPPED_PREFIX) :] if peer.startswith(_MAPPED_PREFIX) and "." in peer else peer
+        self.peer_port = peer_port
+        self.server_addr = server_addr
+        self.server_port = server_port
+
+
 class Request:
     """The head of a request.
 
     An adapter gives what the client sent: `headers` with lower-case names, in order, duplicates kept; `target` and
-    `query` as raw bytes; `peer` the address of the socket's other end (never one taken from a header). `admit` adds
-    the canonical form: `path` (what routes and plugins see), `wire_path` (what leaves), `host`, `host_header`.
+    `query` as raw bytes; `link`, the connection it came on. `gw.pipeline.headers.admit` adds what the headers mean
+    (`content_length` as digits, `is_chunked`, `kept`: pieces of the lines that are passed on, four to a line) and the
+    canonical form: `path` (what routes and plugins see), `wire_path` (what leaves), `host`, `host_header`.
+
+    `remote_addr` is the client's address: the socket's other end, or what a trusted proxy said.
     """
 
     __slots__ = (
         "_args",
         "connection_requests",
+        "content_length",
+        "forwarded_for",
         "headers",
         "host",
         "host_header",
         "http_version",
+        "is_chunked",
+        "kept",
+        "link",
         "method",
         "path",
-        "peer",
-        "peer_port",
         "query",
+        "remote_addr",
+        "remote_port",
         "scheme",
-        "server_addr",
         "server_port",
         "target",
         "unframed_body",
         "wire_path",
     )
 
+    content_length: bytes | None
+    forwarded_for: bytes | None
     host: str
     host_header: bytes | None
+    is_chunked: bool
+    kept: list[bytes]
     path: str
     wire_path: bytes
 
@@ -60,46 +86,49 @@ class Request:
         method: str,
         target: bytes,
         query: bytes,
-        headers: list[tuple[bytes, bytes]],
-        *,
-        scheme: str,
-        peer: str,
-        server_port: int | None,
+        headers: Headers,
+        link: Link,
         http_version: str = "1.1",
-        peer_port: int | None = None,
-        server_addr: str = "",
         connection_requests: int = 1,
         unframed_body: bool = False,
     ) -> None:
         """`unframed_body`: a body may follow though no header tells its length (HTTP/2); it is then sent chunked."""
-        self._args: dict[str, list[str]] | None = None
-        self.http_version = http_version
-        self.peer_port = peer_port
-        self.server_addr = server_addr
-        self.connection_requests = connection_requests
         self.method = method
         self.target = target
         self.query = query
         self.headers = headers
-        self.scheme = scheme
-        self.peer = peer[len(_MAPPED_PREFIX) :] if peer.startswith(_MAPPED_PREFIX) and "." in peer else peer
-        self.server_port = server_port
+        self.link = link
+        self.http_version = http_version
+        self.connection_requests = connection_requests
         self.unframed_body = unframed_body
+        self.remote_addr = link.peer
+        self.remote_port = link.peer_port
+        self.scheme = link.scheme
+        self.server_port = link.server_port
+        self._args: dict[str, list[str]] | None = None
 
-    def admit(self, *, host_required: bool) -> None:
-        """Set the canonical fields. Raises BadTarget; the request is then answered 400 and goes nowhere."""
+    @property
+    def has_body(self) -> bool:
+        """Whether any byte of a body follows or may follow."""
+        length = self.content_length
+        return self.is_chunked or (length is not None and length.strip(b"0") != b"")
+
+    def settle_target(self) -> None:
+        """Set the canonical fields, once the headers are read. Raises BadTarget."""
         target = self.target
-        host_header = self._single_host()
+        host_header = self.host_header
         if not target.startswith(b"/"):
             authority, target = split_absolute_form(target)
             # RFC 9112 3.2.2 lets the target win; a client that says two different things is not guessed at.
             if host_header is not None and host_header.lower() != authority.lower():
                 raise BadTarget("the target's authority is not the Host")
-            host_header = authority
-        if host_header is None and host_required:
-            raise BadTarget("no Host")
-        self.host_header = host_header
-        self.host = "" if host_header is None else host_name(host_header)
+            host_header = self.host_header = authority
+        if host_header is None:
+            if self.http_version != "1.0":
+                raise BadTarget("no Host")
+            self.host = ""
+        else:
+            self.host = host_name(host_header)
         self.path, self.wire_path = canonical_path(target)
         if self.query:
             check_query(self.query)
@@ -139,15 +168,6 @@ class Request:
         check_query(query)
         self.query = query
         self._args = None
-
-    def _single_host(self) -> bytes | None:
-        found = None
-        for name, value in self.headers:
-            if name == b"host":
-                if found is not None:
-                    raise BadTarget("more than one Host")
-                found = value
-        return found
 
 
 class Response:
@@ -217,6 +237,7 @@ class Context:
 
     __slots__ = (
         "_request_id",
+        "_response",
         "_state",
         "attempts",
         "body_sent_bytes",
@@ -225,7 +246,7 @@ class Context:
         "params",
         "received_bytes",
         "request",
-        "response",
+        "response_headers",
         "route",
         "sent_bytes",
         "started_s",
@@ -246,13 +267,25 @@ class Context:
         self.attempts: tuple[Attempt, ...] = ()
         self.route: CompiledRoute | None = None
         self.params: Mapping[str, str] | None = None
-        self.response: Response
+        self.response_headers: Headers = []
+        self._response: Response | None = None
         self.consumer_name = ""
         self.upstream_method: str | None = None
         self.upstream_uri: bytes | None = None
         self.upstream_host: str | None = None
         self._request_id = ""
         self._state: dict[Any, Any] | None = None
+
+    @property
+    def response(self) -> Response:
+        """The head as it goes to the client: from header_filter on."""
+        if self._response is None:
+            self._response = Response(self.status, self.response_headers)
+        return self._response
+
+    @response.setter
+    def response(self, response: Response) -> None:
+        self._response = response
 
     @property
     def state(self) -> dict[Any, Any]:

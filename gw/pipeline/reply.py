@@ -43,6 +43,12 @@ def plugin_reply(status: int, body: Any = None, headers: Mapping[str, str] | Non
     return Reply(status, tuple(fields), encoded)
 
 
+def failed_reply(request_id: str) -> Reply:
+    """A plugin raised: the log says what, under this id."""
+    body = {"error_msg": "500 Internal Server Error", "request_id": request_id}
+    return plugin_reply(500, body, {"x-request-id": request_id})
+
+
 def _encode(body: Any) -> tuple[bytes, bytes]:
     if isinstance(body, bytes):
         return b"text/plain", body

@@ -13,7 +13,7 @@ from gw.balancer.roundrobin import Only, RoundRobin
 from gw.model.merge import Missing
 from gw.model.route import Route
 from gw.model.upstream import DEFAULT_TIMEOUT, Node, Timeout, Upstream, split_address
-from gw.pipeline.context import Request
+from gw.pipeline.context import Context, Request
 from gw.pipeline.phases import NO_PHASES, Phases
 from gw.upstream.target import KeepAlive, Target, Timeouts, TlsIdentity
 
@@ -26,20 +26,30 @@ DEFAULT_KEEPALIVE: Final = KeepAlive(max_idle=320, idle_timeout_s=60.0, max_requ
 
 
 class NodeRuntime(NamedTuple):
-    """One node: where to connect, and the Host it gets unless the client's is passed on."""
+    """One node: where to connect, and the Host it gets unless the client's is passed on. `address` is for people."""
 
     target: Target
     host_header: bytes
+    address: str
 
 
 class UpstreamRuntime:
     """An upstream, ready to be picked from.
 
-    `retries`: how many nodes more may be tried when one takes no connection. `unsupported`: why it cannot be picked
-    from (the request is answered 502), or None.
+    `retries`: how many nodes more may be tried when one fails; `retry_timeout_s`: for how long, 0 for ever.
+    `unsupported`: why it cannot be picked from (the request is answered 502), or None.
     """
 
-    __slots__ = ("_balancer", "_by_preference", "_passes_host", "keepalive", "retries", "timeouts", "unsupported")
+    __slots__ = (
+        "_balancer",
+        "_by_preference",
+        "_passes_host",
+        "keepalive",
+        "retries",
+        "retry_timeout_s",
+        "timeouts",
+        "unsupported",
+    )
 
     def __init__(
         self,
@@ -47,6 +57,7 @@ class UpstreamRuntime:
         *,
         by_preference: Sequence[NodeRuntime],
         retries: int,
+        retry_timeout_s: float = 0.0,
         passes_host: bool,
         timeouts: Timeouts,
         keepalive: KeepAlive,
@@ -59,17 +70,22 @@ class UpstreamRuntime:
         self._balancer = balancer
         self._by_preference = by_preference
         self.retries = retries
+        self.retry_timeout_s = retry_timeout_s
         self._passes_host = passes_host
         self.timeouts = timeouts
         self.keepalive = keepalive
         self.unsupported = unsupported
 
-    def pick(self, request: Request) -> NodeRuntime | None:
+    def is_too_late(self, elapsed_s: float) -> bool:
+        """Whether no other node may be tried any more, so long after the request came."""
+        return 0 < self.retry_timeout_s < elapsed_s
+
+    def pick(self, ctx: Context) -> NodeRuntime | None:
         """Choose the node for a request; None when no node has a weight."""
         return self._balancer.pick()
 
-    def pick_other(self, tried: Sequence[NodeRuntime]) -> NodeRuntime | None:
-        """A node to stand in for those that took no connection; None when there is no other."""
+    def pick_other(self, ctx: Context, tried: Sequence[NodeRuntime]) -> NodeRuntime | None:
+        """A node to stand in for those that failed; None when there is no other."""
         return next((node for node in self._by_preference if node not in tried), None)
 
     def host_header(self, request: Request, node: NodeRuntime) -> bytes:
@@ -103,6 +119,13 @@ class CompiledRoute:
         self.upgrades = upgrades
 
 
+    def walking(self, phases: Phases) -> "CompiledRoute":
+        """The same route with other phases."""
+        if phases is self.phases:
+            return self
+        return CompiledRoute(self.id, self.upstream, self.timeouts, phases=phases)
+
+
 class RouteHandle(Protocol):
     """A match: the way to the route as it is now, and the parameters of its path."""
 
@@ -128,6 +151,10 @@ class Routes(Protocol):
         ...
 
 
+# What a request without a route is answered by.
+NO_ROUTE: Final = CompiledRoute("", Missing(404, "no route"), Timeouts(0, 0, 0))
+
+
 def compile_upstream(upstream: Upstream, keepalive: KeepAlive = DEFAULT_KEEPALIVE) -> UpstreamRuntime:
     """Settle an upstream. What we cannot do yet is `unsupported`; nothing that passed its schema raises.
 
@@ -151,6 +178,7 @@ def compile_upstream(upstream: Upstream, keepalive: KeepAlive = DEFAULT_KEEPALIV
         by_preference=tuple(runtimes),
         # As APISIX: each other node once, unless the upstream says how many.
         retries=len(able) - 1 if upstream.retries is None else upstream.retries,
+        retry_timeout_s=upstream.retry_timeout or 0.0,
         passes_host=upstream.pass_host not in _GATEWAY_CHOSEN_HOST,
         timeouts=_timeouts(upstream.timeout or DEFAULT_TIMEOUT),
         keepalive=keepalive if pool is None else keep_alive(pool.size, pool.idle_timeout, pool.requests),
@@ -207,4 +235,5 @@ def _node_runtime(node: Node, upstream: Upstream) -> NodeRuntime:
 
 @lru_cache(SHARED)
 def _shared_node(host: str, port: int, tls: TlsIdentity | None, host_header: str) -> NodeRuntime:
-    return NodeRuntime(Target(host, port, tls), host_header.encode("latin-1", "replace"))
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return NodeRuntime(Target(host, port, tls), host_header.encode("latin-1", "replace"), address)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from gw.pipeline.reply import error_reply
 from gw.pipeline.variables import compile_template, find_variable
-from gw.plugins.api import Context, Plugin, Reply, plugin_reply
+from gw.plugins.api import Context, Environment, Plugin, Reply, plugin_reply
 from gw.plugins.counting.clients import CLIENTS, Options
 from gw.plugins.counting.delayed import DelayedCounter
 from gw.plugins.counting.local import Counter, FixedCounter, SlidingCounter
@@ -57,6 +57,11 @@ class LimitCount(Plugin):
     name: ClassVar[str] = "limit-count"
     priority: ClassVar[int] = 1002
 
+    def __new__(cls, conf: Mapping[str, Any], env: Environment, owner: str) -> LimitCount:
+        """Counting on this host needs no task switch, so only what counts elsewhere gets an async `access`."""
+        is_local = conf.get("policy", "local") == "local"
+        return super().__new__(cls if is_local else _LimitCountElsewhere)
+
     def prepare(self) -> None:
         conf = self.conf
         self._rules = [_rule(each, f"{number}:", number) for number, each in enumerate(conf.get("rules", ()), 1)]
@@ -69,42 +74,25 @@ class LimitCount(Plugin):
         # A changed configuration begins to count anew, an unrelated change does not.
         self._scope = f"{conf['group']}:" if "group" in conf else f"{self.owner}:{_fingerprint(conf)}:"
         self._quiet_until_s = 0.0
-        self._local: Counter | None = None
-        self._remote: RemoteCounter | DelayedCounter | None = None
-        if conf.get("policy", "local") == "local":
-            self._local = self._local_counter()
-        else:
-            self._remote = self._remote_counter()
+        self._open_counter()
 
-    def _local_counter(self) -> Counter:
-        if self.env.shared is None:
+    def _open_counter(self) -> None:
+        shared, clock = self.env.shared, self.env.clock
+        if shared is None:
             raise RuntimeError("limit-count: there is no shared state to count in")
-        if self.conf.get("window_type") == "sliding":
-            return SlidingCounter(self.env.shared, self.env.clock)
-        return FixedCounter(self.env.shared)
+        is_sliding = self.conf.get("window_type") == "sliding"
+        self._counter: Counter = SlidingCounter(shared, clock) if is_sliding else FixedCounter(shared)
 
-    def _remote_counter(self) -> RemoteCounter | DelayedCounter:
-        conf, env = self.conf, self.env
-        interval_s, window_s = conf.get("sync_interval", _NOT_DELAYED), conf.get("time_window")
-        is_delayed = interval_s != _NOT_DELAYED
-        if is_delayed and isinstance(window_s, int) and interval_s > window_s:
-            raise ValueError("limit-count: sync_interval should be smaller than time_window")
-        lease = CLIENTS.take(env.loop, Options.of(conf))
-        remote = RemoteCounter(lease, env.clock, is_sliding=conf.get("window_type") == "sliding")
-        if not is_delayed:
-            return remote
-        spawn = env.spawn or env.loop.create_task
-        return DelayedCounter(remote, env.shared, env.clock, spawn, interval_s=interval_s)
-
-    def close(self) -> None:
-        if self._remote is not None:
-            self._remote.close(self.env.spawn)
-
-    # A property: a bound method kept on the instance would be a cycle that outlives the configuration.
-    @property
-    def access(self) -> Callable[[Context], Any]:
-        """Plain where the count is on this host: no task switch for it."""
-        return self._access_here if self._remote is None else self._access_remote
+    def access(self, ctx: Context) -> Any:
+        fields: _Fields = []
+        try:
+            for rule, key, quota in self._asked(ctx):
+                if (reply := self._answer(rule, quota, self._counter.count(key, quota), fields)) is not None:
+                    return reply
+        except CountingFailed as error:
+            return self._failed(error)
+        self._passed(ctx, fields)
+        return None
 
     def header_filter(self, ctx: Context) -> None:
         for name, value in ctx.state.get(self._state_key, ()):
@@ -113,30 +101,6 @@ class LimitCount(Plugin):
     @property
     def _state_key(self) -> tuple[str, str]:
         return self.name, self.owner
-
-    def _access_here(self, ctx: Context) -> Reply | None:
-        assert self._local is not None
-        fields: _Fields = []
-        try:
-            for rule, key, quota in self._asked(ctx):
-                if (reply := self._answer(rule, quota, self._local.count(key, quota), fields)) is not None:
-                    return reply
-        except CountingFailed as error:
-            return self._failed(error)
-        self._passed(ctx, fields)
-        return None
-
-    async def _access_remote(self, ctx: Context) -> Reply | None:
-        assert self._remote is not None
-        fields: _Fields = []
-        try:
-            for rule, key, quota in self._asked(ctx):
-                if (reply := self._answer(rule, quota, await self._remote.count(key, quota), fields)) is not None:
-                    return reply
-        except CountingFailed as error:
-            return self._failed(error)
-        self._passed(ctx, fields)
-        return None
 
     def _asked(self, ctx: Context) -> list[tuple[_Rule, str, Quota]]:
         """What is counted under which key against what. Raises CountingFailed when that is nothing, as APISIX."""
@@ -177,6 +141,37 @@ class LimitCount(Plugin):
         metadata = self.env.metadata(self.name)
         limit, remaining, reset = (metadata.get(key, default) for key, default in DEFAULT_HEADERS.items())
         return limit, remaining, reset
+
+
+class _LimitCountElsewhere(LimitCount):
+    """Where the count is a round trip away."""
+
+    def _open_counter(self) -> None:
+        conf, env = self.conf, self.env
+        interval_s, window_s = conf.get("sync_interval", _NOT_DELAYED), conf.get("time_window")
+        is_delayed = interval_s != _NOT_DELAYED
+        if is_delayed and isinstance(window_s, int) and interval_s > window_s:
+            raise ValueError("limit-count: sync_interval should be smaller than time_window")
+        lease = CLIENTS.take(env.loop, Options.of(conf))
+        remote = RemoteCounter(lease, env.clock, is_sliding=conf.get("window_type") == "sliding")
+        self._remote: RemoteCounter | DelayedCounter = remote
+        if is_delayed:
+            spawn = env.spawn or env.loop.create_task
+            self._remote = DelayedCounter(remote, env.shared, env.clock, spawn, interval_s=interval_s)
+
+    def close(self) -> None:
+        self._remote.close(self.env.spawn)
+
+    async def access(self, ctx: Context) -> Reply | None:
+        fields: _Fields = []
+        try:
+            for rule, key, quota in self._asked(ctx):
+                if (reply := self._answer(rule, quota, await self._remote.count(key, quota), fields)) is not None:
+                    return reply
+        except CountingFailed as error:
+            return self._failed(error)
+        self._passed(ctx, fields)
+        return None
 
 
 def _rule(conf: Mapping[str, Any], prefix: str, number: int) -> _Rule:

@@ -16,6 +16,7 @@ from gw.settings.access_log import AccessLogSettings
 from gw.settings.client_address import RealIpSettings, TrustSettings
 from gw.settings.declare import derived, section, setting
 from gw.settings.network import Listen, Network
+from gw.settings.reloading import ReloadSettings
 from gw.settings.shared_state import SharedStateSettings
 
 Window: TypeAlias = tuple[int, int]
@@ -384,7 +385,7 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class GwSettings:
+class GwSettings(ReloadSettings):
     """What is Jitterway's own."""
 
     workers: int = setting(
