@@ -235,8 +235,5 @@ def _seconds(seconds: float) -> str:
     return f"{math.floor(seconds * 100) / 100:.14g}"
 
 
-_remote_addr_variable = find_variable("remote_addr")
-
-
 def _remote_addr(ctx: Context) -> str:
-    return (_remote_addr_variable(ctx) if _remote_addr_variable is not None else None) or ctx.request.peer
+    return ctx.request.remote_addr

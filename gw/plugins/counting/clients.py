@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
-# How many hops a cluster may send us for one command, while it moves a slot.
-_CLUSTER_ATTEMPTS: Final = 3
 _DEFAULT_PORT: Final = 6379
 # These pools refuse instead of waiting, so they get one connection for each request under way, as in APISIX.
 _UNBOUNDED: Final = 2**31 - 1
@@ -119,7 +117,6 @@ class Options:
             startup_nodes=nodes,
             max_connections=_UNBOUNDED,
             ssl=self.tls,
-            cluster_error_retry_attempts=_CLUSTER_ATTEMPTS,
             **common,
             **self._tls(),
         )
@@ -129,8 +126,21 @@ class Options:
         asked = {**common, "username": self.sentinel_username, "password": self._sentinel_password}
         sentinel = importlib.import_module("redis.asyncio.sentinel").Sentinel(list(self.nodes), sentinel_kwargs=asked)
         choose = sentinel.slave_for if self.wants_replica else sentinel.master_for
-        client: RedisClient = choose(self.master, db=self.database, max_connections=_UNBOUNDED, **common)
-        return client
+        named = choose(self.master, db=self.database, max_connections=_UNBOUNDED, **common)
+        return _BehindSentinels(named, sentinel.sentinels)
+
+
+class _BehindSentinels:
+    """The client of what sentinels name. The library leaves the connections to the sentinels themselves open."""
+
+    def __init__(self, named: RedisClient, sentinels: Iterable[RedisClient]) -> None:
+        self.evalsha = named.evalsha
+        self.eval = named.eval
+        self._all = (named, *sentinels)
+
+    async def aclose(self) -> None:
+        for client in self._all:
+            await client.aclose()
 
 
 _CONNECT: Final[dict[str, Callable[[Options, Any, dict[str, Any]], RedisClient]]] = {
