@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from gw.pipeline.reply import error_reply
 from gw.pipeline.variables import compile_template, find_variable
 from gw.plugins.api import Context, Environment, Plugin, Reply, plugin_reply
-from gw.plugins.counting.clients import CLIENTS, Options
+from gw.plugins.counting.clients import Lease, Options
 from gw.plugins.counting.delayed import DelayedCounter
 from gw.plugins.counting.local import Counter, FixedCounter, SlidingCounter
 from gw.plugins.counting.quota import CountingFailed, Quota, Verdict
@@ -152,7 +152,7 @@ class _LimitCountElsewhere(LimitCount):
         is_delayed = interval_s != _NOT_DELAYED
         if is_delayed and isinstance(window_s, int) and interval_s > window_s:
             raise ValueError("limit-count: sync_interval should be smaller than time_window")
-        lease = CLIENTS.take(env.loop, Options.of(conf))
+        lease = Lease(Options.of(conf), env.loop)
         remote = RemoteCounter(lease, env.clock, is_sliding=conf.get("window_type") == "sliding")
         self._remote: RemoteCounter | DelayedCounter = remote
         if is_delayed:

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from gw.clock import SystemClock
-from gw.plugins.counting.clients import CLIENTS, Options
+from gw.plugins.counting.clients import CLIENTS, Lease, Options
 from gw.plugins.counting.delayed import DelayedCounter
 from gw.plugins.counting.quota import CountingFailed, Quota, Verdict
 from gw.plugins.counting.remote import RemoteCounter
@@ -43,7 +43,7 @@ def conf(port, **more):
 @contextlib.asynccontextmanager
 async def counting(conf, clock=None, *, is_sliding=False):
     loop = asyncio.get_running_loop()
-    counter = RemoteCounter(CLIENTS.take(loop, Options.of(conf)), clock or SystemClock(), is_sliding=is_sliding)
+    counter = RemoteCounter(Lease(Options.of(conf), loop), clock or SystemClock(), is_sliding=is_sliding)
     closing = []
     try:
         yield counter
@@ -163,23 +163,21 @@ async def test_a_server_that_does_not_answer_is_given_up():
 
 
 @asynchronous
-async def test_equal_options_share_a_client_and_the_last_one_closes_it(server):
-    loop = asyncio.get_running_loop()
-    options = [Options.of(conf(server.port, redis_keepalive_pool=7)) for _ in range(2)]
-    leases = [CLIENTS.take(loop, each) for each in options]
-    clients = [await lease.client() for lease in leases]
-    assert clients[0] is clients[1]
-    await RemoteCounter(leases[0], SystemClock(), is_sliding=False).count(fresh_key(), Quota(1, 1))
-    closing = []
-    for lease in (leases[0], leases[0]):
-        lease.close(closing.append)
-    assert not closing
-    leases[1].close(closing.append)
+async def test_equal_options_share_a_client_and_the_last_use_closes_it(server):
+    loop, closing = asyncio.get_running_loop(), []
+    leases = [Lease(Options.of(conf(server.port, redis_keepalive_pool=7)), loop) for _ in range(2)]
+    async with leases[0] as one, leases[1] as other:
+        assert one is other
+        for lease in (leases[0], *leases):
+            lease.close(closing.append)
+        assert not closing
     assert len(closing) == 1
-    await closing[0]
-    # A request that was under way when the configuration went still gets its count.
-    assert (await RemoteCounter(leases[1], SystemClock(), is_sliding=False).count(fresh_key(), Quota(1, 1))).is_within
-    await clients[0].aclose()
+    # A request that was under way when the configuration went gets its count all the same, and leaves nothing open.
+    late = RemoteCounter(leases[1], SystemClock(), is_sliding=False)
+    assert (await late.count(fresh_key(), Quota(1, 1))).is_within
+    assert len(closing) == 2
+    await asyncio.gather(*closing)
+    assert CLIENTS._held == {}
 
 
 @pytest.mark.parametrize("is_sliding", [False, True])

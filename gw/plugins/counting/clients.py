@@ -170,67 +170,88 @@ Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], Any]
 
 
 class Clients:
-    """Which clients a process has, and how many use each. Those of one loop are not given to another."""
+    """Which clients a process has, and how many hold each. Those of one loop are not given to another."""
 
     def __init__(self) -> None:
-        self._found: dict[_Key, tuple[asyncio.Future[RedisClient] | None, int]] = {}
+        self._held: dict[_Key, tuple[asyncio.Future[RedisClient] | None, int]] = {}
 
-    def take(self, loop: asyncio.AbstractEventLoop, options: Options) -> Lease:
-        """A share in the client of these options. Opens nothing yet."""
-        key = (id(loop), options)
-        future, users = self._found.get(key, (None, 0))
-        self._found[key] = (future, users + 1)
-        return Lease(self, key, loop)
+    def hold(self, key: _Key) -> None:
+        """One holder more. Opens nothing."""
+        future, holders = self._held.get(key, (None, 0))
+        self._held[key] = (future, holders + 1)
 
     async def connected(self, key: _Key, loop: asyncio.AbstractEventLoop) -> RedisClient:
-        """The client, made when the first request needs it."""
-        future, users = self._found[key]
-        if future is None or (future.done() and (future.cancelled() or future.exception() is not None)):
+        """The client, made when the first request needs it, for who holds it. Raises what the library raises."""
+        future, holders = self._held[key]
+        if future is None or (future.done() and future.exception() is not None):
             future = loop.run_in_executor(None, key[1].connect)
-            self._found[key] = (future, users)
+            self._held[key] = (future, holders)
         return await asyncio.shield(future)
 
-    def give_back(self, key: _Key) -> asyncio.Future[RedisClient] | None:
-        """One user less; the client to be closed when that was the last."""
-        future, users = self._found[key]
-        if users > 1:
-            self._found[key] = (future, users - 1)
+    def let_go(self, key: _Key) -> asyncio.Future[RedisClient] | None:
+        """One holder less; the client to be closed when that was the last."""
+        future, holders = self._held[key]
+        if holders > 1:
+            self._held[key] = (future, holders - 1)
             return None
-        del self._found[key]
+        del self._held[key]
         return future
 
 
+# One for the process: instances that come and go with configurations share what they find here.
+CLIENTS: Final = Clients()
+
+
 class Lease:
-    """One user's share in a client."""
+    """One user's share in the client of some options, held from the first use on.
 
-    __slots__ = ("_client", "_clients", "_is_open", "_key", "_loop")
+    Use it with `async with`. After `close` it is let go of with the last use; a use that begins later (a request that
+    was under way when its configuration went) holds it for as long as it takes.
+    """
 
-    def __init__(self, clients: Clients, key: _Key, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_clients", "_is_held", "_key", "_loop", "_spawn", "_uses", "_was_closed")
+
+    def __init__(self, options: Options, loop: asyncio.AbstractEventLoop, clients: Clients = CLIENTS) -> None:
         self._clients = clients
-        self._key = key
+        self._key = (id(loop), options)
         self._loop = loop
-        self._client: RedisClient | None = None
-        self._is_open = True
+        self._spawn: Spawn = loop.create_task
+        self._uses = 0
+        self._is_held = False
+        self._was_closed = False
 
-    async def client(self) -> RedisClient:
-        """The client; also for requests that are under way when this is closed. Raises what the library raises."""
-        if self._client is None:
-            self._client = await self._clients.connected(self._key, self._loop)
-        return self._client
+    async def __aenter__(self) -> RedisClient:
+        if not self._is_held:
+            self._clients.hold(self._key)
+            self._is_held = True
+        self._uses += 1
+        try:
+            return await self._clients.connected(self._key, self._loop)
+        except BaseException:
+            self._used()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._used()
 
     def close(self, spawn: Spawn | None) -> None:
-        """Give it back; `spawn` runs the closing of connections that nobody needs any more. Twice is no error."""
-        if self._is_open:
-            self._is_open = False
-            if (future := self._clients.give_back(self._key)) is not None:
-                closing = _close(future)
-                spawn(closing) if spawn is not None else self._loop.create_task(closing)
+        """Nobody will begin a use. `spawn` runs the closing of connections that nobody needs. Twice is no error."""
+        self._spawn = spawn or self._spawn
+        self._was_closed = True
+        self._let_go()
+
+    def _used(self) -> None:
+        self._uses -= 1
+        if self._was_closed:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._is_held and not self._uses:
+            self._is_held = False
+            if (future := self._clients.let_go(self._key)) is not None:
+                self._spawn(_close(future))
 
 
 async def _close(future: asyncio.Future[RedisClient]) -> None:
     client = await future
     await client.aclose()
-
-
-# One for the process: instances that come and go with configurations share what they find here.
-CLIENTS: Final = Clients()

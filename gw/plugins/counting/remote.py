@@ -48,8 +48,8 @@ class RemoteCounter:
 
     async def _run(self, script: str, keys: list[str], *arguments: int) -> list[int]:
         try:
-            client = await self._lease.client()
-            return [int(number) for number in await _evaluated(client, script, keys, arguments)]
+            async with self._lease as client:
+                return [int(number) for number in await _evaluated(client, script, keys, arguments)]
         # The library's own errors, OSError, time-outs and what a proxy in between may answer have no base in common.
         except Exception as error:
             raise CountingFailed(f"Redis does not count: {type(error).__name__}: {error}") from error
