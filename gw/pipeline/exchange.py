@@ -33,7 +33,7 @@ from gw.pipeline.context import Attempt, Context, Request
 from gw.pipeline.fields import Headers
 from gw.pipeline.filtering import Filtering
 from gw.pipeline.gateway import Gateway
-from gw.pipeline.headers import UnsafeRequest, admit, announces_more_than, read_headers, request_head
+from gw.pipeline.headers import UnsafeRequest, admit, announces_more_than, may_trail, read_headers, request_head
 from gw.pipeline.path import BadTarget
 from gw.pipeline.phases import Step
 from gw.pipeline.reply import (
@@ -159,6 +159,10 @@ class Exchange(Context):
     def request_cut(self) -> None:
         """The request's body will not become complete, though the client may still be there to hear so."""
         self._break_off(REQUEST_TIMEOUT)
+
+    def body_malformed(self) -> None:
+        """The request's body breaks its framing: nothing that comes can be trusted."""
+        self._break_off(BAD_REQUEST)
 
     def client_gone(self) -> None:
         """Nobody listens any more: stop everything. Harmless when the exchange has finished."""
@@ -373,7 +377,7 @@ class Exchange(Context):
             self._written = True
             connection.write(self._head)
         if self.request.is_chunked:
-            trailers = b"".join(b"%b: %b\r\n" % pair for pair in body.trailers)
+            trailers = b"".join([b"%b: %b\r\n" % pair for pair in body.trailers if may_trail(pair[0])])
             connection.write(b"0\r\n%b\r\n" % trailers)
         connection.request_complete()
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from gw.pipeline.context import Context, Request
+from gw.pipeline.context import Context, Link, Request
 from gw.pipeline.phases import Step
 from gw.pipeline.route import Routes
 from gw.upstream.client import UpstreamClient
@@ -24,8 +24,9 @@ def _nobody(_: Context) -> None:
 class Gateway:
     """The configuration, the connections, the gateway's name.
 
-    `on_ended` is told of each exchange when it is over; `on_plugin_failed` of each plugin that raised; `locate`, where
-    there is one, works out the client's address from what trusted proxies say.
+    `on_ended` is told of each exchange when it is over, `on_refused` of what was answered with a status before it was
+    one, `on_plugin_failed` of each plugin that raised. `locate`, where there is one, works out the client's address
+    from what trusted proxies say.
     """
 
     __slots__ = (
@@ -35,6 +36,7 @@ class Gateway:
         "max_body_bytes",
         "on_ended",
         "on_plugin_failed",
+        "on_refused",
         "routes",
         "server_header",
         "upstreams",
@@ -49,6 +51,7 @@ class Gateway:
         max_body_bytes: int = 0,
         locate: Callable[[Request], None] | None = None,
         on_ended: Ended = _nobody,
+        on_refused: Callable[[Link, int], None] = lambda _link, _status: None,
         on_plugin_failed: Callable[[], None] = lambda: None,
     ) -> None:
         """`server_name`: the value of `Server` in every response, such as `Jitterway/0.1.0`.
@@ -62,6 +65,7 @@ class Gateway:
         self.server_header: Final = (b"server", server_name.encode("ascii"))
         self.locate = locate
         self.on_ended = on_ended
+        self.on_refused = on_refused
         self.on_plugin_failed = on_plugin_failed
         self._tasks: set[asyncio.Task[Any]] = set()
 

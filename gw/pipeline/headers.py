@@ -17,7 +17,7 @@ from typing import Final
 from gw.pipeline.context import Request
 from gw.pipeline.path import BadTarget, UnsafeRequest
 
-__all__ = ["UnsafeRequest", "admit", "announces_more_than", "request_head"]
+__all__ = ["UnsafeRequest", "admit", "announces_more_than", "may_trail", "request_head"]
 
 
 class _Fate(IntEnum):
@@ -162,6 +162,14 @@ def request_head(
     if data.count(b"\n") != lines or data.count(b"\r") != lines or b"\0" in data:
         raise UnsafeRequest("control character in the head")
     return data
+
+
+def may_trail(name: bytes) -> bool:
+    """Whether a client's trailer field is passed on: one that is passed on as a header, too."""
+    try:
+        return _fate_of.get(name, _judge(name)) == 0
+    except UnsafeRequest:
+        return False
 
 
 def announces_more_than(length: bytes | None, limit_bytes: int) -> bool:

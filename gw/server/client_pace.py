@@ -11,11 +11,24 @@ import fcntl
 import socket
 import struct
 import termios
-from typing import Final
+from typing import Final, NamedTuple
 
 # How long a client that still sends a body is listened to after the answer, without a use for what it says. nginx's
 # lingering_timeout.
 LINGER_S: Final = 5.0
+
+
+class ClientTimes(NamedTuple):
+    """Seconds. `header_s`: for a whole head; `body_s`: between two pieces of a body; `idle_s`: between two requests, 0
+    for one request per connection; `send_s`: without taking any of an answer.
+    """
+
+    header_s: float
+    body_s: float
+    idle_s: float
+    send_s: float
+
+
 # struct linger: on, for 0 seconds.
 _RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)
 

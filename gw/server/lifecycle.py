@@ -12,7 +12,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -38,10 +38,16 @@ from gw.rebuild.scheduler import RebuildScheduler
 from gw.rebuild.state import ConfigState
 from gw.rebuild.turn import Turn
 from gw.server.asgi import http_only, traffic_app
+from gw.server.client_pace import ClientTimes
+from gw.server.draining import Connections
+from gw.server.h1.connection import H1Connection
+from gw.server.h1.request_head import HeadLimits
 from gw.server.listeners import ADMIN, CONTROL, METRICS, STATUS, TRAFFIC
+from gw.server.parser import MAX_HEAD_BYTES
 from gw.server.report import CellReport
 from gw.server.waiting import ServedWait
 from gw.server.worker import Assignment
+from gw.settings.tree import LimitSettings
 from gw.shm.names import SegmentNames
 from gw.shm.reader import SnapshotReader
 from gw.shm.segment import PosixSpace
@@ -64,6 +70,11 @@ class Gateway:
     traffic: TrafficGateway
     configured: asyncio.Event
     report: CellReport
+    head_limits: HeadLimits
+
+    def h1_factory(self, connections: Connections, times: ClientTimes) -> Callable[[], H1Connection]:
+        """What makes a protocol for each connection of the traffic listeners."""
+        return partial(H1Connection, self.traffic, connections, self.head_limits, times)
 
     def draining(self) -> None:
         """Say in the cell that this worker takes nothing new."""
@@ -124,7 +135,7 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
                 metrics_app(view, path=metrics.export_uri, prefix=metrics.metric_prefix, host_names=host_names)
             ),
         }
-        yield Gateway(apps, traffic, following.configured, following.report)
+        yield Gateway(apps, traffic, following.configured, following.report, _head_limits(settings.gw.limits))
 
 
 def _follow(stack: AsyncExitStack, assignment: Assignment) -> _Following:
@@ -168,6 +179,11 @@ def _follow(stack: AsyncExitStack, assignment: Assignment) -> _Following:
     _start(stack, report.run(), "report")
     _start(stack, report.follower.run(), "follow-configuration")
     return _Following(reader, state, report, configured)
+
+
+def _head_limits(limits: LimitSettings) -> HeadLimits:
+    head_bytes = max(MAX_HEAD_BYTES, 2 * limits.request_header_bytes)
+    return HeadLimits(limits.request_line_bytes, limits.request_headers, limits.request_header_bytes, head_bytes)
 
 
 def configure_logging(level: str) -> None:

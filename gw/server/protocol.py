@@ -12,19 +12,12 @@ Thin, because the gunicorn master imports it with the worker class.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import Any
 
 from gw.server.asgi_types import Application
-from gw.server.client_pace import Lingering, SendWatch
+from gw.server.client_pace import ClientTimes, Lingering, SendWatch
 from gw.server.draining import Connections
 from gw.server.strict import StrictProtocol
-
-
-class ClientTimes(NamedTuple):
-    """Seconds. `header_s`: for the whole head of the first request; `send_s`: without taking any of an answer."""
-
-    header_s: float
-    send_s: float
 
 
 class GatewayProtocol(StrictProtocol):

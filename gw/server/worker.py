@@ -22,9 +22,10 @@ from gunicorn.workers.gasgi import ASGIWorker
 
 from gw.errors import ConfigError
 from gw.server.asgi_types import Application
+from gw.server.client_pace import ClientTimes
 from gw.server.draining import GRACE_S, Connections
 from gw.server.listeners import TRAFFIC, assign, listeners
-from gw.server.protocol import ClientTimes, GatewayProtocol
+from gw.server.protocol import GatewayProtocol
 
 if TYPE_CHECKING:
     from gw.server.lifecycle import Gateway
@@ -172,12 +173,19 @@ class GatewayWorker(ASGIWorker):
         self.servers.append(server)
         self.log.info("%s served on %s", role, sock)
 
-    def _factory(self, gateway: Gateway, role: str) -> Callable[[], GatewayProtocol]:
+    def _factory(self, gateway: Gateway, role: str) -> Callable[[], asyncio.Protocol]:
         app: Application = gateway.apps[role]
         connections = self._traffic if role == TRAFFIC else self._others
         assert connections is not None
         http = self.assignment.settings.nginx_config.http
-        times = ClientTimes(header_s=http.client_header_timeout_s, send_s=http.send_timeout_s)
+        times = ClientTimes(
+            header_s=http.client_header_timeout_s,
+            body_s=http.client_body_timeout_s,
+            idle_s=http.keepalive_timeout_s,
+            send_s=http.send_timeout_s,
+        )
+        if role == TRAFFIC and self.assignment.settings.gw.edge == "h1":
+            return gateway.h1_factory(connections, times)
         return lambda: GatewayProtocol(self, app, connections, times)
 
     def _all_connections(self) -> list[Connections]:

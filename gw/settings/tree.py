@@ -403,6 +403,11 @@ class GwSettings(ReloadSettings):
     )
     rebuild: RebuildSettings = section(RebuildSettings)
     limits: LimitSettings = section(LimitSettings)
+    edge: str = setting(
+        kinds.choice("h1", "asgi"),
+        default="h1",
+        help="What speaks to the clients of proxied traffic: h1, our own protocol; asgi, gunicorn's, which costs more.",
+    )
     log_level: str = setting(
         kinds.choice("debug", "info", "warning", "error"), default="info", help="What is worth a line in the log."
     )

@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.edge import OK, Wire, eventually, proxy, run
 
+pytestmark = pytest.mark.usefixtures("each_edge")
+
 LIMIT_BYTES = 1000
 
 
@@ -26,7 +28,10 @@ async def answer_whole_body(wire: Wire) -> None:
 @pytest.mark.parametrize(
     "length", [str(LIMIT_BYTES + 1), "0" * 20 + str(LIMIT_BYTES + 1), "9" * 4000], ids=["above", "zeros", "absurd"]
 )
-def test_an_announced_body_that_is_too_large_goes_nowhere(length: str) -> None:
+def test_an_announced_body_that_is_too_large_goes_nowhere(length: str, each_edge: str) -> None:
+    if each_edge == "h1" and len(length) > 18:
+        pytest.skip("refused as malformed: tests/e2e/test_advisories_framing.py")
+
     async def main() -> None:
         async with proxy(max_body_bytes=LIMIT_BYTES) as (running, upstream):
             client = await running.connect()

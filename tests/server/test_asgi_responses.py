@@ -7,6 +7,8 @@ import pytest
 from gw.upstream.connection import MAX_HEAD_BYTES
 from tests.support.edge import OK, Wire, eventually, get, proxy, replying, run
 
+pytestmark = pytest.mark.usefixtures("each_edge")
+
 OK_LINE = b"HTTP/1.1 200 OK\r\n"
 
 

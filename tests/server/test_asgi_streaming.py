@@ -4,7 +4,11 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.support.edge import OK, PATIENCE_S, Wire, eventually, get, proxy, run
+
+pytestmark = pytest.mark.usefixtures("each_edge")
 
 MIB = 1024 * 1024
 BODY_BYTES = 256 * MIB

@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.edge import OK, Wire, compiled, edge, get, replying, run, scripted_upstream, upstream_dict
 
+pytestmark = pytest.mark.usefixtures("each_edge")
+
 TLS = Path(__file__).resolve().parent.parent / "data" / "tls"
 
 

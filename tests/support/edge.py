@@ -1,4 +1,4 @@
-"""The ASGI edge on a loop of the test: gunicorn's own ASGIProtocol before `traffic_app`, a scripted upstream behind it.
+"""An edge on a loop of the test: our own protocol, or gunicorn's before `traffic_app`; a scripted upstream behind it.
 
 Bytes on both sides are the test's: it writes a request, plays the upstream, and reads what came back.
 """
@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
+import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,10 @@ from gw.pipeline.gateway import Gateway
 from gw.pipeline.phases import NO_PHASES, Phases
 from gw.pipeline.route import CompiledRoute, compile_route, compile_upstream
 from gw.server.asgi import traffic_app
+from gw.server.client_pace import ClientTimes
+from gw.server.draining import Connections
+from gw.server.h1.connection import H1Connection
+from gw.server.h1.request_head import HeadLimits
 from gw.upstream.client import UpstreamClient
 
 PATIENCE_S = 10.0  # for what must happen; nothing waits for it when all is well
@@ -83,6 +90,9 @@ class Answer:
     headers: list[tuple[str, str]]
     body: bytes = b""
     complete: bool = True
+    trailers: list[tuple[str, str]] = field(default_factory=list)
+    interim: list[int] = field(default_factory=list)
+    reason: str = ""
 
     def header(self, name: str) -> str | None:
         values = [value for each, value in self.headers if each == name]
@@ -104,6 +114,20 @@ class Wire:
         """Everything to the first empty line."""
         return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
 
+    async def line(self) -> bytes:
+        """Everything to the next CRLF, without it."""
+        return (await asyncio.wait_for(self.reader.readuntil(b"\r\n"), PATIENCE_S))[:-2]
+
+    async def chunked(self) -> tuple[bytes, list[bytes]]:
+        """A chunked body, and the trailer lines behind it."""
+        body, trailers = b"", []
+        while size := int(await self.line(), 16):
+            body += await self.exactly(size)
+            assert await self.exactly(2) == b"\r\n"
+        while line := await self.line():
+            trailers.append(line)
+        return body, trailers
+
     async def exactly(self, count: int) -> bytes:
         return await asyncio.wait_for(self.reader.readexactly(count), PATIENCE_S)
 
@@ -117,11 +141,16 @@ class Wire:
 
     async def answer(self, *, to_head: bool = False) -> Answer:
         """Read one response, strictly."""
-        lines = (await self.head()).decode("latin-1").split("\r\n")[:-2]
-        version, status = lines[0].split(" ")[:2]
-        assert version in ("HTTP/1.1", "HTTP/1.0")
+        interim: list[int] = []
+        while True:
+            lines = (await self.head()).decode("latin-1").split("\r\n")[:-2]
+            version, status = lines[0].split(" ")[:2]
+            assert version in ("HTTP/1.1", "HTTP/1.0")
+            if status == "101" or not status.startswith("1"):
+                break
+            interim.append(int(status))
         headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])]
-        answer = Answer(int(status), headers)
+        answer = Answer(int(status), headers, reason=lines[0].partition(" ")[2].partition(" ")[2], interim=interim)
         try:
             answer.body = b"" if to_head or answer.status in (204, 304) else await self._body(answer)
         except asyncio.IncompleteReadError as error:
@@ -136,10 +165,12 @@ class Wire:
             return await self.rest()
         body = b""
         try:
-            while size := int(await asyncio.wait_for(self.reader.readuntil(b"\r\n"), PATIENCE_S), 16):
+            while size := int(await self.line(), 16):
                 body += await self.exactly(size)
                 assert await self.exactly(2) == b"\r\n"
-            assert await self.exactly(2) == b"\r\n"
+            while trailer := await self.line():
+                name, _, value = trailer.decode("latin-1").partition(":")
+                answer.trailers.append((name.lower(), value.strip()))
         except asyncio.IncompleteReadError as error:
             raise asyncio.IncompleteReadError(body + error.partial, None) from None
         return body
@@ -148,6 +179,12 @@ class Wire:
         self.writer.close()
 
     def abort(self) -> None:
+        self.writer.transport.abort()
+
+    def reset(self) -> None:
+        """Leave so that the other side sees an error at once, and not an end that may be half a one."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.writer.transport.abort()
 
 
@@ -260,24 +297,42 @@ class Edge:
             wire.abort()
 
 
+# Which edge a test runs against that does not say: set by the fixture of tests/server/conftest.py.
+chosen: ContextVar[str] = ContextVar("edge", default="asgi")
+LIMITS = HeadLimits(line_bytes=8190, fields=100, field_bytes=8190, head_bytes=32 * 1024)
+TIMES = ClientTimes(header_s=30, body_s=30, idle_s=30, send_s=30)
+
+
 @contextlib.asynccontextmanager
 async def edge(
-    routes: dict[str, CompiledRoute], *, max_body_bytes: int = 0, trusted_certificates: Path | None = None
+    routes: dict[str, CompiledRoute],
+    *,
+    max_body_bytes: int = 0,
+    trusted_certificates: Path | None = None,
+    times: ClientTimes = TIMES,
 ) -> AsyncIterator[Edge]:
     loop = asyncio.get_running_loop()
     upstreams = UpstreamClient(loop, trusted_certificates)
     table = StaticRoutes(routes)
     gateway = Gateway(table, upstreams, server_name="Jitterway/0.1.0", max_body_bytes=max_body_bytes)
+    connections = Connections()
     worker = Worker(traffic_app(gateway), loop)
-    server = await loop.create_server(lambda: ASGIProtocol(worker), "127.0.0.1", 0)
+
+    def protocol() -> asyncio.Protocol:
+        own = chosen.get() == "h1"
+        return H1Connection(gateway, connections, LIMITS, times) if own else ASGIProtocol(worker)
+
+    server = await loop.create_server(protocol, "127.0.0.1", 0)
     running = Edge(server.sockets[0].getsockname()[1], table, upstreams)
     try:
         yield running
     finally:
         running.abort_all()
         server.close()
+        connections.abort()
+        await gateway.close()
         await upstreams.close()
-        await eventually(lambda: worker.nr_conns == 0)
+        await eventually(lambda: worker.nr_conns == 0 and len(connections) == 0)
 
 
 @contextlib.asynccontextmanager

@@ -19,13 +19,13 @@ import asyncio
 import logging
 import math
 from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from gw.pipeline.context import Link, Request
 from gw.pipeline.exchange import Exchange
 from gw.pipeline.fields import Headers
 from gw.pipeline.gateway import Gateway
-from gw.server.client_pace import Lingering, SendWatch
+from gw.server.client_pace import ClientTimes, Lingering, SendWatch
 from gw.server.draining import Connections
 from gw.server.h1.refusal import Refused, refusal_bytes
 from gw.server.h1.request_body import ChunkedBody, LengthBody
@@ -44,16 +44,6 @@ _HIGH_WATER_BYTES: Final = 64 * 1024
 _WEBSOCKET: Final = b"websocket"
 
 
-class ClientTimes(NamedTuple):
-    """Seconds. `header_s`: for a whole head; `body_s`: between two pieces of a body; `idle_s`: between two requests,
-    0 for one request per connection; `send_s`: without taking any of an answer."""
-
-    header_s: float
-    body_s: float
-    idle_s: float
-    send_s: float
-
-
 class H1Connection(asyncio.Protocol):
     """See the module's rules. It is the `Client` of its exchanges (gw.pipeline.client)."""
 
@@ -69,6 +59,7 @@ class H1Connection(asyncio.Protocol):
         "_head",
         "_held_head",
         "_is_closing",
+        "_is_draining",
         "_keeps_alive",
         "_limits",
         "_link",
@@ -80,12 +71,11 @@ class H1Connection(asyncio.Protocol):
         "_requests",
         "_send_watch",
         "_started",
-        "_times",
         "_timer",
         "_timer_at",
+        "_times",
         "_transport",
         "_tunnel",
-        "is_draining",
     )
 
     _transport: asyncio.Transport
@@ -117,14 +107,9 @@ class H1Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._deadline = math.inf
-        self.is_draining = False
+        self._is_draining = False
 
     # What the set of connections asks and says; see gw.server.draining.
-
-    @property
-    def is_used(self) -> bool:
-        """Whether a request has begun to arrive at any time."""
-        return self._requests > 0 or bool(self._partial)
 
     @property
     def is_idle(self) -> bool:
@@ -132,8 +117,8 @@ class H1Connection(asyncio.Protocol):
         return self._exchange is None and self._tunnel is None and not self._partial and not self._pending
 
     def drain(self) -> None:
-        """Say `Connection: close` with the next answer, and end with it."""
-        self.is_draining = True
+        """Say `Connection: close` with the next answer, and end with it; of requests that are here, the last's."""
+        self._is_draining = True
 
     def close_idle(self) -> None:
         """Close now: it is idle."""
@@ -150,10 +135,11 @@ class H1Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if not self._connections.add(self):
+        if self._connections.is_full:
             self._is_closing = True
             self._transport.abort()
             return
+        self._connections.add(self)
         peer: Any = transport.get_extra_info("peername")
         here: Any = transport.get_extra_info("sockname")
         scheme = "http" if transport.get_extra_info("ssl_object") is None else "https"
@@ -357,7 +343,8 @@ class H1Connection(asyncio.Protocol):
         if exchange is None:
             return
         request = exchange.request
-        keeps_alive = self._keeps_alive and self._body is None and not self.is_draining and self._times.idle_s > 0
+        is_last = self._is_draining and not self._pending
+        keeps_alive = self._keeps_alive and self._body is None and not is_last and self._times.idle_s > 0
         self._held_head, self._framing, self._keeps_alive = response_head(
             status,
             reason,

@@ -51,8 +51,8 @@ class HeadLimits(NamedTuple):
 class RequestHead:
     """Reads one head after the other. After `read`, the attributes are those of the head that was read.
 
-    `length` is the Content-Length, None without one. `keeps_alive`: what the client asks for. `upgrade`: the protocol it
-    asks to switch to, b"" for none.
+    `length` is the Content-Length, None without one. `keeps_alive`: what the client asks for. `upgrade`: the protocol
+    it asks to switch to, b"" for none.
     """
 
     __slots__ = (
@@ -194,6 +194,8 @@ class RequestHead:
             raise Refused(400, "more than one Content-Type")
         if self.is_chunked and self.length is not None:
             raise Refused(400, "Content-Length beside Transfer-Encoding")
+        if self.is_chunked or self.length:
+            self._parser = None  # it waits for the body, which it is not given
         options = {option.strip(b" \t") for option in connection.split(b",")}
         self.keeps_alive = b"close" not in options and (self.version == "1.1" or b"keep-alive" in options)
         if upgrade and b"upgrade" in options and self.version == "1.1":

@@ -1,0 +1,14 @@
+"""Which edge the tests of this room run against: those that speak through tests.support.edge, both."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import edge
+
+
+@pytest.fixture(params=["asgi", "h1"])
+def each_edge(request: pytest.FixtureRequest) -> Iterator[str]:
+    token = edge.chosen.set(request.param)
+    yield request.param
+    edge.chosen.reset(token)
