@@ -14,7 +14,7 @@ LAYERS = [
     {"gw.shm", "gw.shared", "gw.router", "gw.balancer", "gw.health", "gw.tls", "gw.metrics"},
     {"gw.upstream"},
     {"gw.rebuild", "gw.pipeline", "gw.stream"},
-    {"gw.plugins"},
+    {"gw.plugins", "gw.access_log"},
     {"gw.admin", "gw.control"},
     {"gw.server", "gw.app"},
     {"gw.cli"},

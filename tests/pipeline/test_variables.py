@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gw.pipeline.context import Context, Request
+from gw.pipeline.context import Context
 from gw.pipeline.variable_table import wire_encoding
 from gw.pipeline.variables import Getter, compile_template, find_variable
 from tests.support.finished import HEADERS, SteadyClock, attempt, finished, request
@@ -234,8 +234,7 @@ def test_bytes_can_be_given_back(name: str) -> None:
     raw = "é日".encode()
     headers = [(b"host", b"a"), (b"x", raw), (b"cookie", b"a=" + raw)]
     escaped = "".join(f"%{octet:02X}" for octet in raw).encode()
-    ctx = finished(Request("GET", b"/" + escaped, b"y=" + escaped, headers, scheme="http", peer="::1", server_port=1))
-    ctx.request.admit(host_required=True)
+    ctx = finished(request(headers, target=b"/" + escaped, query=b"y=" + escaped))
     ctx.params = {"x": "é日"}
     text = value(name, ctx)
     assert text is not None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gw.model.upstream import Upstream
-from gw.pipeline.context import Attempt, Context, Request, Response
-from gw.pipeline.route import CompiledRoute, NodeRuntime, compile_upstream
-from gw.upstream.target import Target, Timeouts, TlsIdentity
+from gw.pipeline.context import Attempt, Context, Link, Request
+from gw.pipeline.headers import admit
+from gw.pipeline.route import CompiledRoute, UpstreamRuntime, compile_upstream
+from gw.upstream.target import Timeouts
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -46,26 +47,21 @@ class SteadyClock:
 
 
 def request(headers: Pairs = HEADERS, *, admitted: bool = True, **more: Any) -> Request:
-    facts: dict[str, Any] = {
-        "method": "GET",
-        "target": b"/a/../b%20c",
-        "query": b"x=1&y=a%20b&x=2",
-        "scheme": "http",
-        "peer": "192.0.2.1",
-        "peer_port": 51000,
-        "server_port": 9080,
-        "server_addr": "192.0.2.254",
-        "connection_requests": 3,
-        **more,
-    }
-    made = Request(facts.pop("method"), facts.pop("target"), facts.pop("query"), list(headers), **facts)
+    facts: dict[str, Any] = {"target": b"/a/../b%20c", "query": b"x=1&y=a%20b&x=2", "connection_requests": 3, **more}
+    link = Link("http", facts.pop("peer", "192.0.2.1"), 51000, "192.0.2.254", 9080)
+    made = Request(
+        facts.pop("method", "GET"), facts.pop("target"), facts.pop("query"), list(headers), link, **facts
+    )
     if admitted:
-        made.admit(host_required=False)
+        # Without a Host only HTTP/1.0 is admitted; what is shown of the version stays as asked for.
+        made.http_version, version = "1.0", made.http_version
+        admit(made)
+        made.http_version = version
     return made
 
 
-def node(*, tls: bool = False) -> NodeRuntime:
-    return NodeRuntime(Target("10.0.0.1", 80, TlsIdentity("a", True) if tls else None), b"node.example")
+def upstream(scheme: str = "http") -> UpstreamRuntime:
+    return compile_upstream(Upstream.from_dict({**UPSTREAM, "scheme": scheme}))
 
 
 def attempt(
@@ -77,7 +73,8 @@ def attempt(
     response_s: float | None = 0.003,
     tls: bool = False,
 ) -> Attempt:
-    made = Attempt(address, node(tls=tls), STARTED_S)
+    node = upstream("https" if tls else "http").pick(Context(request(), STARTED_S))
+    made = Attempt(address, node, STARTED_S)
     made.status = status
     made.connected_s = 0.0 if connect_s is None else STARTED_S + connect_s
     made.head_s = 0.0 if header_s is None else STARTED_S + header_s
@@ -92,7 +89,6 @@ def finished(of: Request | None = None, *attempts: Attempt, status: int = 200) -
     ctx.status = status
     ctx.received_bytes, ctx.sent_bytes, ctx.body_sent_bytes = 120, 350, 200
     ctx.attempts = attempts or (attempt(),)
-    ctx.response = Response(status, list(RESPONSE_HEADERS))
-    upstream = compile_upstream(Upstream.from_dict(UPSTREAM))
-    ctx.route = CompiledRoute("r1", upstream, Timeouts(1, 1, 1), name="orders", service_id="s1")
+    ctx.response_headers = list(RESPONSE_HEADERS)
+    ctx.route = CompiledRoute("r1", upstream(), Timeouts(1, 1, 1), name="orders", service_id="s1")
     return ctx
