@@ -14,6 +14,7 @@ from typing import TypeAlias
 from gw.settings import kinds, network
 from gw.settings.declare import derived, section, setting
 from gw.settings.network import Listen, Network
+from gw.settings.resolver import ResolverSettings
 
 Window: TypeAlias = tuple[int, int]
 
@@ -69,8 +70,8 @@ class SslSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ApisixSettings:
-    """The gateway's listeners and its router."""
+class ApisixSettings(ResolverSettings):
+    """The gateway's listeners, its router, and how it finds the addresses of nodes."""
 
     node_listen: tuple[Listen, ...] = setting(
         network.traffic_listens(),
