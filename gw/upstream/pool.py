@@ -38,6 +38,10 @@ class IdlePool(Generic[C]):
         del idle[oldest]
         return oldest
 
+    def holds(self, target: Target, connection: C) -> bool:
+        """Whether it waits for work."""
+        return connection in self._idle.get(target, ())
+
     def discard(self, target: Target, connection: C) -> None:
         """Forget a connection, idle or not. The last of a target takes the target's entry with it."""
         idle = self._idle.get(target)
