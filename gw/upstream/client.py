@@ -19,14 +19,16 @@ from gw.upstream.lookup import SystemLookup
 from gw.upstream.pool import IdlePool
 from gw.upstream.resolve import Lookup, Resolver
 from gw.upstream.system_names import is_address
-from gw.upstream.target import Target
-from gw.upstream.tls import TlsContexts
+from gw.upstream.target import Target, TlsIdentity
+from gw.upstream.tls import TlsContexts, UnusableTls, name_fault
 from gw.upstream.turns import Turns
 
 logger = logging.getLogger(__name__)
 
 # A name's next address is tried when one took no connection for this long: two of TCP's own attempts (after 1 and 3 s).
 NEXT_ADDRESS_S: Final = 3.5
+# Of a name that a client chose, in a message.
+MAX_SHOWN: Final = 80
 
 
 class Opener(Protocol):
@@ -103,7 +105,7 @@ class UpstreamClient:
     async def _connect(self, target: Target, timeout_s: float) -> UpstreamConnection:
         """Try the addresses of the target one after the other. Raises OSError, the last address's."""
         host, port = target.host, target.port
-        context = None if target.tls is None else await self._contexts.get_context(target.tls)
+        context = None if target.tls is None else await self._tls_context(target.tls)
         if is_address(host):
             return await self._connect_to(host, target, context)
         deadline = self._loop.time() + timeout_s
@@ -125,6 +127,14 @@ class UpstreamClient:
                 return connection
         raise OSError(f"{host} has no address")
 
+    async def _tls_context(self, tls: TlsIdentity) -> ssl.SSLContext:
+        fault = name_fault(tls.server_name)
+        if fault is None and tls.verify and not tls.server_name:
+            fault = "without one there is nothing to verify a certificate for"
+        if fault is not None:
+            raise UnusableTls(f"server name {tls.server_name[:MAX_SHOWN]!a}: {fault}")
+        return await self._contexts.get_context(tls)
+
     async def _connect_to(self, address: str, target: Target, context: ssl.SSLContext | None) -> UpstreamConnection:
         connection = UpstreamConnection(self._loop, target, self)
         tls = target.tls
@@ -137,10 +147,6 @@ class UpstreamClient:
                 ssl=context,
                 server_hostname=None if tls is None else tls.server_name,
             )
-        except ValueError as error:
-            # A name that TLS cannot carry, which may be one that a client sent as its Host.
-            connection.give_up()
-            raise OSError(f"server name {tls.server_name if tls else ''!a}: {error}") from None
         except BaseException:
             connection.give_up()
             raise

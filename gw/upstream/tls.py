@@ -70,6 +70,18 @@ def server_name_of(host: str) -> str:
     return (name if has_port else host).removeprefix("[").removesuffix("]")
 
 
+def name_fault(server_name: str) -> str | None:
+    """Why TLS cannot carry a name; None when it can. Looked at before, because loops log what ssl raises for it.
+
+    It may be what a client sent as its Host.
+    """
+    try:
+        server_name.encode("idna")
+    except UnicodeError as error:
+        return str(error)
+    return "it begins with a dot, or holds a NUL" if server_name.startswith(".") or "\0" in server_name else None
+
+
 @lru_cache(_MAX_CHECKED)
 def material_fault(material: TlsMaterial) -> str | None:
     """Why connections with it will fail, for the report of a route; None when they need not."""
@@ -108,7 +120,7 @@ def _trust(context: ssl.SSLContext, authorities: tuple[str, ...]) -> None:
     for number, text in enumerate(authorities):
         try:
             context.load_verify_locations(cadata=text)
-        except (ssl.SSLError, ValueError) as error:
+        except (ssl.SSLError, ValueError, TypeError) as error:
             raise UnusableTls(f"tls.ca_certs[{number}] is no certificate in PEM: {error}") from None
 
 
@@ -170,3 +182,6 @@ class TlsContexts:
         if key not in self._contexts and len(self._contexts) >= MAX_CONTEXTS:
             del self._contexts[next(iter(self._contexts))]
         self._contexts[key] = context
+
+    def __len__(self) -> int:
+        return len(self._contexts)
