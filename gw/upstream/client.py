@@ -124,6 +124,9 @@ class UpstreamClient:
                 logger.info("upstream %s:%s: no connection to %s: %s", host, port, address, error or "no answer")
             else:
                 self._turns.worked(address, port)
+                if not self._resolver.has_address(host, address):
+                    # It has moved meanwhile.
+                    self._leaving.add(connection)
                 return connection
         raise OSError(f"{host} has no address")
 

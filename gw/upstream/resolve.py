@@ -36,7 +36,7 @@ WAKE_S: Final = 1.0
 GONE_KEPT_S: Final = 300.0
 # Between two attempts at a name that fails: doubled from the first to the last.
 RETRY_S: Final = (5.0, 60.0)
-# Some 2 KB each; names come from the configuration, so this is for one with a name per route.
+# Some 1 KB each; names come from the configuration, so this is for one with a name per route.
 MAX_NAMES: Final = 10_000
 # So that thousands of names that expire together do not take the loop (some 0.5 ms each) or the servers at once.
 REFRESHES_AT_ONCE: Final = 16
@@ -145,6 +145,11 @@ class Resolver:
         if not name.addresses:
             raise OSError(name.error or f"{host} was not looked up")
         return name.addresses
+
+    def has_address(self, host: str, address: str) -> bool:
+        """Whether it is one of the name's addresses as they are known now."""
+        name = self._names.get(host)
+        return name is not None and address in name.addresses
 
     def _used(self, host: str) -> _Name:
         name = self._names.pop(host, None) or _Name(host)
