@@ -103,7 +103,7 @@ class UpstreamClient:
             opener.upstream_connected(connection)
 
     async def _connect(self, target: Target, timeout_s: float) -> UpstreamConnection:
-        """Try the addresses of the target one after the other. Raises OSError, the last address's."""
+        """Try the addresses of the target one after the other. Raises OSError with what the last one came to."""
         host, port = target.host, target.port
         context = None if target.tls is None else await self._tls_context(target.tls)
         if is_address(host):
@@ -120,7 +120,7 @@ class UpstreamClient:
             except OSError as error:
                 self._turns.failed(address, port, self._loop.time())
                 if left == 1:
-                    raise
+                    raise OSError(f"{address}: {error}") from None
                 logger.info("upstream %s:%s: no connection to %s: %s", host, port, address, error or "no answer")
             else:
                 self._turns.worked(address, port)

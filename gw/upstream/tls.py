@@ -60,14 +60,14 @@ def fixed_server_name(upstream: Upstream, node: Node) -> str | None:
     """The name for TLS that the configuration settles; None when it is the request's Host (`pass_host: pass`)."""
     if upstream.pass_host == "rewrite" and upstream.upstream_host:  # noqa: S105 - a mode, not a password
         return server_name_of(upstream.upstream_host)
-    return node.host if upstream.pass_host == "node" else None  # noqa: S105 - as above
+    return server_name_of(node.host) if upstream.pass_host == "node" else None  # noqa: S105 - as above
 
 
 def server_name_of(host: str) -> str:
-    """The name in a Host: without port and brackets."""
+    """The name in a Host: without port, brackets, and the dot that ends a full name (RFC 6066 section 3)."""
     name, colon, port = host.rpartition(":")
     has_port = colon and (port.isdecimal() or not port) and (":" not in name or name.endswith("]"))
-    return (name if has_port else host).removeprefix("[").removesuffix("]")
+    return (name if has_port else host).removeprefix("[").removesuffix("]").removesuffix(".")
 
 
 def name_fault(server_name: str) -> str | None:
@@ -95,12 +95,13 @@ def material_fault(material: TlsMaterial) -> str | None:
 def build_context(identity: TlsIdentity, trusted: Path | None) -> ssl.SSLContext:
     """A context for connections of this identity, whatever their server name. Raises UnusableTls.
 
+    Not ssl's default context: that is stricter from Python 3.13 on (VERIFY_X509_STRICT) than nginx, and private
+    authorities often fail by it.
+
     `trusted`: PEM file of the authorities to verify by where the upstream lists none; None: those of the host.
     """
     material = identity.material
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # Python sets it from 3.13 on; private authorities often fail by it, for what nginx does not ask for.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     # First, because it is cheap where the authorities are not.
     if material is not None and material.client_cert:
         _present(context, material)

@@ -250,6 +250,7 @@ def test_whose_name_is_sent(fields: dict[str, Any], name: str | None) -> None:
         ("a", "a"),
         ("a:1", "a"),
         ("a:", "a"),
+        ("a.test.:1", "a.test"),
         ("[::1]:1", "::1"),
         ("[::1]", "::1"),
         ("::1", "::1"),
