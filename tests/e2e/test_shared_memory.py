@@ -28,10 +28,10 @@ def can_mount() -> bool:
 
 @pytest.fixture
 def small_shm_gateway(tmp_path: Path):
-    """A gateway in a mount namespace whose /dev/shm has 1 MB."""
+    """A gateway in a mount namespace whose /dev/shm has 2 MB, of which the workers' counters take half."""
     if not can_mount():
-        pytest.skip("needs root and mount namespaces, to give a gateway a /dev/shm of 1 MB")
-    mount = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"', "sh"]
+        pytest.skip("needs root and mount namespaces, to give a gateway a /dev/shm of 2 MB")
+    mount = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=2m tmpfs /dev/shm && exec "$@"', "sh"]
     gateway = Gateway(tmp_path / "gateway", {"gw": {"shm": {"log_size": "128k"}}}, prefix=mount)
     try:
         yield gateway
