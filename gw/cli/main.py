@@ -19,6 +19,10 @@ DEFAULT_CONFIG: Final = "conf/config.yaml"
 _COMMANDS: Final = {
     "start": "run agent and workers in the foreground; Ctrl-C stops them, requests in flight finish, once more stops "
     "at once. Exit codes: 0 stopped, 1 failed, 78 the configuration is refused",
+    "serve": "run workers in the foreground, without an agent: what the systemd unit does. Exit codes: as of start",
+    "reload": "start new workers with the code and configuration of now on the same sockets, then let the old ones "
+    "finish what is in flight; nothing is lost, and what is no good leaves the old ones serving. Exit codes: 0 the new "
+    "ones serve, 1 the old ones go on",
     "stop": "end the running `gw start` of this configuration, or clean up after one that was killed. Exit codes: 0 "
     "nothing runs any more, 1 something does",
     "status": "show who serves which version. Exit codes: 0 the gateway is there (--wait, --revision: every worker "
@@ -38,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit_code: int = command.run(options)
     except ConfigError as error:
         print(f"gw {options.command}: configuration refused\n{error}", file=sys.stderr)
-        return exit_codes.CONFIG if options.command == "start" else exit_codes.FAILED
+        return exit_codes.CONFIG if options.command in ("start", "serve") else exit_codes.FAILED
     except JitterwayError as error:
         print(f"gw {options.command}: {error}", file=sys.stderr)
         return exit_codes.FAILED
@@ -55,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "-c", "--config", default=DEFAULT_CONFIG, help="configuration file (default: %(default)s)"
         )
+        if name == "reload":
+            command.add_argument(
+                "--agent", action="store_true", help="restart the sync agent, too, once the new workers serve"
+            )
         if name == "status":
             command.add_argument("--json", action="store_true", help="for programs")
             command.add_argument(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gw.errors import JitterwayError
 from gw.settings import Settings
@@ -37,9 +37,36 @@ class AlreadyRuns(JitterwayError):
         self.holder = holder
 
 
-def lock_path(settings: Settings) -> Path:
-    """The lock file of a gateway."""
-    return settings.gw.run_dir / f"{settings.gw.shm.name}.gw.lock"
+# What systemd names RuntimeDirectory= by, colon-separated. There the workers' user may write, unlike in gw.run_dir,
+# which is the agent's.
+_RUNTIME_VARIABLE: Final = "RUNTIME_DIRECTORY"
+
+
+def lock_path(settings: Settings, directory: Path | None = None) -> Path:
+    """The lock file of a gateway, in `directory` or gw.run_dir."""
+    return (directory or settings.gw.run_dir) / f"{settings.gw.shm.name}.gw.lock"
+
+
+def orders_path(lock: Path) -> Path:
+    """The socket on which the holder of this lock takes orders (gw.cli.orders)."""
+    return lock.with_suffix(".sock")
+
+
+def unit_directory(environ: Mapping[str, str]) -> Path | None:
+    """The directory that systemd made for the unit we run in; None outside of one, or where it makes none."""
+    first = environ.get(_RUNTIME_VARIABLE, "").partition(":")[0]
+    return Path(first) if first else None
+
+
+def find_holder(path: Path) -> Holder | None:
+    """Who holds the lock; None when nobody does, or has not written its name yet. Raises JitterwayError."""
+    if not path.exists():
+        return None
+    try:
+        with run_lock(path):
+            return None
+    except AlreadyRuns as running:
+        return running.holder
 
 
 @contextlib.contextmanager

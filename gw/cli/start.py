@@ -5,27 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import socket
 import sys
-from collections.abc import Collection
-from typing import Final
 
 from gw.cli import greeting
-from gw.cli.leftovers import LEFTOVERS_END_S, describe, remove_leftovers, segment_space, still_living
+from gw.cli.foreground import Foreground
+from gw.cli.leftovers import LEFTOVERS_END_S, describe, remove_leftovers, still_living
 from gw.cli.run_lock import lock_path, run_lock
-from gw.cli.sockets import listening
-from gw.cli.spawn import adopt_orphans, module_command, spawn
-from gw.cli.supervision import Child, Supervision
-from gw.cli.supervisor import Duties, Supervisor
+from gw.cli.trial import secret_variables
 from gw.clock import SystemClock
-from gw.errors import ConfigError, JitterwayError, SegmentError
-from gw.server.listeners import listeners
-from gw.settings import AgentSettings, Settings, load_agent_settings
-from gw.shm.cells import WorkerTable
-from gw.shm.layout import CellState
-
-# A shorter value may be part of a secret by chance.
-_TELLING_LENGTH: Final = 8
+from gw.errors import ConfigError, JitterwayError
+from gw.settings import Settings, load_agent_settings
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,61 +26,18 @@ def run(arguments: argparse.Namespace) -> int:
     text = greeting.of_settings(agent)
     for warning in agent.warnings:
         _say(f"warning: {warning}")
-    withheld = _secret_variables(agent)
+    withheld = secret_variables(agent, os.environ)
     del agent  # the keys and credentials in it are the sync agent's
     _make_run_dir(settings)
-    with run_lock(lock_path(settings)):
+    lock = lock_path(settings)
+    with run_lock(lock):
         _refuse_living(settings)
-        adopt_orphans()
-        with listening(listeners(settings)) as sockets:
-            exit_code = _supervise(settings, sockets, text, withheld)
+        foreground = Foreground(
+            settings, has_agent=True, withheld=withheld, announce=lambda: print(text, flush=True), say=_say
+        )
+        exit_code = foreground.run(lock)
         _clean_up(settings)
     return exit_code
-
-
-def _supervise(settings: Settings, sockets: list[socket.socket], text: str, withheld: Collection[str]) -> int:
-    duties = Duties(
-        launch=lambda child: _launch(child, settings, [sock.fileno() for sock in sockets], withheld),
-        is_ready=lambda: _all_serve(settings),
-        announce=lambda: print(text, flush=True),
-        stop_listening=lambda: _close(sockets),
-        say=_say,
-    )
-    supervision = Supervision(settings.gw.graceful_timeout_s)
-    return Supervisor(supervision, duties, SystemClock()).run()
-
-
-def _secret_variables(agent: AgentSettings) -> frozenset[str]:
-    """The environment variables that the agent's secrets are made of: no worker's environment holds them."""
-    secrets = [key.key for key in agent.admin_keys] + [agent.etcd.password or ""]
-    return frozenset(
-        name
-        for name, value in os.environ.items()
-        if value and any(value == secret or (len(value) >= _TELLING_LENGTH and value in secret) for secret in secrets)
-    )
-
-
-def _launch(child: Child, settings: Settings, listen_fds: list[int], withheld: Collection[str]) -> int:
-    environ = {**os.environ, "JITTERWAY_CONFIG": str(settings.source)}
-    if child is Child.AGENT:
-        return spawn(module_command("sync_agent", "-c", str(settings.source)), environ=environ)
-    environ = {name: value for name, value in environ.items() if name not in withheld}
-    command = module_command("gunicorn", "-c", "python:gw.server.gunicorn_conf", "gw.app:app")
-    return spawn(command, environ=environ, listen_fds=listen_fds)
-
-
-def _all_serve(settings: Settings) -> bool:
-    """Whether as many workers as configured hold a configuration."""
-    space, names = segment_space(settings)
-    try:
-        table = WorkerTable.open(space, names, writable=False)
-    except SegmentError:
-        return False  # not yet there; a stranger's is gunicorn's to complain about
-    try:
-        serving = sum(1 for _, cell in table.live() if cell.state is CellState.SERVING)
-    finally:
-        table.close()
-    return serving >= settings.gw.workers
 
 
 def _make_run_dir(settings: Settings) -> None:
@@ -116,11 +62,6 @@ def _clean_up(settings: Settings) -> None:
         _say(f"shared memory is left: in use by {describe(living)}")
         return
     remove_leftovers(settings)
-
-
-def _close(sockets: list[socket.socket]) -> None:
-    for sock in sockets:
-        sock.close()
 
 
 def _say(text: str) -> None:

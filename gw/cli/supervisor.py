@@ -2,6 +2,9 @@
 
 One thread and no polling but for readiness, which shared memory shows and nothing announces. Children are watched
 through pidfds, signals through the wake-up descriptor, so that neither can slip in between a look and a wait.
+
+When a gunicorn master is killed, its workers are killed with it, except where others go on in its place: then they are
+watched until they have finished what is in flight, as their master would have done.
 """
 
 from __future__ import annotations
@@ -12,29 +15,39 @@ import selectors
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from gw.cli.supervision import (
+from gw.cli.orders import Order, Orders
+from gw.cli.steps import (
+    AGENT,
     Action,
     AgentExited,
+    Answer,
     Arm,
     Child,
     Event,
     Finish,
     GraceOver,
     GunicornExited,
+    HandOver,
+    ReloadAsked,
+    ReloadOver,
     RestartDue,
+    RetirementOver,
     Say,
     Send,
     Start,
-    State,
     StopAsked,
     StopListening,
-    Supervision,
+    SuccessorServes,
     Timer,
 )
+from gw.cli.supervision import State, Supervision
+from gw.cli.trial import Plan
 from gw.clock import Clock
+from gw.errors import JitterwayError
+from gw.shm import process
 
 # A closed terminal (SIGHUP) is a reason to stop like Ctrl-C.
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -43,45 +56,73 @@ _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _READY_POLL_S: Final = 0.05
 
 
+_TIMEOUTS: Final[dict[Timer, type[RestartDue | GraceOver | ReloadOver | RetirementOver]]] = {
+    Timer.RESTART: RestartDue,
+    Timer.GRACE: GraceOver,
+    Timer.RELOAD: ReloadOver,
+    Timer.RETIREMENT: RetirementOver,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Duties:
     """What the supervisor is given to act with.
 
-    `launch` starts a child and returns its pid; `is_ready` says whether all workers serve, and `announce` is called
-    once when they do; `stop_listening` closes our copies of the listening sockets; `say` tells the person at the
-    terminal.
+    `launch` starts a child and returns its pid; `is_ready` says whether all workers of the gunicorn with this pid
+    serve; `announce` is called once when the first one's do, and `hand_over` when a later one takes its place. `plan`
+    looks at what a reload would start, and raises JitterwayError when that is no good. `stop_listening` closes our
+    copies of the listening sockets; `say` tells the person at the terminal.
     """
 
     launch: Callable[[Child], int]
-    is_ready: Callable[[], bool]
+    is_ready: Callable[[int], bool]
     announce: Callable[[], None]
+    plan: Callable[[], Plan]
+    hand_over: Callable[[int], None]
     stop_listening: Callable[[], None]
     say: Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Running:
+    """A child, and after its death those of its process group that are left to end by themselves, by pidfd."""
+
     pid: int
     pidfd: int
     started_s: float
+    code: int | None = None
+    left: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """What a pidfd in the selector stands for."""
+
+    child: Child
+    pidfd: int
 
 
 class Supervisor:
-    """Runs the children of one gateway. `run` once, in the main thread."""
+    """Runs the children of one gateway. `run` once, in the main thread. Without `orders` there are no reloads."""
 
-    def __init__(self, supervision: Supervision, duties: Duties, clock: Clock) -> None:
+    def __init__(
+        self, supervision: Supervision, duties: Duties, clock: Clock, orders: Orders | None = None
+    ) -> None:
         self._supervision = supervision
         self._duties = duties
         self._clock = clock
+        self._orders = orders
+        self._order: Order | None = None
         self._selector = selectors.DefaultSelector()
         self._running: dict[Child, _Running] = {}
         self._due_s: dict[Timer, float] = {}
         self._exit_code: int | None = None
-        self._is_announced = False
 
     def run(self) -> int:
         """Start the children and watch them until both are gone; the exit code. Nothing of them is left then."""
         with self._selector, _signals_as_events(self._selector):
+            if self._orders is not None:
+                self._selector.register(self._orders, selectors.EVENT_READ, self._orders)
             try:
                 self._perform(self._supervision.begin())
                 while self._exit_code is None:
@@ -101,8 +142,12 @@ class Supervisor:
         """The events that have come, after waiting for the first of them; none when it was only a look at readiness."""
         events: list[Event] = []
         for key, _ in self._selector.select(self._timeout_s()):
-            if isinstance(key.data, Child):
-                events.append(self._reap(key.data))
+            if isinstance(key.data, _Watched):
+                events += self._reap(key.data)
+            elif isinstance(key.data, Orders):
+                # By itself: what is decided on it must know what the others have led to.
+                if not events:
+                    events += self._take_order(key.data)
             else:
                 events += [StopAsked() for number in key.data.recv(64) if number in _STOP_SIGNALS]
         # A time that ran out in the moment in which what it was for came is no event: it may be set anew.
@@ -113,21 +158,45 @@ class Supervisor:
         due = [timer for timer, due_s in self._due_s.items() if due_s <= now_s]
         for timer in due:
             del self._due_s[timer]
-        return [RestartDue() if timer is Timer.RESTART else GraceOver() for timer in due]
+        return [_TIMEOUTS[timer]() for timer in due]
 
     def _timeout_s(self) -> float | None:
         now_s = self._clock.monotonic()
         waits = [max(0.0, due_s - now_s) for due_s in self._due_s.values()]
-        if not self._is_announced and self._supervision.state is State.SERVING:
+        if self._supervision.awaited is not None:
             waits.append(_READY_POLL_S)
         return min(waits, default=None)
 
     def _look_at_readiness(self) -> None:
-        if self._is_announced or self._supervision.state is not State.SERVING or not self._duties.is_ready():
+        awaited = self._supervision.awaited
+        if awaited is None or awaited not in self._running or not self._duties.is_ready(self._running[awaited].pid):
             return
-        self._is_announced = True
-        self._supervision.ready()
-        self._duties.announce()
+        if self._supervision.state is State.RELOADING:
+            self._perform(self._supervision.step(SuccessorServes()))
+        else:
+            self._supervision.ready()
+            self._duties.announce()
+
+    def _take_order(self, orders: Orders) -> list[Event]:
+        if (order := orders.take()) is None:
+            return []
+        if why := self._supervision.why_not_reload(with_agent=order.with_agent):
+            order.answer(False, why)
+            return []
+        try:
+            plan = self._duties.plan()
+        except JitterwayError as error:
+            self._duties.say(f"not reloaded: {error}")
+            order.answer(False, f"{error}\nthe old workers go on")
+            return []
+        self._order = order
+        return [ReloadAsked(plan.graceful_timeout_s, plan.reload_timeout_s, order.with_agent)]
+
+    def _answer(self, is_done: bool, text: str) -> None:
+        self._duties.say(text)
+        if self._order is not None:
+            self._order.answer(is_done, text)
+            self._order = None
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -140,6 +209,10 @@ class Supervisor:
                     self._due_s[timer] = self._clock.monotonic() + delay_s
                 case StopListening():
                     self._duties.stop_listening()
+                case HandOver(child):
+                    self._duties.hand_over(self._running[child].pid)
+                case Answer(is_done, text):
+                    self._answer(is_done, text)
                 case Say(text):
                     self._duties.say(text)
                 case Finish(exit_code):
@@ -147,22 +220,47 @@ class Supervisor:
 
     def _launch(self, child: Child) -> None:
         pid = self._duties.launch(child)
-        pidfd = os.pidfd_open(pid)
-        self._running[child] = _Running(pid, pidfd, self._clock.monotonic())
-        self._selector.register(pidfd, selectors.EVENT_READ, child)
+        self._running[child] = _Running(pid, self._watch(child, pid), self._clock.monotonic())
 
-    def _reap(self, child: Child) -> Event:
-        running = self._running.pop(child)
-        self._selector.unregister(running.pidfd)
-        os.close(running.pidfd)
-        # Before the pid is free again: what a master left of its workers ends with it.
-        _kill_group(running.pid)
-        _, status = os.waitpid(running.pid, 0)
+    def _watch(self, child: Child, pid: int) -> int:
+        pidfd = os.pidfd_open(pid)
+        self._selector.register(pidfd, selectors.EVENT_READ, _Watched(child, pidfd))
+        return pidfd
+
+    def _unwatch(self, pidfd: int) -> None:
+        self._selector.unregister(pidfd)
+        os.close(pidfd)
+
+    def _reap(self, watched: _Watched) -> list[Event]:
+        """What the end of a process means: nothing as long as others of its group are left to end."""
+        running = self._running[watched.child]
+        if watched.pidfd == running.pidfd:
+            self._reap_leader(watched.child, running)
+        else:
+            pid = running.left.pop(watched.pidfd)
+            self._unwatch(watched.pidfd)
+            with contextlib.suppress(ChildProcessError):  # it was not left to us
+                os.waitpid(pid, 0)
+        if running.left:
+            return []
         _reap_group(running.pid)
-        code = os.waitstatus_to_exitcode(status)
-        if child is Child.GUNICORN:
-            return GunicornExited(code)
-        return AgentExited(code, self._clock.monotonic() - running.started_s)
+        del self._running[watched.child]
+        assert running.code is not None
+        if watched.child == AGENT:
+            return [AgentExited(running.code, self._clock.monotonic() - running.started_s)]
+        return [GunicornExited(watched.child, running.code)]
+
+    def _reap_leader(self, child: Child, running: _Running) -> None:
+        self._unwatch(running.pidfd)
+        if self._supervision.may_leave_workers(child):
+            for pid in process.group_members(running.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    running.left[self._watch(child, pid)] = pid
+        else:
+            # Before the pid is free again: what a master left of its workers ends with it.
+            _kill_group(running.pid)
+        _, status = os.waitpid(running.pid, 0)
+        running.code = os.waitstatus_to_exitcode(status)
 
     def _send(self, child: Child, number: signal.Signals) -> None:
         running = self._running.get(child)
@@ -170,14 +268,21 @@ class Supervisor:
             return
         if number == signal.SIGKILL:
             _kill_group(running.pid)
-        else:
+        elif running.code is None:
             signal.pidfd_send_signal(running.pidfd, number)
+        else:
+            for pidfd in running.left:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, number)
 
     def _kill_the_rest(self) -> None:
         """For a way out that was not planned: an exception must not leave children behind."""
-        for child in list(self._running):
-            _kill_group(self._running[child].pid)
-            self._reap(child)
+        for child, running in list(self._running.items()):
+            _kill_group(running.pid)
+            if running.code is None:
+                os.waitpid(running.pid, 0)
+            _reap_group(running.pid)
+            del self._running[child]
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ from gw.shm.segment import SegmentMissing, SegmentSpace, UntrustedSegment
 IsAlive: TypeAlias = Callable[[int, int], bool]
 
 _NS_PER_MS: Final = 1_000_000
+# What `living_processes` calls the agent.
+AGENT_TITLE: Final = "sync agent"
 
 # What the agent tells of itself beside what its slot says; null when it does not answer.
 _AGENT_REPORT_KEYS: Final = ("store", "resources", "ignored_keys", "problem", "rejected_count", "rejected")
@@ -98,7 +100,7 @@ def living_processes(space: SegmentSpace, names: SegmentNames, clock: Clock) -> 
     slot = reader.peek()
     reader.close()
     if slot is not None and process.is_alive(slot.agent_pid, slot.agent_start_time):
-        found.append(("sync agent", slot.agent_pid))
+        found.append((AGENT_TITLE, slot.agent_pid))
     try:
         table = WorkerTable.open(space, names, writable=False)
     except UntrustedSegment:
@@ -106,8 +108,7 @@ def living_processes(space: SegmentSpace, names: SegmentNames, clock: Clock) -> 
     except SegmentError:
         return found  # none, or damaged: whoever comes next replaces it
     try:
-        if master := table.master_pid:
-            found.append(("gunicorn", master))
+        found += [("gunicorn", master) for master in (table.master_pid, table.heir_pid) if master]
         found += [("worker", cell.pid) for _, cell in table.live()]
     finally:
         table.close()

@@ -31,16 +31,17 @@ def status_app(table: Table, host_names: Collection[str] = ()) -> falcon.asgi.Ap
 
 
 def readiness_problem(expected: int, live: Collection[tuple[int, Cell]]) -> str | None:
-    """Why the gateway is not ready, in APISIX's words; None when each expected worker holds a configuration.
+    """Why the gateway is not ready, in APISIX's words; None when as many workers as expected hold a configuration.
 
-    A worker that drains takes nothing new, so it does not count. During a reload there are more than expected.
+    A worker that drains takes nothing new, so it does not count. During a reload there are more than expected, and
+    those that hold nothing yet are no reason to keep traffic from the others.
     """
     working = [(index, cell) for index, cell in live if cell.state is not CellState.DRAINING]
     if len(working) < expected or not working:
         return f"worker count: {expected} but status report count: {len(working)}"
-    for index, cell in working:
-        if not cell.version:
-            return f"worker id: {index} has not received configuration"
+    unconfigured = [index for index, cell in working if not cell.version]
+    if len(working) - len(unconfigured) < max(expected, 1):
+        return f"worker id: {unconfigured[0]} has not received configuration"
     return None
 
 

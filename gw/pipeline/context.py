@@ -1,29 +1,70 @@
-"""What is known of one request while it walks the pipeline. Filled by an adapter, canonicalised once by the core."""
+"""What is known of one request while it walks the pipeline. Filled by an adapter, canonicalised once by the core.
 
-from typing import Final
+`Context` is what plugins, variables and logs see of it; the machine that fills it is `gw.pipeline.exchange.Exchange`.
+"""
 
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
+
+from gw.pipeline.fields import Headers, add_field, get_all, get_field, remove_field, set_field
 from gw.pipeline.path import BadTarget, canonical_path, check_query, host_name, split_absolute_form
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gw.pipeline.route import CompiledRoute
 
 # A peer behind a dual-stack socket is an IPv4 client: one address has one spelling, in headers as in limits.
 _MAPPED_PREFIX: Final = "::ffff:"
+
+
+class Link:
+    """The client's connection: what all its requests have in common. `peer_port` and `server_port`: None for Unix."""
+
+    __slots__ = ("peer", "peer_port", "scheme", "server_addr", "server_port")
+
+    def __init__(
+        self, scheme: str, peer: str, peer_port: int | None, server_addr: str, server_port: int | None
+    ) -> None:
+        self.scheme = scheme
+        self.peer = peer[len(_MAPPED_PREFIX) :] if peer.startswith(_MAPPED_PREFIX) and "." in peer else peer
+        self.peer_port = peer_port
+        self.server_addr = server_addr
+        self.server_port = server_port
 
 
 class Request:
     """The head of a request.
 
     An adapter gives what the client sent: `headers` with lower-case names, in order, duplicates kept; `target` and
-    `query` as raw bytes; `peer` the address of the socket's other end (never one taken from a header). `admit` adds
-    the canonical form: `path` (what routes and plugins see), `wire_path` (what leaves), `host`, `host_header`.
+    `query` as raw bytes; `link`, the connection it came on. `gw.pipeline.headers.admit` adds what the headers mean
+    (`content_length` as digits, `is_chunked`, `kept`: pieces of the lines that are passed on, four to a line) and the
+    canonical form: `path` (what routes and plugins see), `wire_path` (what leaves), `host`, `host_header`.
+
+    `remote_addr` is the client's address: the socket's other end, or what a trusted proxy said.
     """
 
     __slots__ = (
+        "_args",
+        "connection_requests",
+        "content_length",
+        "forwarded_for",
         "headers",
         "host",
         "host_header",
+        "http_version",
+        "is_chunked",
+        "kept",
+        "link",
         "method",
         "path",
-        "peer",
         "query",
+        "remote_addr",
+        "remote_port",
         "scheme",
         "server_port",
         "target",
@@ -31,8 +72,12 @@ class Request:
         "wire_path",
     )
 
+    content_length: bytes | None
+    forwarded_for: bytes | None
     host: str
     host_header: bytes | None
+    is_chunked: bool
+    kept: list[bytes]
     path: str
     wire_path: bytes
 
@@ -41,11 +86,10 @@ class Request:
         method: str,
         target: bytes,
         query: bytes,
-        headers: list[tuple[bytes, bytes]],
-        *,
-        scheme: str,
-        peer: str,
-        server_port: int | None,
+        headers: Headers,
+        link: Link,
+        http_version: str = "1.1",
+        connection_requests: int = 1,
         unframed_body: bool = False,
     ) -> None:
         """`unframed_body`: a body may follow though no header tells its length (HTTP/2); it is then sent chunked."""
@@ -53,34 +97,230 @@ class Request:
         self.target = target
         self.query = query
         self.headers = headers
-        self.scheme = scheme
-        self.peer = peer[len(_MAPPED_PREFIX) :] if peer.startswith(_MAPPED_PREFIX) and "." in peer else peer
-        self.server_port = server_port
+        self.link = link
+        self.http_version = http_version
+        self.connection_requests = connection_requests
         self.unframed_body = unframed_body
+        self.remote_addr = link.peer
+        self.remote_port = link.peer_port
+        self.scheme = link.scheme
+        self.server_port = link.server_port
+        self._args: dict[str, list[str]] | None = None
 
-    def admit(self, *, host_required: bool) -> None:
-        """Set the canonical fields. Raises BadTarget; the request is then answered 400 and goes nowhere."""
+    @property
+    def has_body(self) -> bool:
+        """Whether any byte of a body follows or may follow."""
+        length = self.content_length
+        return self.is_chunked or (length is not None and length.strip(b"0") != b"")
+
+    def settle_target(self) -> None:
+        """Set the canonical fields, once the headers are read. Raises BadTarget."""
         target = self.target
-        host_header = self._single_host()
+        host_header = self.host_header
         if not target.startswith(b"/"):
             authority, target = split_absolute_form(target)
             # RFC 9112 3.2.2 lets the target win; a client that says two different things is not guessed at.
             if host_header is not None and host_header.lower() != authority.lower():
                 raise BadTarget("the target's authority is not the Host")
-            host_header = authority
-        if host_header is None and host_required:
-            raise BadTarget("no Host")
-        self.host_header = host_header
-        self.host = "" if host_header is None else host_name(host_header)
+            host_header = self.host_header = authority
+        if host_header is None:
+            if self.http_version != "1.0":
+                raise BadTarget("no Host")
+            self.host = ""
+        else:
+            self.host = host_name(host_header)
         self.path, self.wire_path = canonical_path(target)
         if self.query:
             check_query(self.query)
 
-    def _single_host(self) -> bytes | None:
-        found = None
-        for name, value in self.headers:
-            if name == b"host":
-                if found is not None:
-                    raise BadTarget("more than one Host")
-                found = value
-        return found
+    def header(self, name: str) -> str | None:
+        """The first value of a header, None without one."""
+        return get_field(self.headers, name)
+
+    def header_values(self, name: str) -> list[str]:
+        """All values of a header."""
+        return get_all(self.headers, name)
+
+    def set_header(self, name: str, value: str) -> None:
+        """What goes to the upstream instead of the client's. Raises ValueError for what is no header."""
+        set_field(self.headers, name, value)
+
+    def add_header(self, name: str, value: str) -> None:
+        """One more value. Raises ValueError for what is no header."""
+        add_field(self.headers, name, value)
+
+    def remove_header(self, name: str) -> None:
+        """The upstream does not get it."""
+        remove_field(self.headers, name)
+
+    @property
+    def args(self) -> dict[str, list[str]]:
+        """The query's arguments, decoded; `a` alone is `a` with an empty value. Read-only: `query` is what leaves."""
+        if self._args is None:
+            args: dict[str, list[str]] = {}
+            for name, value in parse_qsl(self.query.decode("latin-1"), keep_blank_values=True, errors="replace"):
+                args.setdefault(name, []).append(value)
+            self._args = args
+        return self._args
+
+    def set_query(self, query: bytes) -> None:
+        """Let another query leave. Raises BadTarget for what is none."""
+        check_query(query)
+        self.query = query
+        self._args = None
+
+
+class Response:
+    """The head of a response on its way to the client, as header filters see and change it."""
+
+    __slots__ = ("headers", "status")
+
+    def __init__(self, status: int, headers: Headers) -> None:
+        self.status = status
+        self.headers = headers
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header, None without one."""
+        return get_field(self.headers, name)
+
+    def set_header(self, name: str, value: str) -> None:
+        """Raises ValueError for what is no header."""
+        set_field(self.headers, name, value)
+
+    def add_header(self, name: str, value: str) -> None:
+        """Raises ValueError for what is no header."""
+        add_field(self.headers, name, value)
+
+    def remove_header(self, name: str) -> None:
+        """The client does not get it."""
+        remove_field(self.headers, name)
+
+
+class Attempt:
+    """One try at a node. Times are CLOCK_MONOTONIC seconds, 0.0 where that point was not reached."""
+
+    __slots__ = ("address", "connected_s", "ended_s", "head_s", "node", "started_s", "status")
+
+    def __init__(self, address: str, node: Any, started_s: float) -> None:
+        """`address`: `ip:port` as nginx's $upstream_addr has it."""
+        self.address = address
+        self.node = node
+        self.started_s = started_s
+        self.connected_s = 0.0
+        self.head_s = 0.0
+        self.ended_s = 0.0
+        self.status = 0
+
+    @property
+    def connect_s(self) -> float | None:
+        return self.connected_s - self.started_s if self.connected_s else None
+
+    @property
+    def header_s(self) -> float | None:
+        return self.head_s - self.started_s if self.head_s else None
+
+    @property
+    def response_s(self) -> float | None:
+        return self.ended_s - self.started_s if self.ended_s else None
+
+
+class Context:
+    """One request and its response, for plugins, variables and logs.
+
+    Facts: `status` (0 until there is an answer), `received_bytes` and `sent_bytes` (heads and bodies as on the wire),
+    `body_sent_bytes`, `started_s` and `ended_s` (CLOCK_MONOTONIC), `attempts` at nodes, `params` of the route's uri.
+    `response` stands from header_filter on.
+
+    What a plugin may set: `upstream_method`, `upstream_uri` (path and query as they leave, canonical and encoded),
+    `upstream_host`; None for what the request says.
+    """
+
+    __slots__ = (
+        "_request_id",
+        "_response",
+        "_state",
+        "attempts",
+        "body_sent_bytes",
+        "consumer_name",
+        "ended_s",
+        "params",
+        "received_bytes",
+        "request",
+        "response_headers",
+        "route",
+        "sent_bytes",
+        "started_s",
+        "status",
+        "upstream_host",
+        "upstream_method",
+        "upstream_uri",
+    )
+
+    def __init__(self, request: Request, started_s: float) -> None:
+        self.request = request
+        self.started_s = started_s
+        self.ended_s = 0.0
+        self.status = 0
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self.body_sent_bytes = 0
+        self.attempts: tuple[Attempt, ...] = ()
+        self.route: CompiledRoute | None = None
+        self.params: Mapping[str, str] | None = None
+        self.response_headers: Headers = []
+        self._response: Response | None = None
+        self.consumer_name = ""
+        self.upstream_method: str | None = None
+        self.upstream_uri: bytes | None = None
+        self.upstream_host: str | None = None
+        self._request_id = ""
+        self._state: dict[Any, Any] | None = None
+
+    @property
+    def response(self) -> Response:
+        """The head as it goes to the client: from header_filter on."""
+        if self._response is None:
+            self._response = Response(self.status, self.response_headers)
+        return self._response
+
+    @response.setter
+    def response(self, response: Response) -> None:
+        self._response = response
+
+    @property
+    def state(self) -> dict[Any, Any]:
+        """What plugins keep from phase to phase of this request; keys are theirs to keep apart."""
+        if self._state is None:
+            self._state = {}
+        return self._state
+
+    @property
+    def request_id(self) -> str:
+        """32 hexadecimal digits, random: nginx's $request_id. Made when first asked for."""
+        if not self._request_id:
+            self._request_id = os.urandom(16).hex()
+        return self._request_id
+
+    @property
+    def route_id(self) -> str:
+        return self.route.id if self.route is not None else ""
+
+    @property
+    def service_id(self) -> str:
+        return self.route.service_id if self.route is not None else ""
+
+    @property
+    def started_wall_s(self) -> float:
+        """Seconds since the epoch at which the request began."""
+        return time.time() - (time.monotonic() - self.started_s)
+
+    async def read_body(self, limit_bytes: int) -> bytes:
+        """The whole request body, which still goes to the upstream afterwards.
+
+        For rewrite and access phases. Raises BodyTooLarge beyond the limit: left alone, it answers 413.
+        """
+        raise NotImplementedError
+
+    def replace_body(self, body: bytes) -> None:
+        """Let the upstream get this body. After `read_body`, or for a request without one."""
+        raise NotImplementedError

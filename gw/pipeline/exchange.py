@@ -12,24 +12,30 @@ An exchange ends exactly once: the client side hears `response_end` (whole) or `
 client must be able to see that), or says `client_gone`. After that neither side is called again, and the exchange
 holds neither: no cycle is left for the collector.
 
-Steps of a request: admit (canonical form), match, choose a node, connect, send. Plugins will stand between match and
-choose, and on the way back; the steps are methods so that each can be followed by a wait.
-
-A request is tried again once, on a fresh connection, when a reused one ends before any byte of a response: the
-upstream closed it while we wrote. That is safe only when nothing of the request was written yet, or its method is
-idempotent (RFC 9110 section 9.2.2) and none of its body was taken from the client. A node that takes no connection has
-seen nothing of the request, so another one is tried, as many as the upstream's `retries` say.
+Steps of a request: admit (canonical form), match, plugins, choose a node, plugins, connect, send; each is a method that
+the one before calls, so that any of them can be followed by a wait. A plugin that awaits gets a task, from that plugin
+on; all others run in the callback that brought the request. Where a route has filters, what goes back passes through
+`gw.pipeline.filtering`, which stands in the client's place. `gw.pipeline.retry` says what is tried again.
 """
+
+from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final, Protocol
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from gw.errors import UpstreamError
 from gw.model.merge import Missing
-from gw.pipeline.context import Request
-from gw.pipeline.headers import Head, UnsafeRequest, request_head
+from gw.pipeline.client import Client
+from gw.pipeline.context import Attempt, Context, Request
+from gw.pipeline.fields import Headers
+from gw.pipeline.filtering import Filtering
+from gw.pipeline.gateway import Gateway
+from gw.pipeline.headers import UnsafeRequest, admit, announces_more_than, read_headers, request_head
 from gw.pipeline.path import BadTarget
+from gw.pipeline.phases import Step
 from gw.pipeline.reply import (
     BAD_GATEWAY,
     BAD_REQUEST,
@@ -42,164 +48,113 @@ from gw.pipeline.reply import (
     SERVICE_UNAVAILABLE,
     Reply,
     error_reply,
+    failed_reply,
 )
-from gw.pipeline.route import NodeRuntime, Routes, UpstreamRuntime
-from gw.upstream.client import UpstreamClient
+from gw.pipeline.request_body import BodyTooLarge, RequestBody
+from gw.pipeline.retry import Next, after
+from gw.pipeline.route import NO_ROUTE, CompiledRoute, NodeRuntime, UpstreamRuntime
 from gw.upstream.connection import UpstreamConnection
-from gw.upstream.errors import Closed, ConnectFailed, ConnectTimedOut
-from gw.upstream.response import Headers
-from gw.upstream.target import Timeouts
 
 logger = logging.getLogger(__name__)
 
 # As nginx, which APISIX stands on: a tunnel is not ours to give, and TRACE shows a script the headers it may not see.
 _NOT_SERVED: Final = frozenset(("CONNECT", "TRACE"))
-# RFC 9110 section 9.2.2.
-IDEMPOTENT_METHODS: Final = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"))
+# nginx's status for a client that left before it was answered.
+CLIENT_CLOSED_REQUEST: Final = 499
+_NO_TRAILERS: Final[Headers] = []
 
 
-class Client(Protocol):
-    """The client side of an exchange: an adapter to a server's protocol."""
+class Exchange(Context):
+    """See the module's rules. The client side makes one per request, calls `start`, and feeds the body, if any.
 
-    def response_head(self, status: int, headers: Headers) -> None:
-        """End-to-end headers, names in lower case. Without content-length the adapter frames the body."""
-        ...
-
-    def response_body(self, piece: bytes) -> None:
-        """A piece of the body; never for HEAD."""
-        ...
-
-    def response_end(self) -> None:
-        """The response is whole. If the request's body is not, its rest is not wanted."""
-        ...
-
-    def response_cut(self) -> None:
-        """The response breaks off after its head: let the client see that it is not whole."""
-        ...
-
-    def pause_request(self) -> None:
-        """Deliver no more of the request's body for now."""
-        ...
-
-    def resume_request(self) -> None:
-        """Deliver the request's body, from now on or again."""
-        ...
-
-
-class Gateway:
-    """What all exchanges of a worker share: the configuration, the connections, the gateway's name."""
-
-    __slots__ = ("max_body_bytes", "routes", "server_header", "upstreams")
-
-    def __init__(
-        self, routes: Routes, upstreams: UpstreamClient, *, server_name: str, max_body_bytes: int = 0
-    ) -> None:
-        """`server_name`: the value of `Server` in every response, such as `Jitterway/0.1.0`.
-
-        `max_body_bytes`: a request with a larger body is answered 413; 0 lets any pass.
-        """
-        self.routes = routes
-        self.upstreams = upstreams
-        self.max_body_bytes = max_body_bytes
-        self.server_header = (b"server", server_name.encode("ascii"))
-
-
-class Exchange:
-    """See the module's rules. The client side makes one per request, calls `start`, then feeds the body, if any.
-
-    `wants_body`, after `start`: the request has a body that will be asked for with `resume_request`.
-    `finished`: nothing more will be said, nor be listened to.
+    `finished`: nothing more will be said, nor be listened to. `upgrade`: the protocol a client asks to switch to, set
+    by an adapter that can tunnel.
     """
 
     __slots__ = (
-        "_body_bytes",
-        "_body_taken",
+        "_attempt",
+        "_body",
+        "_body_waiter",
         "_client",
         "_connection",
         "_earlier",
         "_gateway",
         "_head",
         "_head_passed",
-        "_held",
-        "_host_required",
+        "_is_fresh_asked",
         "_node",
         "_opening",
-        "_request",
-        "_request_ended",
-        "_retried",
-        "_timeouts",
+        "_task",
         "_tried",
         "_upstream",
         "_written",
         "finished",
-        "wants_body",
+        "upgrade",
     )
 
-    _head: Head
+    _attempt: Attempt
+    _head: bytes
     _node: NodeRuntime
-    _timeouts: Timeouts
     _upstream: UpstreamRuntime
+    route: CompiledRoute
 
-    def __init__(self, gateway: Gateway, client: Client, request: Request, *, host_required: bool = True) -> None:
-        """`host_required` False: an HTTP/1.0 client may send no Host."""
+    def __init__(self, gateway: Gateway, client: Client, request: Request) -> None:
+        super().__init__(request, time.monotonic())
         self._gateway = gateway
         self._client: Client | None = client
-        self._request = request
-        self._host_required = host_required
         self._connection: UpstreamConnection | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._held: list[bytes] | None = None  # body that came while there was no connection to write it to
+        self._task: asyncio.Task[None] | None = None
+        self._body: RequestBody | None = None
+        self._body_waiter: asyncio.Future[None] | None = None
         self._written = False  # the head went to the present connection
-        self._body_taken = False
-        self._body_bytes = 0  # of a chunked body, where there is a limit
-        self._request_ended = False
         self._head_passed = False
-        self._retried = False
-        self._tried: tuple[NodeRuntime, ...] = ()  # nodes that took no connection
+        self._is_fresh_asked = False  # a reused connection was stale
+        self._tried: tuple[NodeRuntime, ...] = ()  # nodes that failed
         self._earlier = b""  # what they came to, as APISIX shows it: `502, 504, `
         self.finished = False
-        self.wants_body = False
+        self.upgrade = b""
 
     # What the client side calls.
 
     def start(self) -> None:
         """Find the route, choose a node, and begin: the response may be there when this returns. Raises nothing."""
-        try:
-            self._match()
-        except (BadTarget, UnsafeRequest) as error:
-            logger.info("refused: %s (%s %s)", error, ascii(self._request.method), ascii(self._request.target))
-            self._reply(BAD_REQUEST)
-        except Exception:
-            logger.exception("%s %s", ascii(self._request.method), ascii(self._request.target))
-            self._let_go()
-            self._reply(INTERNAL_ERROR)
+        if not self.finished:
+            self._proceed(self._admit)
+
+    @property
+    def wants_body(self) -> bool:
+        """After `start`: the request has a body of which not all came."""
+        return self._body is not None and not self._body.ended
 
     def request_body(self, piece: bytes) -> None:
-        """A piece of the request's body."""
+        """A piece of the request's body. Before `start`, too: it is held until there is somewhere to write it."""
         if self.finished or not piece:
             return
-        self._body_taken = True
-        if self._head.is_chunked:
-            if self._gateway.max_body_bytes and self._is_too_much(len(piece)):
-                self._break_off(BODY_TOO_LARGE)
-                return
-            piece = b"%x\r\n%b\r\n" % (len(piece), piece)
-        if self._connection is not None:
-            self._write(piece)
-        else:
-            if self._held is None:
-                self._held = []
-            self._held.append(piece)
-            if self._client is not None:
-                self._client.pause_request()
-
-    def request_end(self) -> None:
-        """The request's body is complete."""
-        if self.finished:
+        body = self._body
+        if body is None:
+            body = self._body = RequestBody(self._gateway.max_body_bytes)
+        try:
+            body.add(piece)
+        except BodyTooLarge:
+            self._break_off(BODY_TOO_LARGE)
             return
-        self._request_ended = True
         if self._connection is not None:
-            self._end_request(self._connection)
+            self._write_body(self._connection, body)
+        elif not body.is_whole_wanted and self._client is not None:
+            self._client.pause_request()
+
+    def request_end(self, trailers: Headers = _NO_TRAILERS) -> None:
+        """The request's body is complete."""
+        body = self._body
+        if self.finished or body is None:
+            return
+        body.ended = True
+        body.trailers = trailers
+        if self._body_waiter is not None and not self._body_waiter.done():
+            self._body_waiter.set_result(None)
+        if self._connection is not None:
+            self._end_request(self._connection, body)
 
     def request_cut(self) -> None:
         """The request's body will not become complete, though the client may still be there to hear so."""
@@ -209,7 +164,9 @@ class Exchange:
         """Nobody listens any more: stop everything. Harmless when the exchange has finished."""
         if not self.finished:
             self._let_go()
-            self._forget()
+            if not self.status:
+                self.status = CLIENT_CLOSED_REQUEST
+            self._finish()
 
     def pause_response(self) -> None:
         """The client is slow: leave the response in the upstream's socket."""
@@ -221,56 +178,156 @@ class Exchange:
         if self._connection is not None:
             self._connection.resume_reading()
 
+    def tunnel_over(self) -> None:
+        """The tunnel that the client side was given has ended."""
+        self._attempt.ended_s = time.monotonic()
+        self._finish()
+
     # The steps of a request.
 
-    def _match(self) -> None:
-        """Admit the request and find its route."""
-        request = self._request
-        request.admit(host_required=self._host_required)
+    def _proceed(self, step: Callable[[], None]) -> None:
+        """Take a step that may find the request unfit, or fail."""
+        try:
+            step()
+        except (BadTarget, UnsafeRequest) as error:
+            request = self.request
+            logger.info("refused: %s (%s %s)", error, ascii(request.method), ascii(request.target))
+            self._reply(BAD_REQUEST)
+        except Exception:
+            logger.exception("%s %s", ascii(self.request.method), ascii(self.request.target))
+            self._let_go()
+            self._reply(INTERNAL_ERROR)
+
+    def _admit(self) -> None:
+        """Make the request canonical, and find its route."""
+        gateway, request = self._gateway, self.request
+        admit(request)
+        if gateway.locate is not None:
+            gateway.locate(request)
         if request.method in _NOT_SERVED:
             self._reply(METHOD_NOT_ALLOWED)
             return
-        handle = self._gateway.routes.find(request.path, request.host, request.method)
+        if request.is_chunked or request.content_length is not None:
+            limit_bytes = gateway.max_body_bytes
+            if limit_bytes and announces_more_than(request.content_length, limit_bytes):
+                self._reply(BODY_TOO_LARGE)
+                return
+            if self._body is None and request.has_body:
+                self._body = RequestBody(limit_bytes)
+        handle = gateway.routes.find(request.path, request.host, request.method)
         if handle is None:
-            self._reply(ROUTE_NOT_FOUND)
+            route = NO_ROUTE.walking(gateway.routes.unmatched())
+        else:
+            route = handle.resolve()
+            self.params = handle.params
+        self.route = route
+        phases = route.phases
+        if phases.header_filter or phases.body_filter:
+            assert self._client is not None
+            self._client = Filtering(self._client, self, gateway, phases)
+        if phases.request:
+            self._walk(phases.request, self._choose)
+        else:
+            self._choose()
+
+    def _walk(self, steps: tuple[Step, ...], then: Callable[[], None]) -> None:
+        """Run plugins one after the other; with the first that awaits, go on in a task."""
+        for number, step in enumerate(steps, 1):
+            try:
+                outcome = step.run(self)
+            except Exception:
+                self._plugin_failed(step)
+                return
+            if outcome is None:
+                continue
+            if step.is_async:
+                rest = self._await_and_go_on(outcome, step, steps[number:], then)
+                self._task = self._gateway.spawn(rest, f"plugin {step.plugin}")
+            else:
+                self._reply(outcome)
             return
-        route = handle.resolve()
-        upstream = route.upstream
-        if isinstance(upstream, Missing):
-            # At debug, here and below: it is reported once for the route, and clients must not be able to fill the log.
-            logger.debug("route %s: %s", route.id, upstream.reason)
-            self._reply(error_reply(upstream.status))
+        then()
+
+    async def _await_and_go_on(
+        self,
+        outcome: Coroutine[Any, Any, Reply | None],
+        step: Step,
+        rest: tuple[Step, ...],
+        then: Callable[[], None],
+    ) -> None:
+        try:
+            reply = await outcome
+        except BodyTooLarge:
+            reply = BODY_TOO_LARGE
+        except Exception:
+            self._task = None
+            self._plugin_failed(step)
             return
-        if upstream.unsupported is not None:
-            logger.debug("route %s: its upstream: %s", route.id, upstream.unsupported)
-            self._reply(BAD_GATEWAY)
+        self._task = None
+        if self.finished:
             return
-        self._timeouts = route.timeouts
-        self._upstream = upstream
-        self._choose()
+        if reply is not None:
+            self._reply(reply)
+        else:
+            self._proceed(lambda: self._walk(rest, then))
+
+    def _plugin_failed(self, step: Step) -> None:
+        self._gateway.plugin_failed(step, self)
+        if not self.finished:
+            self._reply(failed_reply(self.request_id))
 
     def _choose(self) -> None:
-        """Choose the node and write the head for it."""
-        request, upstream = self._request, self._upstream
-        node = upstream.pick(request)
+        """Choose a node."""
+        upstream = self.route.upstream
+        if isinstance(upstream, Missing):
+            # At debug, here and below: it is reported once for the route, and clients must not be able to fill the log.
+            logger.debug("route %s: %s", self.route.id, upstream.reason)
+            self._reply(ROUTE_NOT_FOUND if self.route.id == "" else error_reply(upstream.status))
+            return
+        if upstream.unsupported is not None:
+            logger.debug("route %s: its upstream: %s", self.route.id, upstream.unsupported)
+            self._reply(BAD_GATEWAY)
+            return
+        self._upstream = upstream
+        node = upstream.pick(self)
         if node is None:
             self._reply(SERVICE_UNAVAILABLE)
             return
         self._node = node
-        self._head = request_head(request, upstream.host_header(request, node))
-        limit_bytes = self._gateway.max_body_bytes
-        if limit_bytes and self._head.announces_more_than(limit_bytes):
-            self._reply(BODY_TOO_LARGE)
-            return
-        self.wants_body = self._head.has_body
-        self._request_ended = not self.wants_body
+        phases = self.route.phases
+        if phases.before_proxy:
+            self._walk(phases.before_proxy, self._reread_and_send)
+        elif phases.request:
+            self._reread_and_send()
+        else:
+            self._send()
+
+    def _reread_and_send(self) -> None:
+        """Plugins may have changed the headers; how the body is framed is not theirs to change."""
+        request, body = self.request, self._body
+        read_headers(request)
+        if body is not None and body.ended and not request.is_chunked:
+            request.content_length = b"%d" % body.size_bytes
+        self._send()
+
+    def _send(self) -> None:
+        """Write the head for the node, and find a connection to it."""
+        request = self.request
+        host = self._upstream.host_header(request, self._node)
+        if self.upstream_host is not None:
+            host = self.upstream_host.encode("latin-1", "replace")
+        upgrade = self.upgrade if self.upgrade and self.route.upgrades else b""
+        self._head = request_head(request, host, method=self.upstream_method, uri=self.upstream_uri, upgrade=upgrade)
         self._connect()
 
     def _connect(self) -> None:
+        target = self._node.target
+        attempt = self._attempt = Attempt(self._node.address, self._node, time.monotonic())
+        self.attempts = (*self.attempts, attempt)
         upstreams = self._gateway.upstreams
-        connection = None if self._retried else upstreams.take_idle(self._node.target)
+        connection = None if self._is_fresh_asked else upstreams.take_idle(target)
         if connection is None:
-            self._opening = upstreams.open(self._node.target, self._timeouts.connect_s, self)
+            self._opening = upstreams.open(target, self.route.timeouts.connect_s, self)
         else:
             self._use(connection)
 
@@ -282,134 +339,218 @@ class Exchange:
     def _use(self, connection: UpstreamConnection) -> None:
         """Send what there is: all of a request without a body, else the head with the body's first piece."""
         self._connection = connection
+        self._attempt.connected_s = time.monotonic()
         connection.begin(
             self,
-            answers_head=self._request.method == "HEAD",
-            timeouts=self._timeouts,
+            answers_head=(self.upstream_method or self.request.method) == "HEAD",
+            timeouts=self.route.timeouts,
             keepalive=self._upstream.keepalive,
+            may_upgrade=bool(self.upgrade) and self.route.upgrades,
         )
+        body = self._body
+        if body is None:
+            self._written = True
+            connection.write(self._head)
+            connection.request_complete()
+            return
         self._written = False
-        if self._held:
-            held, self._held = self._held, None
-            for piece in held:
-                self._write(piece)
-        if self._request_ended:
-            self._end_request(connection)
+        self._write_body(connection, body)
+        if body.ended:
+            self._end_request(connection, body)
         elif self._client is not None:
             self._client.resume_request()
 
-    def _write(self, piece: bytes) -> None:
-        connection = self._connection
-        if connection is not None:
+    def _write_body(self, connection: UpstreamConnection, body: RequestBody) -> None:
+        """Write what came of the body; the head goes before the first of it."""
+        for piece in body.take():
             if not self._written:
                 self._written = True
-                connection.write(self._head.data)
-            connection.write(piece)
+                connection.write(self._head)
+            connection.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self.request.is_chunked else piece)
 
-    def _end_request(self, connection: UpstreamConnection) -> None:
-        if self._head.is_chunked:
-            self._write(b"0\r\n\r\n")
-        elif not self._written:
+    def _end_request(self, connection: UpstreamConnection, body: RequestBody) -> None:
+        if not self._written:
             self._written = True
-            connection.write(self._head.data)
+            connection.write(self._head)
+        if self.request.is_chunked:
+            trailers = b"".join(b"%b: %b\r\n" % pair for pair in body.trailers)
+            connection.write(b"0\r\n%b\r\n" % trailers)
         connection.request_complete()
 
-    def _is_too_much(self, piece_bytes: int) -> bool:
-        self._body_bytes += piece_bytes
-        return self._body_bytes > self._gateway.max_body_bytes
+    async def read_body(self, limit_bytes: int) -> bytes:
+        """See gw.pipeline.context.Context."""
+        body = self._body
+        if body is None:
+            return b""
+        if announces_more_than(self.request.content_length, limit_bytes):
+            raise BodyTooLarge
+        body.is_whole_wanted = True
+        while not body.ended:
+            if body.size_bytes > limit_bytes:
+                raise BodyTooLarge
+            if self._client is not None:
+                self._client.resume_request()
+            self._body_waiter = self._gateway.loop.create_future()
+            await self._body_waiter
+            self._body_waiter = None
+        if body.size_bytes > limit_bytes:
+            raise BodyTooLarge
+        body.is_whole_wanted = False
+        return body.whole()
+
+    def replace_body(self, body: bytes) -> None:
+        """See gw.pipeline.context.Context."""
+        if self._body is None:
+            self._body = RequestBody(0)
+        self._body.replace(body)
+        self.request.is_chunked = False
+        self.request.remove_header("transfer-encoding")
+        self.request.set_header("content-length", str(len(body)))
 
     # What the upstream connection calls.
 
-    def upstream_head(self, status: int, headers: Headers) -> None:
+    def upstream_interim(self, status: int, headers: Headers) -> None:
         """See gw.upstream.connection.Sink."""
+        if self._client is not None:
+            self._client.response_interim(status, headers)
+
+    def upstream_head(self, status: int, reason: bytes, headers: Headers) -> None:
+        """See gw.upstream.connection.Sink."""
+        self._attempt.status = status
+        self._attempt.head_s = time.monotonic()
         headers.append(self._gateway.server_header)
         if status >= 500:
             headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, status)))
+        self.status = status
+        self.response_headers = headers
         self._head_passed = True
-        if self._client is not None:
-            self._client.response_head(status, headers)
-            if not self._request_ended and status >= 300:
+        client = self._client
+        if client is not None:
+            client.response_head(status, reason, headers)
+            if status >= 300 and self._body is not None and not self._body.ended:
                 # It has decided without the rest; a 2xx may be an answer to the body as it comes.
-                self._client.pause_request()
+                client.pause_request()
 
     def upstream_body(self, piece: bytes) -> None:
         """See gw.upstream.connection.Sink."""
         if self._client is not None:
             self._client.response_body(piece)
 
-    def upstream_end(self) -> None:
+    def upstream_flush(self) -> None:
+        """See gw.upstream.connection.Sink."""
+        if self._client is not None and self._head_passed:
+            self._client.response_flush()
+
+    def upstream_end(self, trailers: Headers) -> None:
         """See gw.upstream.connection.Sink."""
         self._connection = None
-        client = self._client
-        self._forget()
+        self._attempt.ended_s = time.monotonic()
+        client, self._client = self._client, None
+        self.finished = True
         if client is not None:
-            client.response_end()
+            client.response_end(trailers)
+        self._finish()
+
+    def upstream_upgraded(self, headers: Headers, rest: bytes) -> None:
+        """See gw.upstream.connection.Sink."""
+        connection, self._connection = self._connection, None
+        self._attempt.status = self.status = 101
+        self._attempt.head_s = time.monotonic()
+        client, self._client = self._client, None
+        if client is not None and connection is not None:
+            headers.append(self._gateway.server_header)
+            client.tunnel(self, connection, headers, rest)
 
     def upstream_failed(self, error: UpstreamError) -> None:
         """See gw.upstream.connection.Sink; also that no connection could be opened."""
         connection, self._connection = self._connection, None
         self._opening = None
-        if connection is not None and isinstance(error, Closed) and self._may_retry(connection):
-            self._retried = True
-            self._connect()
+        self._attempt.ended_s = time.monotonic()
+        target, request, body = self._node.target, self.request, self._body
+        then = Next.GIVE_UP
+        if not self._head_passed:
+            then = after(
+                error,
+                method=self.upstream_method or request.method,
+                is_stale=connection is not None and connection.reused and not connection.response_started,
+                was_written=self._written,
+                can_be_sent_again=body is None or body.can_be_sent_again,
+            )
+        if then is Next.SAME_NODE:
+            self._is_fresh_asked = True
+            self._again()
             return
-        if isinstance(error, ConnectFailed | ConnectTimedOut) and self._try_another_node(error):
+        self._attempt.status = error.status
+        if then is Next.OTHER_NODE and self._take_another_node():
+            logger.warning("upstream %s:%s: %s; trying another node", target.host, target.port, error)
+            self._earlier += b"%d, " % error.status
+            self._again()
             return
-        target, request = self._node.target, self._request
-        path = ascii(request.path)
-        logger.warning("upstream %s:%s: %s (%s %s)", target.host, target.port, error, request.method, path)
+        asked = f"{request.method} {request.path!a}"
+        logger.warning("upstream %s:%s: %s (%s)", target.host, target.port, error, asked)
         if self._head_passed:
             self._cut()
         else:
             self._reply(BY_UPSTREAM_STATUS.get(error.status, BAD_GATEWAY), upstream_status=error.status)
 
-    def _may_retry(self, connection: UpstreamConnection) -> bool:
-        if self._retried or not connection.reused or connection.response_started:
-            return False
-        return not self._written or (self._request.method in IDEMPOTENT_METHODS and not self._body_taken)
-
-    def _try_another_node(self, error: UpstreamError) -> bool:
+    def _take_another_node(self) -> bool:
+        upstream = self._upstream
         self._tried = (*self._tried, self._node)
-        node = self._upstream.pick_other(self._tried) if len(self._tried) <= self._upstream.retries else None
+        if len(self._tried) > upstream.retries or upstream.is_too_late(time.monotonic() - self.started_s):
+            return False
+        node = upstream.pick_other(self, self._tried)
         if node is None:
             return False
-        target = self._node.target
-        logger.warning("upstream %s:%s: %s; trying another node", target.host, target.port, error)
-        self._earlier += b"%d, " % error.status
         self._node = node
-        self._head = request_head(self._request, self._upstream.host_header(self._request, node))
-        self._connect()
+        self._is_fresh_asked = False
         return True
+
+    def _again(self) -> None:
+        if self._written and self._body is not None:
+            self._body.rewind()
+        self._written = False
+        self._proceed(self._send)
 
     def upstream_full(self) -> None:
         """See gw.upstream.connection.Sink."""
-        if self._client is not None and not self._request_ended:
+        if self._client is not None and self.wants_body:
             self._client.pause_request()
 
     def upstream_drained(self) -> None:
         """See gw.upstream.connection.Sink."""
-        if self._client is not None and not self._request_ended:
+        if self._client is not None and self.wants_body:
             self._client.resume_request()
 
     # Ends.
 
     def _reply(self, reply: Reply, *, upstream_status: int | None = None) -> None:
         """Answer in an upstream's stead. `upstream_status`: what APISIX would log as the upstream's, for 5xx."""
-        client = self._client
+        client, self._client = self._client, None
         if client is None:
             return
         headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body)), self._gateway.server_header]
         if upstream_status is not None:
             headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, upstream_status)))
-        is_head = self._request.method == "HEAD"
-        self._forget()
-        client.response_head(reply.status, headers)
-        if not is_head:
+        self.finished = True
+        self.status = reply.status
+        self.response_headers = headers
+        client.response_head(reply.status, b"", headers)
+        if self.request.method != "HEAD" and reply.body:
             client.response_body(reply.body)
-        client.response_end()
+        client.response_end(_NO_TRAILERS)
+        self._finish()
+
+    def filters_failed(self, step: Step) -> None:
+        """A filter raised: the answer is a 500 where its head has not left yet, else it breaks off."""
+        self._gateway.plugin_failed(step, self)
+        self._let_go()
+        self._client = None
+        self._finish()
 
     def _break_off(self, reply: Reply) -> None:
         """The request cannot be completed: let go of the upstream, and say so while there is a way to."""
+        if self.finished:
+            return
         self._let_go()
         if self._head_passed:
             self._cut()
@@ -417,21 +558,28 @@ class Exchange:
             self._reply(reply)
 
     def _cut(self) -> None:
-        client = self._client
-        self._forget()
+        client, self._client = self._client, None
+        self.finished = True
         if client is not None:
             client.response_cut()
+        self._finish()
 
     def _let_go(self) -> None:
-        """Give up what is under way towards the upstream."""
+        """Give up what is under way towards the upstream, and in plugins."""
         if self._opening is not None:
             self._opening.cancel()
             self._opening = None
         if self._connection is not None:
             self._connection.abort()
             self._connection = None
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
 
-    def _forget(self) -> None:
+    def _finish(self) -> None:
         self.finished = True
         self._client = None
-        self._held = None
+        self._body = None
+        if not self.ended_s:
+            self.ended_s = time.monotonic()
+            self._gateway.end(self)

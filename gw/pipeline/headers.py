@@ -1,4 +1,6 @@
-"""The only serialiser of a request that leaves for an upstream. It alone writes Host, framing and forwarding headers.
+"""Reads what a request's headers mean, once, and is the only serialiser of a request that leaves for an upstream.
+
+It alone writes Host, framing and forwarding headers.
 
 The client's hop-by-hop headers go first (the fixed set, and what its Connection names); what the gateway vouches for is
 added after that, so no `Connection: X-Real-IP` can remove it. A header that the gateway sets never passes from the
@@ -10,13 +12,12 @@ Whatever the adapter checked before, the finished head is counted once: a CR, LF
 import re
 from enum import IntEnum
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from gw.pipeline.context import Request
+from gw.pipeline.path import BadTarget, UnsafeRequest
 
-
-class UnsafeRequest(ValueError):
-    """The request cannot be written down without changing its meaning. Answered 400; the text is for the log."""
+__all__ = ["UnsafeRequest", "admit", "announces_more_than", "request_head"]
 
 
 class _Fate(IntEnum):
@@ -26,13 +27,14 @@ class _Fate(IntEnum):
     CONTENT_LENGTH = 3
     TRANSFER_ENCODING = 4
     CONNECTION = 5
+    HOST = 6
 
 
 # RFC 9110 section 7.6.1 and what older agents treat likewise. Expect is answered by our own side; Forwarded and the
 # X-Forwarded-* of a client are not to be trusted while there is no list of trusted addresses.
 _HOP_BY_HOP: Final = frozenset((b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"http2-settings"))
 _SET_BY_US: Final = frozenset(
-    (b"host", b"x-real-ip", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded", b"expect")
+    (b"x-real-ip", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded", b"expect")
 )
 _FATES: Final = {
     **dict.fromkeys(_HOP_BY_HOP | _SET_BY_US, _Fate.DROP),
@@ -40,10 +42,8 @@ _FATES: Final = {
     b"content-length": _Fate.CONTENT_LENGTH,
     b"transfer-encoding": _Fate.TRANSFER_ENCODING,
     b"connection": _Fate.CONNECTION,
+    b"host": _Fate.HOST,
 }
-_HEAD: Final = (
-    b"%b %b HTTP/1.1\r\nhost: %b\r\n%bx-real-ip: %b\r\nx-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n%b\r\n"
-)
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _USUAL_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"))
@@ -73,34 +73,24 @@ def _judge(name: bytes) -> int:
     return fate
 
 
-class Head(NamedTuple):
-    """A request head ready to be written, and how its body is framed. `length`: digits, None where none is said."""
-
-    data: bytes
-    has_body: bool
-    is_chunked: bool
-    length: bytes | None = None
-
-    def announces_more_than(self, limit_bytes: int) -> bool:
-        """Whether the body will be larger; False when it does not say."""
-        if self.length is None:
-            return False
-        digits = self.length.lstrip(b"0")
-        return len(digits) > _MAX_DIGITS or int(digits or b"0") > limit_bytes
-
-
-def request_head(request: Request, host: bytes) -> Head:
-    """Write the head of an admitted request for an upstream whose Host is `host`. Raises UnsafeRequest."""
+def admit(request: Request) -> None:
+    """Read a request's headers, and set its canonical fields. Raises UnsafeRequest or BadTarget: it is answered 400."""
     method = request.method
     if method not in _USUAL_METHODS and not _METHOD(method):
         raise UnsafeRequest("malformed method")
-    forwarded_for: list[bytes] = []
+    read_headers(request)
+    request.settle_target()
+
+
+def read_headers(request: Request) -> None:
+    """Sort the headers into what is passed on as it is and what means something to us. Raises UnsafeRequest."""
+    host: bytes | None = None
+    forwarded_for: bytes | None = None
     length: bytes | None = None
     is_chunked = False
     named: set[bytes] | None = None
     fate_of = _fate_of
     kept: list[bytes] = []
-    lines = 0
     for name, value in request.headers:
         fate = fate_of.get(name)
         if fate is None:
@@ -108,55 +98,92 @@ def request_head(request: Request, host: bytes) -> Head:
         # PERF: by number, in the order of _Fate: to look a member of an enum up costs six times the comparison.
         if fate == 0:
             kept += (name, b": ", value, b"\r\n")
-            lines += 1
+        elif fate == 6:
+            if host is not None:
+                raise BadTarget("more than one Host")
+            host = value
         elif fate == 1:
             continue
+        elif fate == 5:
+            named = _named_by_connection(value, named)
         elif fate == 2:
-            forwarded_for.append(value)
+            forwarded_for = value if forwarded_for is None else forwarded_for + b", " + value
         elif fate == 3:
             if length is not None or not value.isdigit():
                 raise UnsafeRequest("malformed or repeated Content-Length")
             length = value
-        elif fate == 4:
+        else:
             if is_chunked or value.lower() != b"chunked":
                 raise UnsafeRequest("unsupported Transfer-Encoding")
             is_chunked = True
-        else:
-            named = _named_by_connection(value, named)
     if named:
-        kept, lines = _without(kept, named)
+        kept = _without(kept, named)
     if is_chunked and length is not None:
         raise UnsafeRequest("Content-Length beside Transfer-Encoding")
-    is_chunked = is_chunked or (request.unframed_body and length is None)
-    if is_chunked:
-        kept.append(b"transfer-encoding: chunked\r\n")
+    request.host_header = host
+    request.forwarded_for = forwarded_for
+    request.content_length = length
+    request.is_chunked = is_chunked or (request.unframed_body and length is None)
+    request.kept = kept
+
+
+def request_head(
+    request: Request, host: bytes, *, method: str | None = None, uri: bytes | None = None, upgrade: bytes = b""
+) -> bytes:
+    """Write the head of an admitted request for an upstream whose Host is `host`. Raises UnsafeRequest.
+
+    `method` and `uri` (path and query) replace the client's; `upgrade` is the protocol to ask for, if any.
+    """
+    if uri is None:
+        uri = request.wire_path + b"?" + request.query if request.query else request.wire_path
+    kept = request.kept
+    # Beside what is kept: request line, Host, five forwarding headers, the empty line.
+    lines = len(kept) // 4 + 8
+    framing = b""
+    if request.is_chunked:
+        framing = b"transfer-encoding: chunked\r\n"
         lines += 1
-    elif length is not None:
-        kept += (b"content-length: ", length, b"\r\n")
+    elif request.content_length is not None:
+        framing = b"content-length: %b\r\n" % request.content_length
         lines += 1
-    peer = request.peer.encode("latin-1")
-    forwarded_for.append(peer)
-    data = _HEAD % (
-        method.encode("ascii"),
-        request.wire_path + b"?" + request.query if request.query else request.wire_path,
+    if upgrade:
+        framing += b"connection: Upgrade\r\nupgrade: %b\r\n" % upgrade
+        lines += 2
+    forwarded_for = request.forwarded_for
+    data = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%b%b\r\n" % (
+        (method or request.method).encode("ascii"),
+        uri,
         host,
         b"".join(kept),
-        peer,
-        b", ".join(forwarded_for),
-        request.scheme.encode("ascii"),
-        _forwarded_host_and_port(request.host, request.server_port),
+        framing,
+        b"" if forwarded_for is None else b"x-forwarded-for: %b, " % forwarded_for,
+        _forwarding(request.remote_addr, request.scheme, request.host, request.server_port, forwarded_for is None),
     )
-    # Beside what was kept: request line, Host, five forwarding headers, the empty line.
-    lines += 8
     if data.count(b"\n") != lines or data.count(b"\r") != lines or b"\0" in data:
         raise UnsafeRequest("control character in the head")
-    return Head(data, is_chunked or (length is not None and length.strip(b"0") != b""), is_chunked, length)
+    return data
 
 
-@lru_cache(maxsize=1024)
-def _forwarded_host_and_port(host: str, port: int | None) -> bytes:
-    """Always two lines. An HTTP/1.0 client may name no host, a Unix socket has no port: the value is empty then."""
-    return f"x-forwarded-host: {host}\r\nx-forwarded-port: {'' if port is None else port}\r\n".encode("ascii")
+def announces_more_than(length: bytes | None, limit_bytes: int) -> bool:
+    """Whether a body of this Content-Length is larger; False when there is none."""
+    if length is None:
+        return False
+    digits = length.lstrip(b"0")
+    return len(digits) > _MAX_DIGITS or int(digits or b"0") > limit_bytes
+
+
+# The same few for all requests of a client; the bound keeps many clients from growing the cache (some 2 MB).
+@lru_cache(maxsize=4096)
+def _forwarding(remote_addr: str, scheme: str, host: str, port: int | None, is_first: bool) -> bytes:
+    """The lines that we vouch for; the first is the rest of X-Forwarded-For's where that has begun.
+
+    An HTTP/1.0 client may name no host, a Unix socket has no port: the value is empty then.
+    """
+    return (
+        f"{'x-forwarded-for: ' if is_first else ''}{remote_addr}\r\nx-real-ip: {remote_addr}\r\n"
+        f"x-forwarded-proto: {scheme}\r\nx-forwarded-host: {host}\r\n"
+        f"x-forwarded-port: {'' if port is None else port}\r\n"
+    ).encode("latin-1")
 
 
 def _named_by_connection(value: bytes, named: set[bytes] | None) -> set[bytes] | None:
@@ -168,10 +195,10 @@ def _named_by_connection(value: bytes, named: set[bytes] | None) -> set[bytes] |
     return named
 
 
-def _without(kept: list[bytes], named: set[bytes]) -> tuple[list[bytes], int]:
+def _without(kept: list[bytes], named: set[bytes]) -> list[bytes]:
     """Drop the headers that Connection names from the list of line pieces (four to a line)."""
     pieces: list[bytes] = []
     for at in range(0, len(kept), 4):
         if kept[at] not in named:
             pieces += kept[at : at + 4]
-    return pieces, len(pieces) // 4
+    return pieces

@@ -26,6 +26,10 @@ class BadTarget(ValueError):
     """The request's target or Host cannot be served as it stands. The text is for the log, not for the client."""
 
 
+class UnsafeRequest(ValueError):
+    """The request cannot be written down without changing its meaning. Answered 400; the text is for the log."""
+
+
 class CanonicalPath(NamedTuple):
     """Both spellings of one path; see the module's rules."""
 

@@ -5,8 +5,11 @@ the other statuses, are not copied.
 """
 
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from gw.pipeline.fields import field
 
 
 class Reply(NamedTuple):
@@ -19,6 +22,39 @@ class Reply(NamedTuple):
     def closing(self) -> "Reply":
         """The same, as the last one of its connection."""
         return self._replace(headers=(*self.headers, (b"connection", b"close")))
+
+    def with_body(self, body: Any) -> "Reply":
+        """The same status and headers with another body: text as it is, an object as JSON (`_meta.error_response`)."""
+        kept = tuple(pair for pair in self.headers if pair[0] != b"content-type")
+        kind, encoded = _encode(body)
+        return self._replace(headers=(*kept, (b"content-type", kind)), body=encoded)
+
+
+def plugin_reply(status: int, body: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
+    """A plugin's answer. `body`: bytes or text as it is, an object as JSON with a line feed (apisix's
+    core.response.exit), None for an empty one. Raises ValueError for a header that is none.
+    """
+    fields = [field(name, value) for name, value in (headers or {}).items()]
+    if body is None:
+        return Reply(status, tuple(fields), b"")
+    kind, encoded = _encode(body)
+    if not any(name == b"content-type" for name, _ in fields):
+        fields.append((b"content-type", kind))
+    return Reply(status, tuple(fields), encoded)
+
+
+def failed_reply(request_id: str) -> Reply:
+    """A plugin raised: the log says what, under this id."""
+    body = {"error_msg": "500 Internal Server Error", "request_id": request_id}
+    return plugin_reply(500, body, {"x-request-id": request_id})
+
+
+def _encode(body: Any) -> tuple[bytes, bytes]:
+    if isinstance(body, bytes):
+        return b"text/plain", body
+    if isinstance(body, str):
+        return b"text/plain; charset=utf-8", body.encode()
+    return b"application/json", json.dumps(body, separators=(",", ":")).encode() + b"\n"
 
 
 def error_reply(status: int, message: str | None = None) -> Reply:

@@ -13,7 +13,8 @@ from gw.balancer.roundrobin import Only, RoundRobin
 from gw.model.merge import Missing
 from gw.model.route import Route
 from gw.model.upstream import DEFAULT_TIMEOUT, Node, Timeout, Upstream, split_address
-from gw.pipeline.context import Request
+from gw.pipeline.context import Context, Request
+from gw.pipeline.phases import NO_PHASES, Phases
 from gw.upstream.target import KeepAlive, Target, Timeouts, TlsIdentity
 
 # Thousands of routes lead to a few nodes, with the same few time-outs: equal ones are one object in memory.
@@ -25,20 +26,30 @@ DEFAULT_KEEPALIVE: Final = KeepAlive(max_idle=320, idle_timeout_s=60.0, max_requ
 
 
 class NodeRuntime(NamedTuple):
-    """One node: where to connect, and the Host it gets unless the client's is passed on."""
+    """One node: where to connect, and the Host it gets unless the client's is passed on. `address` is for people."""
 
     target: Target
     host_header: bytes
+    address: str
 
 
 class UpstreamRuntime:
     """An upstream, ready to be picked from.
 
-    `retries`: how many nodes more may be tried when one takes no connection. `unsupported`: why it cannot be picked
-    from (the request is answered 502), or None.
+    `retries`: how many nodes more may be tried when one fails; `retry_timeout_s`: for how long, 0 for ever.
+    `unsupported`: why it cannot be picked from (the request is answered 502), or None.
     """
 
-    __slots__ = ("_balancer", "_by_preference", "_passes_host", "keepalive", "retries", "timeouts", "unsupported")
+    __slots__ = (
+        "_balancer",
+        "_by_preference",
+        "_passes_host",
+        "keepalive",
+        "retries",
+        "retry_timeout_s",
+        "timeouts",
+        "unsupported",
+    )
 
     def __init__(
         self,
@@ -46,6 +57,7 @@ class UpstreamRuntime:
         *,
         by_preference: Sequence[NodeRuntime],
         retries: int,
+        retry_timeout_s: float = 0.0,
         passes_host: bool,
         timeouts: Timeouts,
         keepalive: KeepAlive,
@@ -58,17 +70,22 @@ class UpstreamRuntime:
         self._balancer = balancer
         self._by_preference = by_preference
         self.retries = retries
+        self.retry_timeout_s = retry_timeout_s
         self._passes_host = passes_host
         self.timeouts = timeouts
         self.keepalive = keepalive
         self.unsupported = unsupported
 
-    def pick(self, request: Request) -> NodeRuntime | None:
+    def is_too_late(self, elapsed_s: float) -> bool:
+        """Whether no other node may be tried any more, so long after the request came."""
+        return 0 < self.retry_timeout_s < elapsed_s
+
+    def pick(self, ctx: Context) -> NodeRuntime | None:
         """Choose the node for a request; None when no node has a weight."""
         return self._balancer.pick()
 
-    def pick_other(self, tried: Sequence[NodeRuntime]) -> NodeRuntime | None:
-        """A node to stand in for those that took no connection; None when there is no other."""
+    def pick_other(self, ctx: Context, tried: Sequence[NodeRuntime]) -> NodeRuntime | None:
+        """A node to stand in for those that failed; None when there is no other."""
         return next((node for node in self._by_preference if node not in tried), None)
 
     def host_header(self, request: Request, node: NodeRuntime) -> bytes:
@@ -79,12 +96,34 @@ class UpstreamRuntime:
 class CompiledRoute:
     """What a matched request walks: an upstream, or what is answered because one is missing."""
 
-    __slots__ = ("id", "timeouts", "upstream")
+    __slots__ = ("id", "name", "phases", "service_id", "timeouts", "upgrades", "upstream")
 
-    def __init__(self, id: str, upstream: UpstreamRuntime | Missing, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        id: str,
+        upstream: UpstreamRuntime | Missing,
+        timeouts: Timeouts,
+        *,
+        phases: Phases = NO_PHASES,
+        name: str = "",
+        service_id: str = "",
+        upgrades: bool = False,
+    ) -> None:
+        """`phases`: what plugins do, global rules included. `upgrades`: whether WebSocket handshakes pass."""
         self.id = id
         self.upstream = upstream
         self.timeouts = timeouts
+        self.phases = phases
+        self.name = name
+        self.service_id = service_id
+        self.upgrades = upgrades
+
+
+    def walking(self, phases: Phases) -> "CompiledRoute":
+        """The same route with other phases."""
+        if phases is self.phases:
+            return self
+        return CompiledRoute(self.id, self.upstream, self.timeouts, phases=phases)
 
 
 class RouteHandle(Protocol):
@@ -106,6 +145,14 @@ class Routes(Protocol):
     def find(self, path: str, host: str, method: str) -> RouteHandle | None:
         """Match on the canonical path (`Request.path`), the host in lower case without port, and the method."""
         ...
+
+    def unmatched(self) -> Phases:
+        """What requests without a route walk: the global rules."""
+        ...
+
+
+# What a request without a route is answered by.
+NO_ROUTE: Final = CompiledRoute("", Missing(404, "no route"), Timeouts(0, 0, 0))
 
 
 def compile_upstream(upstream: Upstream, keepalive: KeepAlive = DEFAULT_KEEPALIVE) -> UpstreamRuntime:
@@ -131,6 +178,7 @@ def compile_upstream(upstream: Upstream, keepalive: KeepAlive = DEFAULT_KEEPALIV
         by_preference=tuple(runtimes),
         # As APISIX: each other node once, unless the upstream says how many.
         retries=len(able) - 1 if upstream.retries is None else upstream.retries,
+        retry_timeout_s=upstream.retry_timeout or 0.0,
         passes_host=upstream.pass_host not in _GATEWAY_CHOSEN_HOST,
         timeouts=_timeouts(upstream.timeout or DEFAULT_TIMEOUT),
         keepalive=keepalive if pool is None else keep_alive(pool.size, pool.idle_timeout, pool.requests),
@@ -143,10 +191,18 @@ def keep_alive(size: int, idle_timeout_s: float, requests: int) -> KeepAlive:
     return KeepAlive(size if idle_timeout_s > 0 else 0, idle_timeout_s, requests)
 
 
-def compile_route(route: Route, upstream: UpstreamRuntime | Missing) -> CompiledRoute:
+def compile_route(route: Route, upstream: UpstreamRuntime | Missing, phases: Phases = NO_PHASES) -> CompiledRoute:
     """Settle a route over its effective upstream (gw.model.merge). Its own time-outs stand above the upstream's."""
     timeouts = upstream.timeouts if isinstance(upstream, UpstreamRuntime) else _timeouts(DEFAULT_TIMEOUT)
-    return CompiledRoute(route.id, upstream, _timeouts(route.timeout) if route.timeout else timeouts)
+    return CompiledRoute(
+        route.id,
+        upstream,
+        _timeouts(route.timeout) if route.timeout else timeouts,
+        phases=phases,
+        name=route.name or "",
+        service_id=route.service_id or "",
+        upgrades=bool(route.enable_websocket),
+    )
 
 
 def _unsupported(upstream: Upstream) -> str | None:
@@ -179,4 +235,5 @@ def _node_runtime(node: Node, upstream: Upstream) -> NodeRuntime:
 
 @lru_cache(SHARED)
 def _shared_node(host: str, port: int, tls: TlsIdentity | None, host_header: str) -> NodeRuntime:
-    return NodeRuntime(Target(host, port, tls), host_header.encode("latin-1", "replace"))
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return NodeRuntime(Target(host, port, tls), host_header.encode("latin-1", "replace"), address)

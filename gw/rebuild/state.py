@@ -17,6 +17,7 @@ from gw.model.merge import Missing, effective_upstream
 from gw.model.route import Route
 from gw.model.service import Service
 from gw.model.upstream import Upstream
+from gw.pipeline.phases import NO_PHASES, Phases
 from gw.pipeline.route import DEFAULT_KEEPALIVE, CompiledRoute, RouteHandle, UpstreamRuntime, compile_route
 from gw.rebuild.entry import COPIED, Entry, RouteEntry, ServiceEntry, Settled, UpstreamEntry, entry_of
 from gw.rebuild.tables import Tables
@@ -91,6 +92,10 @@ class ConfigState:
         """The route for a request: canonical path, host in lower case without port."""
         match = self._tables.index.match(path, host, method)
         return None if match is None else Handle(self, match.target, match.params)
+
+    def unmatched(self) -> Phases:
+        """What requests without a route walk."""
+        return NO_PHASES
 
     def update(self, changes: Sequence[Change]) -> Iterator[None]:
         """Steps that bring the state up to date in place: a resource at a time, in the order of the changes."""

@@ -17,13 +17,12 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from gw import __version__
-from gw.pipeline.context import Request
-from gw.pipeline.exchange import Exchange, Gateway
-from gw.pipeline.route import Routes
+from gw.pipeline.context import Link, Request
+from gw.pipeline.exchange import Exchange
+from gw.pipeline.fields import Headers
+from gw.pipeline.gateway import Gateway
 from gw.server.asgi_types import Application, Receive, Scope, Send
-from gw.upstream.client import UpstreamClient
-from gw.upstream.response import Headers
+from gw.upstream.connection import UpstreamConnection
 
 logger = logging.getLogger(__name__)
 
@@ -34,26 +33,16 @@ _RESPONSE_HIGH_WATER_BYTES: Final = 64 * 1024
 _BODY_METHODS: Final = frozenset(("POST", "PUT", "PATCH"))
 
 
-def traffic_app(
-    routes: Routes,
-    upstreams: UpstreamClient,
-    *,
-    server_name: str = f"Jitterway/{__version__}",
-    max_body_bytes: int = 0,
-) -> Application:
-    """Return the ASGI callable that proxies by `routes`. Call it on the loop of `upstreams`.
-
-    `max_body_bytes`: a request with a larger body is answered 413; 0 lets any pass.
-    """
-    gateway = Gateway(routes, upstreams, server_name=server_name, max_body_bytes=max_body_bytes)
-    loop = upstreams.loop
+def traffic_app(gateway: Gateway) -> Application:
+    """Return the ASGI callable that proxies for `gateway`, on its loop."""
+    loop = gateway.loop
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await _refuse(scope, receive, send)
             return
         client = _AsgiClient(loop)
-        exchange = Exchange(gateway, client, _request(scope), host_required=scope["http_version"] != "1.0")
+        exchange = Exchange(gateway, client, _request(scope))
         client.exchange = exchange
         upload: asyncio.Task[None] | None = None
         try:
@@ -83,18 +72,18 @@ def http_only(application: Any) -> Application:
 
 
 def _request(scope: Scope) -> Request:
-    peer = scope.get("client")
-    server = scope.get("server")
-    method = scope["method"]
+    peer, server = scope.get("client"), scope.get("server")
+    peer_addr, peer_port = peer if peer else ("unix", None)
+    server_addr, server_port = server if server else ("", None)
+    method, version = scope["method"], scope["http_version"]
     return Request(
         method,
         scope["raw_path"],
         scope["query_string"],
         scope["headers"],
-        scheme=scope["scheme"],
-        peer=peer[0] if peer else "unix",
-        server_port=server[1] if server else None,
-        unframed_body=method in _BODY_METHODS and scope["http_version"] == "2",
+        Link(scope["scheme"], peer_addr, peer_port, server_addr, server_port),
+        version,
+        unframed_body=method in _BODY_METHODS and version == "2",
     )
 
 
@@ -136,13 +125,26 @@ class _AsgiClient:
         self._upload_waiter: asyncio.Future[None] | None = None
         self.exchange: Exchange | None = None
 
-    # What the exchange calls; see gw.pipeline.exchange.Client.
+    # What the exchange calls; see gw.pipeline.client.Client.
 
-    def response_head(self, status: int, headers: Headers) -> None:
+    def response_interim(self, status: int, headers: Headers) -> None:
+        """ASGI has no way to say it."""
+
+    def response_head(self, status: int, reason: bytes, headers: Headers) -> None:
         self._head = (status, headers)
         self._wake()
 
+    def response_flush(self) -> None:
+        """What is here is on its way already."""
+
+    def tunnel(self, exchange: Exchange, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
+        """Never called: no handshake is passed on from here."""
+        raise NotImplementedError
+
     def response_body(self, piece: bytes) -> None:
+        if self.exchange is not None:
+            self.exchange.sent_bytes += len(piece)
+            self.exchange.body_sent_bytes += len(piece)
         self._pieces.append(piece)
         self._size += len(piece)
         if self._size > _RESPONSE_HIGH_WATER_BYTES and not self._response_paused and self.exchange is not None:
@@ -150,7 +152,7 @@ class _AsgiClient:
             self.exchange.pause_response()
         self._wake()
 
-    def response_end(self) -> None:
+    def response_end(self, trailers: Headers) -> None:
         self._ended = True
         self._wake()
 

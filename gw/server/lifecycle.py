@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from gw import __version__
 from gw.admin.agent_client import AgentClient
 from gw.admin.app import admin_app
 from gw.clock import SystemClock
@@ -30,6 +31,7 @@ from gw.control.status_app import status_app
 from gw.errors import AgentUnavailable
 from gw.metrics.host_view import view_host
 from gw.model.operations import Status
+from gw.pipeline.gateway import Gateway as TrafficGateway
 from gw.pipeline.route import keep_alive
 from gw.rebuild.follower import Applied, Follower
 from gw.rebuild.scheduler import RebuildScheduler
@@ -59,6 +61,7 @@ class Gateway:
     """A running worker. `apps` are by role; `configured` is set once there is a configuration to take traffic with."""
 
     apps: Mapping[str, Any]
+    traffic: TrafficGateway
     configured: asyncio.Event
     report: CellReport
 
@@ -103,11 +106,17 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
 
         waiting = ServedWait(look, lambda: following.report.is_draining, SystemClock())
         host_names = {socket.gethostname()}
-        max_body_bytes = settings.nginx_config.http.client_max_body_size_bytes
+        traffic = TrafficGateway(
+            following.state,
+            upstreams,
+            server_name=f"Jitterway/{__version__}",
+            max_body_bytes=settings.nginx_config.http.client_max_body_size_bytes,
+        )
+        stack.push_async_callback(traffic.close)
         view = partial(view_host, following.reader, table, socket.gethostname())
         metrics = settings.plugin_attr.prometheus
         apps: dict[str, Any] = {
-            TRAFFIC: traffic_app(following.state, upstreams, max_body_bytes=max_body_bytes),
+            TRAFFIC: traffic_app(traffic),
             ADMIN: http_only(admin_app(settings, agent, waiting.until_served)),
             CONTROL: http_only(control_app(current_convergence, host_names)),
             STATUS: http_only(status_app(table, host_names)),
@@ -115,7 +124,7 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
                 metrics_app(view, path=metrics.export_uri, prefix=metrics.metric_prefix, host_names=host_names)
             ),
         }
-        yield Gateway(apps, following.configured, following.report)
+        yield Gateway(apps, traffic, following.configured, following.report)
 
 
 def _follow(stack: AsyncExitStack, assignment: Assignment) -> _Following:

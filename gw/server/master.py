@@ -102,7 +102,7 @@ class Master:
         names = SegmentNames(self._settings.gw.shm.name)
         self._counters = CounterTable.open_or_create(space, names)
         self._table = WorkerTable.open_or_create(space, names)
-        self._table.set_expected(server.num_workers)
+        self._table.claim(server.num_workers)
 
     def _check_sockets(self, server: Any) -> None:
         """Before the first fork, because gunicorn stops with a traceback when two workers do not start."""
@@ -115,7 +115,7 @@ class Master:
     def _on_workers_changed(self, server: Any, new: int, old: int | None) -> None:
         # gunicorn calls this once before it starts, too.
         if self._table is not None:
-            self._table.set_expected(new)
+            self._table.claim(new)
 
     def _assign(self, server: Any, worker: Any) -> None:
         assert self._table is not None, "on_starting comes first"
@@ -139,7 +139,7 @@ class Master:
 
     def _on_exit(self, server: Any) -> None:
         if self._table is not None:
-            self._table.set_expected(0)
+            self._table.resign()
             self._table.close()
             self._table = None
         if self._counters is not None:

@@ -1,9 +1,9 @@
-"""One client connection, spoken by gunicorn's own protocol; and the set of a worker's connections.
+"""One client connection, spoken by gunicorn's own protocol.
 
 Added to gunicorn's: the application goes by the listener's role; a client that does not finish the head of its first
 request, or takes nothing of an answer, is cut off (gunicorn waits for ever); one that is answered before its body is
-complete can read the answer; and each connection is known, so that there is a limit to them and a worker that stops
-waits for requests and not for idle connections. Everything of gunicorn's that is relied on is pinned by
+complete can read the answer; and each connection is known (gw.server.draining), so that there is a limit to them and a
+worker that stops waits for requests and loses none. Everything of gunicorn's that is relied on is pinned by
 tests/server/test_worker_upstream.py.
 
 Thin, because the gunicorn master imports it with the worker class.
@@ -12,15 +12,12 @@ Thin, because the gunicorn master imports it with the worker class.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from gw.server.asgi_types import Application
 from gw.server.client_pace import Lingering, SendWatch
+from gw.server.draining import Connections
 from gw.server.strict import StrictProtocol
-
-# A connection that was just accepted has its first request on the way: closing it would fail that request. Longer than
-# a round trip, short beside any grace period.
-FIRST_REQUEST_GRACE_S: Final = 0.5
 
 
 class ClientTimes(NamedTuple):
@@ -28,60 +25,6 @@ class ClientTimes(NamedTuple):
 
     header_s: float
     send_s: float
-
-
-class Connections:
-    """Live connections of one worker. `limit` is how many there may be, one more is cut off; 0 for any number."""
-
-    def __init__(self, limit: int = 0) -> None:
-        self.limit = limit
-        self._live: set[GatewayProtocol] = set()
-        self._emptied = asyncio.Event()
-
-    def __len__(self) -> int:
-        return len(self._live)
-
-    @property
-    def is_full(self) -> bool:
-        return 0 < self.limit <= len(self._live)
-
-    def add(self, connection: GatewayProtocol) -> None:
-        self._live.add(connection)
-
-    def discard(self, connection: GatewayProtocol) -> None:
-        self._live.discard(connection)
-        if not self._live:
-            self._emptied.set()
-
-    async def drain(self) -> None:
-        """Close idle connections, and return when the others have finished their requests.
-
-        A request that has already reached our socket counts as one that began: the loop turns twice first, so that it
-        is read. A connection that has not sent its first request yet is given FIRST_REQUEST_GRACE_S to do so.
-        """
-        for _ in range(2):
-            await asyncio.sleep(0)
-        self._close_idle(also_new=False)
-        loop = asyncio.get_running_loop()
-        later = loop.call_later(FIRST_REQUEST_GRACE_S, self._close_idle, True)
-        try:
-            while self._live:
-                self._emptied.clear()
-                await self._emptied.wait()
-        finally:
-            later.cancel()
-
-    def abort(self) -> int:
-        """Cut every connection off, whatever it does. How many there were."""
-        live = list(self._live)
-        for connection in live:
-            connection.abort()
-        return len(live)
-
-    def _close_idle(self, also_new: bool) -> None:
-        for connection in list(self._live):
-            if connection.is_idle and (also_new or connection.is_used):
-                connection.close_idle()
 
 
 class GatewayProtocol(StrictProtocol):
@@ -99,11 +42,6 @@ class GatewayProtocol(StrictProtocol):
         self._times = times
         self._header_timer: asyncio.TimerHandle | None = None
         self._send_watch: SendWatch | None = None  # made when the client first falls behind
-
-    @property
-    def is_used(self) -> bool:
-        """Whether a request has begun to arrive at any time."""
-        return self.req_count > 1 or self._has_partial_head
 
     @property
     def is_idle(self) -> bool:
@@ -175,7 +113,7 @@ class GatewayProtocol(StrictProtocol):
         if transport is None or self._closed or transport.is_closing():
             super()._close_transport()
             return
-        if self._is_answered_early():
+        if self._is_answered_early() or self._is_last_answered:
             self._closed = True
             self._resume_reading()
             Lingering(self.worker.loop, transport, self)

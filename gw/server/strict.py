@@ -3,8 +3,9 @@
 What is changed: a malformed request is answered in our words, which quote nothing of it; never within a response that
 has begun (the rest of a body may turn out malformed long after its answer was started), where it would read as part of
 that response; an application may end the connection by `connection: close` in its answer, as ASGI servers let it; a
-client of HTTP/1.0 whose connection is kept is told so (RFC 9112 section 9.3), or it would wait for the end of it; and
-every registered status has its phrase.
+client of HTTP/1.0 whose connection is kept is told so (RFC 9112 section 9.3), or it would wait for the end of it; every
+registered status has its phrase; and a connection that drains (gw.server.draining) says in its next response that it is
+the last one. gunicorn's own way, `worker.alive`, also ends connections whose response promised to be followed by more.
 
 Thin, as gw.server.protocol is.
 """
@@ -35,6 +36,8 @@ class StrictProtocol(ASGIProtocol):
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
         self._answered_request: Any = None
+        self._is_draining = False
+        self._is_last_answered = False
         # gunicorn's own logs each path decoded, line feeds and all, at level debug.
         self._pre_request = None
 
@@ -57,12 +60,23 @@ class StrictProtocol(ASGIProtocol):
             held += len(parser._buffer)
         return held
 
+    def drain(self) -> None:
+        """Let the next response be the last one; see gw.server.draining."""
+        self._is_draining = True
+
+    @property
+    def _has_next_request(self) -> bool:
+        """Whether bytes of another request have come behind the one that is answered."""
+        parser = self._callback_parser
+        return parser is not None and parser.is_complete and bool(parser._buffer)
+
     def _send_response_start(self, status: int, headers: Any, request: Any, close: bool = False) -> None:
         self._answered_request = request
-        if not close and _CLOSE in headers:
-            request.must_close = True
-            # Whoever has read these may have changed them, so gunicorn decides anew whether it closes.
-            _ = request.headers
+        if not close and self._is_draining and not self._has_next_request:
+            self._is_last_answered = close = True
+            _end_after(request)
+        elif not close and _CLOSE in headers:
+            _end_after(request)
         elif not close and request.version == (1, 0):
             headers = [*headers, _KEEP_ALIVE]
         if status in _PHRASES:
@@ -87,3 +101,10 @@ class StrictProtocol(ASGIProtocol):
         )
         date: bytes = _get_cached_date_header()  # with its line end
         self._safe_write(head.encode("ascii") + date + b"\r\n" + body)
+
+
+def _end_after(request: Any) -> None:
+    """Make gunicorn close the connection when this request is answered."""
+    request.must_close = True
+    # Whoever has read these may have changed them, so gunicorn decides anew whether it closes.
+    _ = request.headers

@@ -22,8 +22,9 @@ from gunicorn.workers.gasgi import ASGIWorker
 
 from gw.errors import ConfigError
 from gw.server.asgi_types import Application
+from gw.server.draining import GRACE_S, Connections
 from gw.server.listeners import TRAFFIC, assign, listeners
-from gw.server.protocol import ClientTimes, Connections, GatewayProtocol
+from gw.server.protocol import ClientTimes, GatewayProtocol
 
 if TYPE_CHECKING:
     from gw.server.lifecycle import Gateway
@@ -54,6 +55,7 @@ class GatewayWorker(ASGIWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._is_stopping = False
         self._stopping: asyncio.Event | None = None
         self._hurry: asyncio.Event | None = None
         self._traffic: Connections | None = None
@@ -81,7 +83,8 @@ class GatewayWorker(ASGIWorker):
         self.catch_signals()
 
     def handle_exit_signal(self) -> None:
-        super().handle_exit_signal()
+        # Not gunicorn's, which clears `alive`: its protocol then ends connections that have not been told so.
+        self._is_stopping = True
         self._wake(self._stopping)
 
     def handle_quit_signal(self) -> None:
@@ -92,7 +95,7 @@ class GatewayWorker(ASGIWorker):
     async def _serve(self) -> None:
         self._stopping, self._hurry = asyncio.Event(), asyncio.Event()
         super().init_signals()
-        if not self.alive:
+        if self._is_stopping or not self.alive:
             return
         self._traffic, self._others = Connections(self.cfg.worker_connections), Connections()
         _raise_file_limit()
@@ -128,11 +131,14 @@ class GatewayWorker(ASGIWorker):
             server.close()
         draining = asyncio.create_task(self._drain(), name="drain-connections")
         hurrying = asyncio.create_task(self._hurry.wait(), name="watch-for-quick-stop")
-        await asyncio.wait(
-            (draining, hurrying),
-            timeout=self.assignment.settings.gw.graceful_timeout_s,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        end_s = self.loop.time() + self.assignment.settings.gw.graceful_timeout_s
+        done: set[asyncio.Task[Any]] = set()
+        while not done and (left_s := end_s - self.loop.time()) > 0:
+            # A master that goes on (it has fewer workers now) kills the one it does not hear of.
+            self.notify()
+            done, _ = await asyncio.wait(
+                (draining, hurrying), timeout=min(left_s, HEARTBEAT_S), return_when=asyncio.FIRST_COMPLETED
+            )
         for task in (draining, hurrying):
             task.cancel()
         await asyncio.gather(draining, hurrying, return_exceptions=True)
@@ -141,15 +147,17 @@ class GatewayWorker(ASGIWorker):
             self.log.warning("Forcing close of %d connections", cut)
 
     async def _drain(self) -> None:
-        await asyncio.gather(*(connections.drain() for connections in self._all_connections()))
+        """Let connections end. Where others go on in our place there is time; who stops a gateway wants it gone."""
+        is_replaced = self.assignment.table.has_other_master(self.ppid)
+        patience_s = self.assignment.settings.gw.drain_timeout_s if is_replaced else GRACE_S
+        await asyncio.gather(*(connections.drain(patience_s) for connections in self._all_connections()))
 
     async def _beat_until_stopped(self) -> None:
         assert self._stopping is not None
-        while self.alive:
+        while self.alive and not self._is_stopping:
             self.notify()
             if self.ppid != os.getppid():
                 self.log.info("Parent changed, shutting down: %s", self)
-                self.alive = False
                 return
             try:
                 await asyncio.wait_for(self._stopping.wait(), HEARTBEAT_S)

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from gw.settings import kinds, network
 from gw.settings.declare import derived, section, setting
 from gw.settings.network import Listen, Network
+from gw.settings.reloading import ReloadSettings
 
 Window: TypeAlias = tuple[int, int]
 
@@ -381,7 +382,7 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class GwSettings:
+class GwSettings(ReloadSettings):
     """What is Jitterway's own."""
 
     workers: int = setting(

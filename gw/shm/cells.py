@@ -1,7 +1,8 @@
 """The workers' table: what each worker says of itself. The master gives cells out, each worker writes its own.
 
 A report is believed only as far as it goes: a cell that is torn counts as none, and one whose process is gone is dead
-whatever it says. One master at a time gives cells out; a later one goes on with the table it finds.
+whatever it says. There is one master at a time; a later one goes on with the table it finds. Only while one takes the
+place of another (`gw reload`) both give cells out, and the later one stands as the `heir` until it is the master.
 """
 
 import os
@@ -14,8 +15,7 @@ from gw.shm import process
 from gw.shm.layout import (
     CELL_BYTES,
     EXPECTED_OFFSET,
-    MASTER_PID_OFFSET,
-    MASTER_START_OFFSET,
+    HEIR_OFFSET,
     TABLE_BYTES,
     TABLE_CAPACITY,
     TABLE_HEADER_BYTES,
@@ -86,15 +86,56 @@ class WorkerTable:
     @property
     def master_pid(self) -> int:
         """The master that set `expected`, 0 when there was none or it is gone."""
-        pid = self._segment.load_u64(MASTER_PID_OFFSET)
-        return pid if process.is_alive(pid, self._segment.load_u64(MASTER_START_OFFSET)) else 0
+        return self._pid_at(EXPECTED_OFFSET)
 
-    def set_expected(self, workers: int) -> None:
-        """For the master: how many workers there will be, and that it is we who say so."""
+    @property
+    def heir_pid(self) -> int:
+        """The master that is to take its place, 0 when there is none or it is gone."""
+        return self._pid_at(HEIR_OFFSET)
+
+    def claim(self, workers: int) -> None:
+        """For a master: how many workers there will be. As long as another master lives we are its heir."""
         pid = os.getpid()
-        self._segment.store_u64(MASTER_START_OFFSET, process.start_time(pid) or 0)
-        self._segment.store_u64(MASTER_PID_OFFSET, pid)
-        self._segment.store_u64(EXPECTED_OFFSET, workers)
+        other = self.master_pid not in (0, pid)
+        self._store_claim(HEIR_OFFSET if other else EXPECTED_OFFSET, workers, pid, process.start_time(pid) or 0)
+
+    def resign(self) -> None:
+        """For a master that ends: its heir takes its place, if there is one; else no worker is expected."""
+        pid = os.getpid()
+        if self.heir_pid == pid:
+            self._store_claim(HEIR_OFFSET, 0, 0, 0)
+        elif self.master_pid == pid and not self.hand_over(self.heir_pid):
+            self._segment.store_u64(EXPECTED_OFFSET, 0)
+
+    def hand_over(self, heir_pid: int) -> bool:
+        """Let this heir be the master from now on. False when it is not the heir, or is gone; then all is as before."""
+        if not heir_pid or self.heir_pid != heir_pid:
+            return False
+        claim = [self._segment.load_u64(HEIR_OFFSET + 8 * part) for part in range(3)]
+        self._store_claim(EXPECTED_OFFSET, *claim)
+        self._store_claim(HEIR_OFFSET, 0, 0, 0)
+        return True
+
+    def expected_by(self, master_pid: int) -> int:
+        """How many workers this master or heir means to have; 0 when it is neither."""
+        for offset in (EXPECTED_OFFSET, HEIR_OFFSET):
+            if master_pid and self._pid_at(offset) == master_pid:
+                return self._segment.load_u64(offset)
+        return 0
+
+    def has_other_master(self, pid: int) -> bool:
+        """Whether a master or heir lives that is not `pid`: the gateway goes on when that one ends."""
+        return any(other not in (0, pid) for other in (self.master_pid, self.heir_pid))
+
+    def _pid_at(self, offset: int) -> int:
+        pid = self._segment.load_u64(offset + 8)
+        return pid if process.is_alive(pid, self._segment.load_u64(offset + 16)) else 0
+
+    def _store_claim(self, offset: int, workers: int, pid: int, started: int) -> None:
+        # What is expected comes last: it is what many act on, and the rest tells whether somebody stands behind it.
+        self._segment.store_u64(offset + 16, started)
+        self._segment.store_u64(offset + 8, pid)
+        self._segment.store_u64(offset, workers)
 
     def reserve(self) -> int:
         """For the master, before the fork: the lowest cell that is free or whose process is gone.
@@ -149,6 +190,11 @@ class WorkerTable:
                 if cell is not None:
                     found.append((index, cell))
         return found
+
+    def serving_for(self, master_pid: int) -> int:
+        """How many of the children of a master serve."""
+        cells = (cell for _, cell in self.live() if cell.state is CellState.SERVING)
+        return sum(process.parent(cell.pid) == master_pid for cell in cells)
 
     def live(self) -> Iterator[tuple[int, Cell]]:
         """The cells of living workers; those that are only reserved are left out."""

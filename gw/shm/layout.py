@@ -19,8 +19,9 @@ Headers (64; the table's is 256, padded with zeros)
       16                     epoch u64          number u64         expected u64, workers
       24                     ring bytes u64     version u64        master pid u64
       32                                        digest u64         master start time u64
-      40                                        index bytes u64
-      48                                        total bytes u64
+      40                                        index bytes u64    heir's expected u64, 0 without one
+      48                                        total bytes u64    heir's pid u64
+      56                                                           heir's start time u64
 
 Slot (256)
        0  crc32 of bytes 4 to 255, u32             88  agent start time u64, clock ticks since boot
@@ -99,8 +100,9 @@ RECORD_HEADER_BYTES: Final = _CRC.size + _RECORD_REST.size
 
 # Offsets in the table's header of the cells that change, each stored whole (Segment.store_u64).
 EXPECTED_OFFSET: Final = 16
-MASTER_PID_OFFSET: Final = 24
-MASTER_START_OFFSET: Final = 32
+# Followed by pid and start time of the master that expects them. HEIR_OFFSET: the same three of a master that is to
+# take its place, or zeros.
+HEIR_OFFSET: Final = 40
 
 assert _CONTROL_HEADER.size == _LOG_HEADER.size == _SNAPSHOT_HEADER.size == HEADER_BYTES
 assert _TABLE_HEADER.size == TABLE_HEADER_BYTES

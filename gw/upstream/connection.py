@@ -6,7 +6,8 @@ which it calls nothing). Without a sink it is idle, and whatever arrives then en
 
 What llhttp (httptools) does not know or do is done here:
 - that a response answers HEAD and so has no body: the parser, which waits for one, is replaced;
-- interim responses (1xx) are skipped, and 101 is an error: nothing we send asks for another protocol;
+- interim responses (1xx) come before the response; 100 is skipped (our side answers Expect itself), and 101 is an
+  error unless another protocol was asked for;
 - a body that only the end of the connection ends, and one that the end of the connection cuts;
 - limits on the head; versions other than 1.0 and 1.1; bytes behind the end of a response;
 - pausing: a reader that is slow stops the socket, through `pause_reading`.
@@ -40,7 +41,11 @@ WRITE_HIGH_WATER_BYTES: Final = 64 * 1024
 class Sink(Protocol):
     """Who gets the response: called in this order, body any number of times, and one of the last two once."""
 
-    def upstream_head(self, status: int, headers: Headers) -> None:
+    def upstream_interim(self, status: int, headers: Headers) -> None:
+        """A 1xx before the response, other than 100 and 101."""
+        ...
+
+    def upstream_head(self, status: int, reason: bytes, headers: Headers) -> None:
         """The final response's head: end-to-end headers, lower-case names."""
         ...
 
@@ -48,8 +53,16 @@ class Sink(Protocol):
         """A piece of the body, without framing."""
         ...
 
-    def upstream_end(self) -> None:
+    def upstream_flush(self) -> None:
+        """All that is here has been said, and the response is not complete."""
+        ...
+
+    def upstream_end(self, trailers: Headers) -> None:
         """The response is complete. The connection no longer belongs to the sink."""
+        ...
+
+    def upstream_upgraded(self, headers: Headers, rest: bytes) -> None:
+        """101: what comes from now on, `rest` first, is no HTTP. `detach` the connection."""
         ...
 
     def upstream_failed(self, error: UpstreamError) -> None:
@@ -93,11 +106,13 @@ class UpstreamConnection(asyncio.Protocol):
         "_keep_alive",
         "_keepalive",
         "_loop",
+        "_may_upgrade",
         "_parser",
         "_parser_spent",
         "_passed",
         "_poll",
         "_reading_paused",
+        "_reason",
         "_request_complete",
         "_requests",
         "_sink",
@@ -106,6 +121,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_timer_at",
         "_transport",
         "_unsent_bytes",
+        "_upgraded",
         "_writing_paused",
         "closed",
         "on_header",
@@ -157,13 +173,27 @@ class UpstreamConnection(asyncio.Protocol):
         """
         return self.target.tls is None and bool(self._poll.poll(0))
 
-    def begin(self, sink: Sink, *, answers_head: bool, timeouts: Timeouts, keepalive: KeepAlive) -> None:
-        """Take an idle connection for one request. No time-out runs until something is written."""
+    def begin(
+        self,
+        sink: Sink,
+        *,
+        answers_head: bool,
+        timeouts: Timeouts,
+        keepalive: KeepAlive,
+        may_upgrade: bool = False,
+    ) -> None:
+        """Take an idle connection for one request. No time-out runs until something is written.
+
+        `may_upgrade`: the request asks for another protocol, so 101 is an answer.
+        """
         self._sink = sink
         self._requests += 1
         self._timeouts = timeouts
         self._keepalive = keepalive
         self._answers_head = answers_head
+        self._may_upgrade = may_upgrade
+        self._upgraded: Headers | None = None
+        self._reason = b""
         self._deadline = math.inf
         self._head_reader.reset()
         self._fed_bytes = 0
@@ -201,6 +231,21 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = None
         self._close()
 
+    def detach(self) -> asyncio.Transport:
+        """Give the transport away: after `upstream_upgraded`. This connection is over."""
+        transport = self._transport
+        self.closed = True
+        self._parser = None
+        self._sink = None
+        self._stop_timer()
+        self._home.connection_gone(self)
+        return transport
+
+    @property
+    def read_timeout_s(self) -> float:
+        """Of the request it serves: how long its upstream may be silent."""
+        return self._timeouts.read_s
+
     def give_up(self) -> None:
         """For one that nobody was given: the loop may have opened it and closes it without telling us."""
         self.closed = True
@@ -228,7 +273,10 @@ class UpstreamConnection(asyncio.Protocol):
                 self._fail(_translate(error))
                 return
             self._extra_bytes = True
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._upgraded is not None:
+                self._sink.upstream_upgraded(self._upgraded, data[upgrade.args[0] :])
+                return
             self._extra_bytes = True
         if self._complete:
             self._finish()
@@ -238,6 +286,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._request_complete and not self._reading_paused:
             self._deadline = self._loop.time() + self._timeouts.read_s
+        if self._sink is not None:
+            self._sink.upstream_flush()
 
     def eof_received(self) -> None:
         """Close our side too: an upstream that half-closes has said all it will say."""
@@ -249,7 +299,7 @@ class UpstreamConnection(asyncio.Protocol):
         if sink is None:
             return
         if not cut_short:
-            sink.upstream_end()
+            sink.upstream_end([])
         elif self.response_started:
             sink.upstream_failed(Closed("connection closed within the response"))
         else:
@@ -276,6 +326,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             self._extra_bytes = True
 
+    def on_status(self, reason: bytes) -> None:
+        self._reason += reason
+
     def on_headers_complete(self) -> None:
         if self._complete:
             return
@@ -289,12 +342,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._fed_bytes > MAX_HEAD_BYTES and self._head_reader.size_bytes > MAX_HEAD_BYTES:
             raise BadResponse("head too large")
         if status < 200:
-            if status == 101:
-                raise BadResponse("101 to a request without Upgrade")
-            if status < 100:
-                raise BadResponse(f"status {status}")
-            self._interim = True
-            self._head_reader.reset()
+            self._take_interim(status)
             return
         headers = self._passed = self._head_reader.end_to_end(is_http_1_0=version == "1.0")
         self._head_done = True
@@ -303,7 +351,23 @@ class UpstreamConnection(asyncio.Protocol):
             self._keep_alive = version == "1.1" and not self._head_reader.asks_to_close
             self._parser_spent = True
             self._complete = True
-        self._sink.upstream_head(status, headers)
+        self._sink.upstream_head(status, self._reason, headers)
+
+    def _take_interim(self, status: int) -> None:
+        """Raises BadResponse."""
+        if status < 100:
+            raise BadResponse(f"status {status}")
+        headers = self._head_reader.end_to_end(is_http_1_0=False)
+        self._head_reader.reset()
+        if status == 101:
+            if not self._may_upgrade:
+                raise BadResponse("101 to a request without Upgrade")
+            self._upgraded = headers
+            return
+        self._interim = True
+        self._reason = b""
+        if status != 100 and self._sink is not None:
+            self._sink.upstream_interim(status, headers)
 
     def on_body(self, piece: bytes) -> None:
         if self._complete:
@@ -315,7 +379,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._interim:
             self._interim = False
-        elif not self._complete:
+        elif not self._complete and self._upgraded is None:
             assert self._parser is not None
             self._keep_alive = self._parser.should_keep_alive()
             self._complete = True
@@ -325,6 +389,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _finish(self) -> None:
         """The response is complete: go home or close, then say so."""
         sink, self._sink = self._sink, None
+        trailers = self._head_reader.trailers()
         if self._can_serve_again():
             if self._parser_spent:
                 self._parser = httptools.HttpResponseParser(self)
@@ -337,7 +402,7 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._close()
         if sink is not None:
-            sink.upstream_end()
+            sink.upstream_end(trailers)
 
     def _can_serve_again(self) -> bool:
         return (
@@ -360,9 +425,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self.closed = True
         self._parser = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         self._home.connection_gone(self)
         self._transport.abort()
 
@@ -373,6 +436,11 @@ class UpstreamConnection(asyncio.Protocol):
         deadline = self._deadline = self._loop.time() + seconds
         if self._timer is None or self._timer_at > deadline:
             self._set_timer(deadline)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _set_timer(self, at: float) -> None:
         if self._timer is not None:

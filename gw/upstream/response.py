@@ -21,6 +21,14 @@ _DROPPED: Final = frozenset(
     )
 )
 _CONNECTION_OPTIONS: Final = frozenset((b"", b"close", b"keep-alive", b"upgrade"))
+# RFC 9110 section 6.5.1: framing, routing, authentication, and how to read the content.
+NOT_IN_TRAILERS: Final = frozenset(
+    (
+        *(b"content-length", b"content-encoding", b"content-type", b"content-range", b"transfer-encoding", b"host"),
+        *(b"authorization", b"www-authenticate", b"set-cookie", b"cookie", b"cache-control", b"expires", b"date"),
+        *(b"location", b"retry-after", b"vary", b"expect", b"max-forwards", b"range", b"te", b"age", b"pragma"),
+    )
+)
 # Names as they are spelled, to their lower case, or to nothing for what is dropped. An upstream is configured by the
 # operator, but what it sends is not: hence the bounds.
 _MAX_REMEMBERED_NAMES: Final = 1024
@@ -85,11 +93,17 @@ class HeadReader:
         """Return the headers to pass on, names in lower case, in order; the caller's to keep. Raises BadResponse."""
         if self._is_coded or (self._is_chunked and is_http_1_0):
             raise BadResponse("transfer coding that cannot be passed on")
-        headers = self._headers
+        headers, self._headers = self._headers, []
         if self._connection and (named := _options(self._connection) - _CONNECTION_OPTIONS):
             return [pair for pair in headers if pair[0] not in named]
-        self._headers = []
         return headers
+
+    def trailers(self) -> Headers:
+        """The fields that came behind the body of this response, those left out that mean something in a head alone."""
+        if not self._headers:
+            return self._headers
+        trailers, self._headers = self._headers, []
+        return [pair for pair in trailers if pair[0] not in NOT_IN_TRAILERS]
 
     def ends_with_connection(self, passed: Headers) -> bool:
         """True when nothing but the end of the connection ends the body. `passed`: what end_to_end returned."""

@@ -19,18 +19,21 @@ HOST = """
 import os, sys
 from pathlib import Path
 from gw.cli.spawn import adopt_orphans, spawn
-from gw.cli.supervision import Child, Supervision
+from gw.cli.steps import AGENT, GUNICORN
+from gw.cli.supervision import Supervision
 from gw.cli.supervisor import Duties, Supervisor
 from gw.clock import SystemClock
 
-scripts = {Child.AGENT: sys.argv[1], Child.GUNICORN: sys.argv[2]}
+scripts = {AGENT: sys.argv[1], GUNICORN: sys.argv[2]}
 def launch(child):
     pid = spawn([sys.executable, "-c", scripts[child]], environ=dict(os.environ))
-    print(child.name, pid, flush=True)
+    print("AGENT" if child == AGENT else "GUNICORN", pid, flush=True)
     return pid
 adopt_orphans()
-duties = Duties(launch, Path("ready").exists, lambda: print("READY", flush=True),
-                lambda: print("CLOSED", flush=True), lambda text: print("SAY", text, flush=True))
+duties = Duties(
+    launch=launch, is_ready=lambda pid: Path("ready").exists(), announce=lambda: print("READY", flush=True),
+    plan=None, hand_over=None,
+    stop_listening=lambda: print("CLOSED", flush=True), say=lambda text: print("SAY", text, flush=True))
 sys.exit(Supervisor(Supervision(float(sys.argv[3])), duties, SystemClock()).run())
 """
 

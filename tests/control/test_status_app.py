@@ -29,7 +29,8 @@ DRAINING = cell(3, CellState.DRAINING)
         # A reload: the old ones drain, the new ones are there or not.
         (2, [(0, DRAINING), (1, DRAINING), (2, cell()), (3, cell())], None),
         (2, [(0, DRAINING), (1, cell())], "worker count: 2 but status report count: 1"),
-        (1, [(0, cell()), (1, EMPTY)], "worker id: 1 has not received configuration"),
+        (1, [(0, cell()), (1, EMPTY)], None),
+        (2, [(0, cell()), (1, EMPTY), (2, EMPTY)], "worker id: 1 has not received configuration"),
     ],
 )
 def test_readiness(expected, live, problem):

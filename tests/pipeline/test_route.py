@@ -5,7 +5,8 @@ import pytest
 from gw.model.merge import NO_UPSTREAM
 from gw.model.route import Route
 from gw.model.upstream import Upstream
-from gw.pipeline.context import Request
+from gw.pipeline.context import Context, Link, Request
+from gw.pipeline.headers import admit
 from gw.pipeline.route import DEFAULT_KEEPALIVE, compile_route, compile_upstream
 from gw.upstream.target import KeepAlive, Target, Timeouts, TlsIdentity
 
@@ -28,9 +29,13 @@ def route(**fields: Any) -> Route:
 
 
 def request(host: bytes | None = b"Client.example:9080") -> Request:
-    made = Request("GET", b"/", b"", [(b"host", host)] if host else [], scheme="http", peer="::1", server_port=9080)
-    made.admit(host_required=False)
+    link = Link("http", "::1", 40000, "::1", 9080)
+    made = Request("GET", b"/", b"", [(b"host", host)] if host else [], link, "1.1" if host else "1.0")
+    admit(made)
     return made
+
+
+CONTEXT = Context(request(), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -45,14 +50,14 @@ def request(host: bytes | None = b"Client.example:9080") -> Request:
 )
 def test_pass_host(fields: dict[str, Any], host: bytes) -> None:
     runtime = compile_upstream(upstream(**fields))
-    node = runtime.pick(request())
+    node = runtime.pick(CONTEXT)
     assert node is not None
     assert runtime.host_header(request(), node) == host
 
 
 def test_without_a_host_the_node_gets_its_own() -> None:
     runtime = compile_upstream(upstream())
-    node = runtime.pick(request(None))
+    node = runtime.pick(CONTEXT)
     assert node is not None
     assert runtime.host_header(request(None), node) == b"10.0.0.1:8080"
 
@@ -81,7 +86,7 @@ def test_tls_is_part_of_the_target() -> None:
     nodes = [{"host": "10.0.0.1", "port": 443, "weight": 1}]
 
     def target(**fields: Any) -> Target:
-        node = compile_upstream(upstream(scheme="https", nodes=nodes, **fields)).pick(request())
+        node = compile_upstream(upstream(scheme="https", nodes=nodes, **fields)).pick(CONTEXT)
         assert node is not None
         return node.target
 
@@ -112,11 +117,11 @@ def test_highest_priority_with_a_weight_serves() -> None:
         {"host": "spare", "port": 1, "weight": 1, "priority": 0},
     ]
     runtime = compile_upstream(upstream(nodes=nodes))
-    picked = [runtime.pick(request()) for _ in range(3)]
+    picked = [runtime.pick(CONTEXT) for _ in range(3)]
     assert {node.target.host for node in picked if node} == {"first"}
 
 
 def test_no_node_with_a_weight() -> None:
-    assert compile_upstream(upstream(nodes=[])).pick(request()) is None
+    assert compile_upstream(upstream(nodes=[])).pick(CONTEXT) is None
     idle = [{"host": "a", "port": 1, "weight": 0}]
-    assert compile_upstream(upstream(nodes=idle)).pick(request()) is None
+    assert compile_upstream(upstream(nodes=idle)).pick(CONTEXT) is None

@@ -500,7 +500,8 @@ def test_a_slow_upload_is_no_silence() -> None:
         (get(), True),
         (get(method="DELETE"), True),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", False),
-        (b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", False),
+        (b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", True),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", False),
         (get(method="LOCK"), False),
     ],
 )

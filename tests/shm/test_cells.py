@@ -40,7 +40,7 @@ def test_a_table_is_missing_until_a_master_made_it(space):
 
 
 def test_the_next_master_goes_on_with_the_table_it_finds(table, space):
-    table.set_expected(4)
+    table.claim(4)
     table.write(0, mine())
     heir = WorkerTable.open_or_create(space, NAMES)
     assert (heir.expected, heir.master_pid) == (4, os.getpid())

@@ -22,6 +22,8 @@ from gunicorn.config import Config
 from gw.model.merge import Missing
 from gw.model.route import Route
 from gw.model.upstream import Upstream
+from gw.pipeline.gateway import Gateway
+from gw.pipeline.phases import NO_PHASES, Phases
 from gw.pipeline.route import CompiledRoute, compile_route, compile_upstream
 from gw.server.asgi import traffic_app
 from gw.upstream.client import UpstreamClient
@@ -58,6 +60,10 @@ class StaticRoutes:
     def find(self, path: str, host: str, method: str) -> _Handle | None:
         self.asked.append((path, host, method))
         return next((_Handle(route) for prefix, route in self._routes if path.startswith(prefix)), None)
+
+
+    def unmatched(self) -> Phases:
+        return NO_PHASES
 
 
 @dataclass
@@ -261,7 +267,8 @@ async def edge(
     loop = asyncio.get_running_loop()
     upstreams = UpstreamClient(loop, trusted_certificates)
     table = StaticRoutes(routes)
-    worker = Worker(traffic_app(table, upstreams, max_body_bytes=max_body_bytes), loop)
+    gateway = Gateway(table, upstreams, server_name="Jitterway/0.1.0", max_body_bytes=max_body_bytes)
+    worker = Worker(traffic_app(gateway), loop)
     server = await loop.create_server(lambda: ASGIProtocol(worker), "127.0.0.1", 0)
     running = Edge(server.sockets[0].getsockname()[1], table, upstreams)
     try:

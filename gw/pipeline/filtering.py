@@ -1,0 +1,247 @@
+"""What stands in the client's place where a route has header or body filters: the same calls, filtered.
+
+Filters may change everything but the framing, which is ours: with a body filter, whatever length was announced no
+longer holds, so it goes, and the client side frames the body. A filter that raises before the head left makes the
+answer a 500; later the response breaks off. An interim response and a tunnel pass untouched.
+
+Plain filters run in the callback that brings the piece. Where one of them awaits, everything is queued and a task works
+it off in order; the upstream is paused while too much waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from gw.pipeline.client import Client
+from gw.pipeline.context import Response
+from gw.pipeline.fields import Headers
+from gw.pipeline.gateway import Gateway
+from gw.pipeline.phases import Phases, Step
+from gw.pipeline.reply import failed_reply
+
+if TYPE_CHECKING:
+    from gw.pipeline.exchange import Exchange
+    from gw.upstream.connection import UpstreamConnection
+
+# Of a response that waits for a filter that awaits: as much as waits for a slow client elsewhere.
+_HIGH_WATER_BYTES: Final = 64 * 1024
+_NO_BODY_STATUSES: Final = frozenset((204, 304))
+
+
+class _Failed(Exception):
+    def __init__(self, step: Step) -> None:
+        super().__init__(step.plugin)
+        self.step = step
+
+
+class Filtering:
+    """Made per exchange. See the module's rules."""
+
+    __slots__ = (
+        "_awaits",
+        "_client",
+        "_exchange",
+        "_gateway",
+        "_head_left",
+        "_is_paused",
+        "_phases",
+        "_queue",
+        "_queued_bytes",
+        "_running",
+    )
+
+    def __init__(self, client: Client, exchange: Exchange, gateway: Gateway, phases: Phases) -> None:
+        self._client: Client | None = client
+        self._exchange: Exchange | None = exchange
+        self._gateway = gateway
+        self._phases = phases
+        self._awaits = any(step.is_async for step in (*phases.header_filter, *phases.body_filter))
+        self._head_left = False
+        self._queue: deque[tuple[Callable[..., Awaitable[None]], tuple[Any, ...]]] = deque()
+        self._queued_bytes = 0
+        self._running = False
+        self._is_paused = False
+
+    # What the exchange calls; see gw.pipeline.client.Client.
+
+    def response_interim(self, status: int, headers: Headers) -> None:
+        if self._client is not None:
+            self._client.response_interim(status, headers)
+
+    def response_head(self, status: int, reason: bytes, headers: Headers) -> None:
+        if self._awaits:
+            self._later(self._head_awaited, status, reason, headers)
+            return
+        response = self._begin(status, headers)
+        try:
+            for step in self._phases.header_filter:
+                _run(step, self._exchange)
+        except _Failed as failure:
+            self._fail(failure.step)
+            return
+        self._pass_head(response, status, reason)
+
+    def response_body(self, piece: bytes) -> None:
+        if self._awaits:
+            self._queued_bytes += len(piece)
+            self._later(self._body_awaited, piece, False)
+            self._pause_if_full()
+        else:
+            self._body(piece, is_last=False)
+
+    def response_flush(self) -> None:
+        if self._client is not None and self._head_left:
+            self._client.response_flush()
+
+    def response_end(self, trailers: Headers) -> None:
+        if self._awaits:
+            self._later(self._end_awaited, trailers)
+            return
+        if self._has_body_filters:
+            self._body(b"", is_last=True)
+        self._end(trailers)
+
+    def response_cut(self) -> None:
+        client, self._client = self._client, None
+        self._queue.clear()
+        if client is not None:
+            client.response_cut()
+
+    def tunnel(self, exchange: Exchange, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.tunnel(exchange, connection, headers, rest)
+
+    def pause_request(self) -> None:
+        if self._client is not None:
+            self._client.pause_request()
+
+    def resume_request(self) -> None:
+        if self._client is not None:
+            self._client.resume_request()
+
+    # Plain filters.
+
+    @property
+    def _has_body_filters(self) -> bool:
+        exchange = self._exchange
+        return bool(self._phases.body_filter) and (
+            exchange is not None and exchange.request.method != "HEAD" and exchange.status not in _NO_BODY_STATUSES
+        )
+
+    def _begin(self, status: int, headers: Headers) -> Response:
+        exchange = self._exchange
+        assert exchange is not None
+        response = exchange.response = Response(status, headers)
+        if self._phases.body_filter:
+            response.remove_header("content-length")
+        return response
+
+    def _pass_head(self, response: Response, status: int, reason: bytes) -> None:
+        exchange, client = self._exchange, self._client
+        if exchange is None or client is None:
+            return
+        exchange.status = response.status
+        exchange.response_headers = response.headers
+        self._head_left = True
+        client.response_head(response.status, reason if response.status == status else b"", response.headers)
+
+    def _body(self, piece: bytes, *, is_last: bool) -> None:
+        if self._has_body_filters:
+            try:
+                for step in self._phases.body_filter:
+                    piece = _run(step, self._exchange, piece, is_last)
+            except _Failed as failure:
+                self._fail(failure.step)
+                return
+        self._pass_body(piece)
+
+    def _pass_body(self, piece: bytes) -> None:
+        if piece and self._client is not None:
+            self._client.response_body(piece)
+
+    def _end(self, trailers: Headers) -> None:
+        client, self._client = self._client, None
+        self._exchange = None
+        if client is not None:
+            client.response_end(trailers)
+
+    def _fail(self, step: Step) -> None:
+        """While the exception is handled."""
+        client, self._client = self._client, None
+        exchange, self._exchange = self._exchange, None
+        self._queue.clear()
+        if client is None or exchange is None:
+            return
+        if self._head_left:
+            client.response_cut()
+        else:
+            reply = failed_reply(exchange.request_id)
+            exchange.status = reply.status
+            length = (b"content-length", b"%d" % len(reply.body))
+            client.response_head(reply.status, b"", [*reply.headers, length, self._gateway.server_header])
+            if exchange.request.method != "HEAD":
+                client.response_body(reply.body)
+            client.response_end([])
+        exchange.filters_failed(step)
+
+    # Filters that await.
+
+    def _later(self, call: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        self._queue.append((call, arguments))
+        if not self._running:
+            self._running = True
+            self._gateway.spawn(self._work_off(), "filters")
+
+    async def _work_off(self) -> None:
+        try:
+            while self._queue:
+                call, arguments = self._queue.popleft()
+                await call(*arguments)
+        except _Failed as failure:
+            self._fail(failure.step)
+        finally:
+            self._running = False
+
+    async def _head_awaited(self, status: int, reason: bytes, headers: Headers) -> None:
+        response = self._begin(status, headers)
+        for step in self._phases.header_filter:
+            await _awaited(step, self._exchange)
+        self._pass_head(response, status, reason)
+
+    async def _body_awaited(self, piece: bytes, is_last: bool) -> None:
+        self._queued_bytes -= len(piece)
+        if self._has_body_filters:
+            for step in self._phases.body_filter:
+                piece = await _awaited(step, self._exchange, piece, is_last)
+        self._pass_body(piece)
+        if self._is_paused and self._queued_bytes <= _HIGH_WATER_BYTES and self._exchange is not None:
+            self._is_paused = False
+            self._exchange.resume_response()
+
+    async def _end_awaited(self, trailers: Headers) -> None:
+        if self._has_body_filters:
+            await self._body_awaited(b"", True)
+        self._end(trailers)
+
+    def _pause_if_full(self) -> None:
+        if self._queued_bytes > _HIGH_WATER_BYTES and not self._is_paused and self._exchange is not None:
+            self._is_paused = True
+            self._exchange.pause_response()
+
+
+def _run(step: Step, *arguments: Any) -> Any:
+    try:
+        return step.run(*arguments)
+    except Exception as error:
+        raise _Failed(step) from error
+
+
+async def _awaited(step: Step, *arguments: Any) -> Any:
+    try:
+        outcome = step.run(*arguments)
+        return await outcome if step.is_async else outcome
+    except Exception as error:
+        raise _Failed(step) from error

@@ -1,0 +1,116 @@
+"""What all exchanges of a worker share, and who gets to know how each ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from gw.pipeline.context import Context, Request
+from gw.pipeline.phases import Step
+from gw.pipeline.route import Routes
+from gw.upstream.client import UpstreamClient
+
+logger = logging.getLogger(__name__)
+
+Ended = Callable[[Context], None]
+
+
+def _nobody(_: Context) -> None:
+    """Nobody keeps account."""
+
+
+class Gateway:
+    """The configuration, the connections, the gateway's name.
+
+    `on_ended` is told of each exchange when it is over; `on_plugin_failed` of each plugin that raised; `locate`, where
+    there is one, works out the client's address from what trusted proxies say.
+    """
+
+    __slots__ = (
+        "_tasks",
+        "locate",
+        "loop",
+        "max_body_bytes",
+        "on_ended",
+        "on_plugin_failed",
+        "routes",
+        "server_header",
+        "upstreams",
+    )
+
+    def __init__(
+        self,
+        routes: Routes,
+        upstreams: UpstreamClient,
+        *,
+        server_name: str,
+        max_body_bytes: int = 0,
+        locate: Callable[[Request], None] | None = None,
+        on_ended: Ended = _nobody,
+        on_plugin_failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`server_name`: the value of `Server` in every response, such as `Jitterway/0.1.0`.
+
+        `max_body_bytes`: a request with a larger body is answered 413; 0 lets any pass.
+        """
+        self.routes = routes
+        self.upstreams = upstreams
+        self.loop = upstreams.loop
+        self.max_body_bytes = max_body_bytes
+        self.server_header: Final = (b"server", server_name.encode("ascii"))
+        self.locate = locate
+        self.on_ended = on_ended
+        self.on_plugin_failed = on_plugin_failed
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Start a task that this worker owns. Its failure is logged."""
+        task = self.loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._over)
+        return task
+
+    def plugin_failed(self, step: Step, ctx: Context) -> None:
+        """Say which plugin of which resource raised, for which request. Called while the exception is handled."""
+        self.on_plugin_failed()
+        logger.exception(
+            "plugin %s of %s failed (route %s, request %s)", step.plugin, step.owner, ctx.route_id, ctx.request_id
+        )
+
+    def end(self, ctx: Context) -> None:
+        """An exchange is over: its log phase, then the worker's own account. Harms nobody when one of them fails."""
+        route = ctx.route
+        if route is not None and route.phases.log:
+            self._run_log(route.phases.log, ctx)
+        try:
+            self.on_ended(ctx)
+        except Exception:
+            logger.exception("keeping account of request %s", ctx.request_id)
+
+    def _run_log(self, steps: tuple[Step, ...], ctx: Context) -> None:
+        for step in steps:
+            try:
+                outcome = step.run(ctx)
+                if step.is_async:
+                    self.spawn(self._awaited(outcome, step, ctx), f"log of {step.plugin}")
+            except Exception:
+                self.plugin_failed(step, ctx)
+
+    async def _awaited(self, outcome: Coroutine[Any, Any, Any], step: Step, ctx: Context) -> None:
+        try:
+            await outcome
+        except Exception:
+            self.plugin_failed(step, ctx)
+
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("task %s failed", task.get_name(), exc_info=error)
+
+    async def close(self) -> None:
+        """Stop what plugins still do."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

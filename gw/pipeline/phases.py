@@ -1,0 +1,153 @@
+"""The phases of a request, and what of them one route walks: settled when configuration changes, a tuple per phase.
+
+`request` holds everything before a node is chosen, in the order of APISIX: rewrite and access of the global rules, then
+rewrite and access of the route (apisix/init.lua, http_access_phase). Within a phase the higher priority goes first; of
+equal ones the name decides, so that the order does not depend on who was loaded first.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from typing import Any, Final, NamedTuple, Protocol
+
+REQUEST_PHASES: Final = ("rewrite", "access", "before_proxy")
+RESPONSE_PHASES: Final = ("header_filter", "body_filter", "log")
+PHASES: Final = REQUEST_PHASES + RESPONSE_PHASES
+
+
+class Step(NamedTuple):
+    """One method of one instance, ready to be called. `plugin` and `owner` are for the log."""
+
+    run: Callable[..., Any]
+    plugin: str
+    owner: str
+    is_async: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """What one route walks. Empty tuples cost nothing. `awaits`: phases in which a step is a coroutine function."""
+
+    request: tuple[Step, ...] = ()
+    before_proxy: tuple[Step, ...] = ()
+    header_filter: tuple[Step, ...] = ()
+    body_filter: tuple[Step, ...] = ()
+    log: tuple[Step, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.request or self.before_proxy or self.header_filter or self.body_filter or self.log)
+
+
+NO_PHASES: Final = Phases()
+
+
+class Runnable(Protocol):
+    """What the pipeline asks of a plugin's instance: phases are looked up as methods. See gw.plugins.api.Plugin."""
+
+    name: str
+
+
+class Instance(NamedTuple):
+    """A plugin's instance and how it takes part. `owner`: `routes/1`, `global_rules/2`, ..."""
+
+    plugin: Runnable
+    priority: int
+    owner: str
+    meta: Mapping[str, Any]
+
+
+class MetaFilter(Protocol):
+    """Compiles `_meta.filter`, a `vars` expression, to a predicate over the context. Raises ValueError."""
+
+    def __call__(self, expression: Any) -> Callable[[Any], bool]: ...
+
+
+def settle(
+    global_rules: Iterable[Instance], route: Iterable[Instance], compile_filter: MetaFilter | None = None
+) -> Phases:
+    """Put steps in order: instances of global rules, and of one route (already merged, each plugin once)."""
+    first, second = sorted(global_rules, key=_order), sorted(route, key=_order)
+    steps = {
+        (group, phase): [
+            _step(instance, phase, compile_filter) for instance in instances if _takes_part(instance, phase)
+        ]
+        for group, instances in (("global", first), ("route", second))
+        for phase in PHASES
+    }
+
+    def chain(*parts: tuple[str, str]) -> tuple[Step, ...]:
+        return tuple(step for part in parts for step in steps[part])
+
+    return Phases(
+        request=chain(("global", "rewrite"), ("global", "access"), ("route", "rewrite"), ("route", "access")),
+        **{phase: chain(("global", phase), ("route", phase)) for phase in PHASES if phase not in ("rewrite", "access")},
+    )
+
+
+def _order(instance: Instance) -> tuple[int, str]:
+    return -instance.priority, instance.plugin.name
+
+
+def _takes_part(instance: Instance, phase: str) -> bool:
+    return getattr(instance.plugin, phase, None) is not None
+
+
+def _step(instance: Instance, phase: str, compile_filter: MetaFilter | None) -> Step:
+    method = getattr(instance.plugin, phase)
+    run, is_async = method, iscoroutinefunction(method)
+    if (response := instance.meta.get("error_response")) is not None and phase in REQUEST_PHASES:
+        run = _with_error_response(run, response, is_async)
+    if (expression := instance.meta.get("filter")) is not None and compile_filter is not None:
+        run = _only_where(run, _Filter(instance, compile_filter(expression)), phase, is_async)
+    return Step(run, instance.plugin.name, instance.owner, is_async)
+
+
+class _Filter:
+    """`_meta.filter` of one instance: asked once per request, whatever plugins change of the request afterwards."""
+
+    __slots__ = ("_holds", "_key")
+
+    def __init__(self, instance: Instance, holds: Callable[[Any], bool]) -> None:
+        self._holds = holds
+        self._key = ("_meta.filter", instance.owner, instance.plugin.name)
+
+    def __call__(self, ctx: Any) -> bool:
+        answers = ctx.state
+        answer: bool | None = answers.get(self._key)
+        if answer is None:
+            answer = answers[self._key] = bool(self._holds(ctx))
+        return answer
+
+
+def _with_error_response(run: Callable[..., Any], response: Any, is_async: bool) -> Callable[..., Any]:
+    """A refusal's body becomes `_meta.error_response` (apisix/plugin.lua, run_plugin)."""
+
+    def replaced(reply: Any) -> Any:
+        return reply if reply is None or reply.status < 400 else reply.with_body(response)
+
+    if is_async:
+
+        async def awaited(ctx: Any) -> Any:
+            return replaced(await run(ctx))
+
+        return awaited
+    return lambda ctx: replaced(run(ctx))
+
+
+def _only_where(run: Callable[..., Any], holds: _Filter, phase: str, is_async: bool) -> Callable[..., Any]:
+    if phase == "body_filter":
+        if is_async:
+
+            async def filtered(ctx: Any, piece: bytes, is_last: bool) -> bytes:
+                return (await run(ctx, piece, is_last)) if holds(ctx) else piece
+
+            return filtered
+        return lambda ctx, piece, is_last: run(ctx, piece, is_last) if holds(ctx) else piece
+    if is_async:
+
+        async def awaited(ctx: Any) -> Any:
+            return await run(ctx) if holds(ctx) else None
+
+        return awaited
+    return lambda ctx: run(ctx) if holds(ctx) else None

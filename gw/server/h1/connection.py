@@ -1,0 +1,531 @@
+"""One client connection of HTTP/1.1, in callbacks: whole heads in, exchanges made, responses written.
+
+One request at a time: what a client sends behind it (pipelining) stays as bytes, and reading stops, until it is
+answered. So nothing is parsed before its turn, and what one connection holds is bounded by one read of the loop.
+
+- A body is handed to the exchange as it comes; `pause_request` stops the socket.
+- A request that is answered before its body is complete ends the connection, in a way that lets the client read the
+  answer (gw.server.client_pace.Lingering).
+- A client that says no more (half-close) is still answered; one that resets the connection is gone.
+- A client that sends `Expect: 100-continue` is told to go on when its body is wanted for the first time.
+
+One timer guards head, body and idle time; it is moved when it fires, not for each request. What is written and not
+taken is SendWatch's to see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from functools import partial
+from typing import Any, Final, NamedTuple, cast
+
+from gw.pipeline.context import Link, Request
+from gw.pipeline.exchange import Exchange
+from gw.pipeline.fields import Headers
+from gw.pipeline.gateway import Gateway
+from gw.server.client_pace import Lingering, SendWatch
+from gw.server.draining import Connections
+from gw.server.h1.refusal import Refused, refusal_bytes
+from gw.server.h1.request_body import ChunkedBody, LengthBody
+from gw.server.h1.request_head import HeadLimits, RequestHead, too_large
+from gw.server.h1.response_head import Framing, date_line, interim_head, response_head
+from gw.server.h1.tunnel import Tunnel
+from gw.upstream.connection import UpstreamConnection
+
+logger = logging.getLogger(__name__)
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_HEAD_END: Final = b"\r\n\r\n"
+# Bytes of a response that wait for the client before the upstream is paused.
+_HIGH_WATER_BYTES: Final = 64 * 1024
+# Methods of an upgrade that RFC 6455 knows.
+_WEBSOCKET: Final = b"websocket"
+
+
+class ClientTimes(NamedTuple):
+    """Seconds. `header_s`: for a whole head; `body_s`: between two pieces of a body; `idle_s`: between two requests,
+    0 for one request per connection; `send_s`: without taking any of an answer."""
+
+    header_s: float
+    body_s: float
+    idle_s: float
+    send_s: float
+
+
+class H1Connection(asyncio.Protocol):
+    """See the module's rules. It is the `Client` of its exchanges (gw.pipeline.client)."""
+
+    __slots__ = (
+        "_body",
+        "_connections",
+        "_continue_due",
+        "_deadline",
+        "_eof",
+        "_exchange",
+        "_framing",
+        "_gateway",
+        "_head",
+        "_held_head",
+        "_is_closing",
+        "_keeps_alive",
+        "_limits",
+        "_link",
+        "_loop",
+        "_partial",
+        "_pending",
+        "_reading_paused",
+        "_request_paused",
+        "_requests",
+        "_send_watch",
+        "_started",
+        "_times",
+        "_timer",
+        "_timer_at",
+        "_transport",
+        "_tunnel",
+        "is_draining",
+    )
+
+    _transport: asyncio.Transport
+    _link: Link
+
+    def __init__(self, gateway: Gateway, connections: Connections, limits: HeadLimits, times: ClientTimes) -> None:
+        self._gateway = gateway
+        self._loop = gateway.loop
+        self._connections = connections
+        self._limits = limits
+        self._times = times
+        self._head = RequestHead(limits)
+        self._partial = bytearray()  # of a head that has begun
+        self._pending = b""  # behind the present request
+        self._exchange: Exchange | None = None
+        self._body: LengthBody | ChunkedBody | None = None  # what is still to come of the present request
+        self._started = False  # the exchange knows its request
+        self._continue_due = False
+        self._held_head = b""  # of a response whose body is not here yet
+        self._framing = Framing.NONE
+        self._keeps_alive = True
+        self._requests = 0
+        self._reading_paused = False
+        self._request_paused = False
+        self._eof = False
+        self._is_closing = False
+        self._send_watch: SendWatch | None = None
+        self._tunnel: Tunnel | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._deadline = math.inf
+        self.is_draining = False
+
+    # What the set of connections asks and says; see gw.server.draining.
+
+    @property
+    def is_used(self) -> bool:
+        """Whether a request has begun to arrive at any time."""
+        return self._requests > 0 or bool(self._partial)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is lost by closing: no request is being read or answered."""
+        return self._exchange is None and self._tunnel is None and not self._partial and not self._pending
+
+    def drain(self) -> None:
+        """Say `Connection: close` with the next answer, and end with it."""
+        self.is_draining = True
+
+    def close_idle(self) -> None:
+        """Close now: it is idle."""
+        self._close()
+
+    def abort(self) -> None:
+        """Cut off: what is still to be sent is not."""
+        if self._tunnel is not None:
+            self._tunnel.abort()
+        else:
+            self._transport.abort()
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._connections.add(self):
+            self._is_closing = True
+            self._transport.abort()
+            return
+        peer: Any = transport.get_extra_info("peername")
+        here: Any = transport.get_extra_info("sockname")
+        scheme = "http" if transport.get_extra_info("ssl_object") is None else "https"
+        if isinstance(peer, tuple) and isinstance(here, tuple):
+            self._link = Link(scheme, peer[0], peer[1], here[0], here[1])
+        else:
+            self._link = Link(scheme, "unix", None, "", None)
+        self._transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
+        self._arm(self._times.header_s)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_closing:
+            return
+        exchange = self._exchange
+        if exchange is not None:
+            if self._body is not None:
+                self._take_body(exchange, data)
+            else:
+                self._hold(data)
+            return
+        try:
+            self._take_head(data)
+        except Refused as refusal:
+            self._refuse(refusal)
+
+    def eof_received(self) -> bool:
+        """A client that says no more is answered all the same, if it said all of its request."""
+        self._eof = True
+        exchange = self._exchange
+        if exchange is None:
+            self._close()
+            return False
+        if self._body is not None:
+            exchange.client_gone()
+            self._exchange = None
+            self._close()
+            return False
+        return True
+
+    def pause_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.pause_response()
+        if self._send_watch is None:
+            self._send_watch = SendWatch(self._loop, self._transport, self._times.send_s)
+        self._send_watch.start()
+
+    def resume_writing(self) -> None:
+        if self._send_watch is not None and not self._is_closing:
+            self._send_watch.stop()
+        if self._exchange is not None:
+            self._exchange.resume_response()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_closing = True
+        self._stop_timer()
+        if self._send_watch is not None:
+            self._send_watch.stop()
+        self._head.close()
+        self._connections.discard(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and self._tunnel is None:
+            exchange.client_gone()
+
+    # A request.
+
+    def _take_head(self, data: bytes) -> None:
+        """Read a head if all of it is here, and what stands behind it. Raises Refused."""
+        if self._partial:
+            self._partial += data
+            # The end may lie across two reads.
+            end = self._partial.find(_HEAD_END, max(0, len(self._partial) - len(data) - 3))
+            data = bytes(self._partial)
+        else:
+            end = data.find(_HEAD_END)
+        if data.startswith(b"\r\n"):
+            # RFC 9112 section 2.2: an empty line before a request is let pass, here as many as make a head's end.
+            data = data.lstrip(b"\r\n") if data.startswith(b"\r\n\r\n") else data[2:]
+            self._partial = bytearray()
+            if data:
+                self._take_head(data)
+            return
+        if end < 0:
+            self._begin_head(data)
+            return
+        self._partial = bytearray()
+        end += 4
+        head = self._head
+        if end == len(data):
+            head.read(data)
+        else:
+            head.read(data[:end])
+        self._begin_exchange(head, end)
+        if end < len(data):
+            rest = data[end:]
+            if self._body is not None:
+                self._take_body(self._exchange, rest, counted=False)
+            else:
+                self._hold(rest)
+        exchange = self._exchange
+        if exchange is not None:
+            self._started = True
+            exchange.start()
+
+    def _begin_head(self, data: bytes) -> None:
+        """The first part of a head. Raises Refused."""
+        if not self._partial:
+            self._partial += data
+            if self._requests:
+                self._arm(self._times.header_s)
+        if (refusal := too_large(self._partial, self._limits)) is not None:
+            raise refusal
+        if b"\n" in data and data.count(b"\n") != data.count(b"\r\n"):
+            raise Refused(400, "bare LF in the head")
+
+    def _begin_exchange(self, head: RequestHead, head_bytes: int) -> None:
+        self._requests += 1
+        self._deadline = math.inf
+        self._keeps_alive = head.keeps_alive
+        target, _, query = head.target.partition(b"?")
+        request = Request(head.method, target, query, head.headers, self._link, head.version, self._requests)
+        exchange = self._exchange = Exchange(self._gateway, self, request)
+        exchange.received_bytes = head_bytes
+        self._started = False
+        if head.is_chunked:
+            self._body = ChunkedBody()
+        elif head.length:
+            self._body = LengthBody(head.length)
+        if self._body is not None:
+            self._continue_due = head.expects_continue
+            self._request_paused = False
+            self._deadline = self._loop.time() + self._times.body_s
+            self._arm(self._times.body_s)
+        elif head.upgrade.lower() == _WEBSOCKET and head.method == "GET":
+            exchange.upgrade = _WEBSOCKET
+
+    def _take_body(self, exchange: Exchange | None, data: bytes, counted: bool = True) -> None:
+        """Hand on what belongs to the body; what stands behind it waits."""
+        body = self._body
+        assert body is not None
+        assert exchange is not None
+        try:
+            taken = body.take(data)
+        except Refused as refusal:
+            self._spoil(exchange, refusal)
+            return
+        exchange.received_bytes += taken.used_bytes
+        for piece in taken.pieces:
+            exchange.request_body(piece)
+        if taken.is_complete:
+            self._body = None
+            self._continue_due = False
+            self._deadline = math.inf
+            self._resume_reading()
+            exchange.request_end(body.trailers)
+            if taken.used_bytes < len(data):
+                self._hold(data[taken.used_bytes :])
+        else:
+            self._deadline = self._loop.time() + self._times.body_s
+
+    def _spoil(self, exchange: Exchange, refusal: Refused) -> None:
+        """The body turned out malformed: an upstream must not take what it got for all of it."""
+        logger.info("refused: %s", refusal.reason)
+        self._keeps_alive = False
+        exchange.body_malformed()
+
+    def _hold(self, data: bytes) -> None:
+        """Bytes of later requests wait."""
+        self._pending += data
+        self._pause_reading()
+
+    def _go_on(self) -> None:
+        """Take the next request, if it is here already."""
+        if self._is_closing or self._exchange is not None:
+            return
+        data, self._pending = self._pending, b""
+        self._resume_reading()
+        if data:
+            try:
+                self._take_head(data)
+            except Refused as refusal:
+                self._refuse(refusal)
+        if self._eof and self._exchange is None:
+            self._close()
+
+    def _refuse(self, refusal: Refused) -> None:
+        logger.info("refused: %s", refusal.reason)
+        self._transport.write(refusal_bytes(refusal.status, self._gateway.server_header, date_line()))
+        self._gateway.on_refused(self._link, refusal.status)
+        self._partial = bytearray()
+        self._linger()
+
+    # What the exchange calls; see gw.pipeline.client.Client.
+
+    def response_interim(self, status: int, headers: Headers) -> None:
+        exchange = self._exchange
+        if exchange is not None and exchange.request.http_version == "1.1":
+            self._write(interim_head(status, headers))
+
+    def response_head(self, status: int, reason: bytes, headers: Headers) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        request = exchange.request
+        keeps_alive = self._keeps_alive and self._body is None and not self.is_draining and self._times.idle_s > 0
+        self._held_head, self._framing, self._keeps_alive = response_head(
+            status,
+            reason,
+            headers,
+            is_head=request.method == "HEAD",
+            is_http_1_0=request.http_version == "1.0",
+            keeps_alive=keeps_alive,
+        )
+
+    def response_body(self, piece: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None or self._framing is Framing.NONE:
+            return
+        exchange.body_sent_bytes += len(piece)
+        if self._framing is Framing.CHUNKED:
+            piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+        if self._held_head:
+            piece, self._held_head = self._held_head + piece, b""
+        exchange.sent_bytes += len(piece)
+        self._transport.write(piece)
+
+    def response_flush(self) -> None:
+        if self._held_head:
+            head, self._held_head = self._held_head, b""
+            self._write(head)
+
+    def response_end(self, trailers: Headers) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            return
+        last = self._held_head
+        self._held_head = b""
+        if self._framing is Framing.CHUNKED:
+            last += b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % pair for pair in trailers])
+        if last:
+            exchange.sent_bytes += len(last)
+            self._transport.write(last)
+        if not self._keeps_alive:
+            if self._body is not None:
+                self._linger()
+            else:
+                self._close()
+        elif self._pending or self._eof:
+            self._loop.call_soon(self._go_on)
+        else:
+            self._arm(self._times.idle_s)
+
+    def response_cut(self) -> None:
+        self._exchange = None
+        self.response_flush()
+        if self._framing is Framing.CLOSE:
+            # Its end would look like the body's: only a reset tells.
+            self._transport.abort()
+        else:
+            self._close()
+
+    def tunnel(self, exchange: Exchange, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
+        idle_s = connection.read_timeout_s
+        upstream = connection.detach()
+        head, _, _ = response_head(101, b"", headers, is_head=False, is_http_1_0=False, keeps_alive=True)
+        self._write(head[:-2] + b"connection: Upgrade\r\nupgrade: %b\r\n\r\n" % exchange.upgrade + rest)
+        self._stop_timer()
+        pending, self._pending = self._pending, b""
+        if pending:
+            upstream.write(pending)
+        over = partial(self._tunnel_over, exchange)
+        self._tunnel = Tunnel(self._loop, self._transport, upstream, idle_s, over)
+
+    def _tunnel_over(self, exchange: Exchange, received_bytes: int, sent_bytes: int) -> None:
+        exchange.received_bytes += received_bytes
+        exchange.sent_bytes += sent_bytes
+        exchange.body_sent_bytes += sent_bytes
+        self._tunnel = None
+        self._exchange = None
+        exchange.tunnel_over()
+        self.connection_lost(None)
+
+    def pause_request(self) -> None:
+        if self._body is not None and not self._request_paused:
+            self._request_paused = True
+            self._deadline = math.inf
+            self._pause_reading()
+
+    def resume_request(self) -> None:
+        if self._body is None:
+            return
+        if self._continue_due:
+            self._continue_due = False
+            self._write(_CONTINUE)
+        self._request_paused = False
+        self._arm(self._times.body_s)
+        self._resume_reading()
+
+    # The socket.
+
+    def _write(self, data: bytes) -> None:
+        if self._exchange is not None:
+            self._exchange.sent_bytes += len(data)
+        self._transport.write(data)
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def _close(self) -> None:
+        """Close once everything is sent."""
+        if not self._is_closing:
+            self._is_closing = True
+            self._stop_timer()
+            self._transport.close()
+            self._watch_last_bytes()
+
+    def _linger(self) -> None:
+        """Close, though the client may still be sending what nobody will read."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self._stop_timer()
+        if self._transport.is_closing():
+            return
+        self._reading_paused = False
+        self._transport.resume_reading()
+        Lingering(self._loop, self._transport, self)
+        self._watch_last_bytes()
+
+    def _watch_last_bytes(self) -> None:
+        if self._transport.get_write_buffer_size():
+            if self._send_watch is None:
+                self._send_watch = SendWatch(self._loop, self._transport, self._times.send_s)
+            self._send_watch.start()
+
+    # Time.
+
+    def _arm(self, seconds: float) -> None:
+        """Let the deadline be in `seconds`; the timer may be earlier than that, never later."""
+        deadline = self._deadline = self._loop.time() + seconds
+        if self._timer is None or self._timer_at > deadline:
+            self._set_timer(deadline)
+
+    def _set_timer(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._on_timer)
+        self._timer_at = at
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._is_closing or self._deadline == math.inf:
+            return
+        if self._deadline > self._loop.time():
+            self._set_timer(self._deadline)
+            return
+        exchange = self._exchange
+        if exchange is not None:
+            self._keeps_alive = False
+            exchange.request_cut()
+        elif self._partial:
+            self._refuse(Refused(408, "the head took too long"))
+        else:
+            self._close()

@@ -1,0 +1,96 @@
+"""Writes the head of a response, and decides how its body is framed (RFC 9112 section 6)."""
+
+import re
+import time
+from email.utils import formatdate
+from enum import IntEnum
+from functools import lru_cache
+from typing import Final
+
+from gw.pipeline.fields import Headers
+from gw.server.h1.refusal import PHRASES
+
+_REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
+
+
+class Framing(IntEnum):
+    """How the client knows where the body ends."""
+
+    NONE = 0  # there is none: HEAD, 204, 304
+    LENGTH = 1
+    CHUNKED = 2
+    CLOSE = 3  # HTTP/1.0, of unknown length: the connection ends with it
+
+
+@lru_cache(maxsize=512)
+def status_line(status: int, reason: bytes) -> bytes:
+    """`reason` empty: the usual phrase, if there is one. What is no phrase is left out."""
+    phrase = reason if reason and _REASON(reason) else PHRASES.get(status, b"")
+    return b"HTTP/1.1 %d %b\r\n" % (status, phrase)
+
+
+class _Date:
+    """The Date line, made once a second."""
+
+    __slots__ = ("_line", "_second")
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._line = b""
+
+    def line(self) -> bytes:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._line = b"date: %b\r\n" % formatdate(second, usegmt=True).encode("ascii")
+        return self._line
+
+
+date_line = _Date().line
+_CONNECTION: Final = {  # (keeps alive, HTTP/1.0)
+    (True, False): b"",
+    (True, True): b"connection: keep-alive\r\n",
+    (False, False): b"connection: close\r\n",
+    (False, True): b"connection: close\r\n",
+}
+
+
+def response_head(
+    status: int, reason: bytes, headers: Headers, *, is_head: bool, is_http_1_0: bool, keeps_alive: bool
+) -> tuple[bytes, Framing, bool]:
+    """The head's bytes, the framing, and whether the connection goes on after it.
+
+    A `connection: close` among the headers ends the connection: that is how a reply asks for it.
+    """
+    lines = [status_line(status, reason)]
+    has_length = has_date = False
+    no_length = status == 204 or status < 200
+    for name, value in headers:
+        if name == b"content-length":
+            has_length = True
+            if no_length:
+                continue
+        elif name == b"date":
+            has_date = True
+        elif name == b"connection":
+            keeps_alive = keeps_alive and value != b"close"
+            continue
+        lines += (name, b": ", value, b"\r\n")
+    framing = Framing.LENGTH
+    if is_head or no_length or status == 304:
+        framing = Framing.NONE
+    elif not has_length:
+        framing = Framing.CLOSE if is_http_1_0 else Framing.CHUNKED
+        if is_http_1_0:
+            keeps_alive = False
+        else:
+            lines.append(b"transfer-encoding: chunked\r\n")
+    if not has_date:
+        lines.append(date_line())
+    lines += (_CONNECTION[keeps_alive, is_http_1_0], b"\r\n")
+    return b"".join(lines), framing, keeps_alive
+
+
+def interim_head(status: int, headers: Headers) -> bytes:
+    """A 1xx as it is passed on."""
+    return status_line(status, b"") + b"".join(b"%b: %b\r\n" % pair for pair in headers) + b"\r\n"
