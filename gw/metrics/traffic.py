@@ -46,7 +46,7 @@ REQUESTS: Final = CountMetric("http_requests_total", "Client requests.", Count.R
 CONNECTIONS: Final = ("nginx_http_current_connections", "Client connections: now, and accepted and handled so far.")
 IN_FLIGHT: Final = ("gateway_http_requests_in_flight", "Requests that are being answered.")
 RESPONSES: Final = ("gateway_http_responses_total", "Requests that ended, by status.")
-DURATION: Final = ("gateway_http_request_duration_seconds", "Time from a request's first byte to its end.")
+DURATION: Final = ("gateway_http_request_duration_seconds", "Time from when a request's head was complete to its end.")
 
 COUNTS: Final = (
     CountMetric("gateway_http_requests_lost_total", "Requests in progress when their worker died.", Count.LOST),

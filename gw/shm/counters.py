@@ -110,8 +110,8 @@ class TrafficCounters:
     def request_done(self, status: int, received_bytes: int, sent_bytes: int, duration_s: float) -> None:
         """The request has ended.
 
-        `status`: three digits; of the response, or 499 when the client went before there was one (nginx's log has the
-        same). `duration_s`: since the request's first byte, at least 0.
+        `status`: of the response; 499 when the client went before there was one, as in nginx's log; at most 999.
+        `duration_s`: since `request_started`, at least 0.
         """
         cells = self._cells
         self._received_bytes = cells[_RECEIVED_BYTES] = self._received_bytes + received_bytes
