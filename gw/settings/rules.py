@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from gw.settings.agent_tree import AgentTree
+from gw.settings.client_address import trust_warnings
 from gw.settings.network import Listen
 from gw.settings.tree import Settings
 from gw.settings.unknown import Problem
@@ -54,6 +55,7 @@ def _is_open(settings: Settings) -> bool:
 
 def settings_warnings(settings: Settings) -> Iterator[str]:
     """What is accepted, but should be known."""
+    yield from trust_warnings(settings.apisix.trusted_addresses, settings.nginx_config.http.real_ip_from)
     admin = settings.deployment.admin
     if not settings.apisix.enable_admin:
         return

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from gw.settings import kinds, network
+from gw.settings.access_log import AccessLogSettings
+from gw.settings.client_address import RealIpSettings, TrustSettings
 from gw.settings.declare import derived, section, setting
 from gw.settings.network import Listen, Network
 from gw.settings.reloading import ReloadSettings
+from gw.settings.resolver import ResolverSettings
+from gw.settings.shared_state import SharedStateSettings
 
 Window: TypeAlias = tuple[int, int]
 
@@ -78,8 +82,8 @@ class SslSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ApisixSettings:
-    """The gateway's listeners and its router."""
+class ApisixSettings(ResolverSettings, TrustSettings):
+    """The gateway's listeners, its router, whom it trusts, and how it finds the addresses of nodes."""
 
     node_listen: tuple[Listen, ...] = setting(
         network.traffic_listens(),
@@ -88,6 +92,9 @@ class ApisixSettings:
     )
     enable_admin: bool = setting(kinds.boolean(), default=True, help="Whether the Admin API is served.")
     enable_control: bool = setting(kinds.boolean(), default=True, help="Whether the control API is served.")
+    disable_upstream_healthcheck: bool = setting(
+        kinds.boolean(), default=False, help="Check no upstream, whatever its checks say: every node is healthy then."
+    )
     control: ControlListen = section(ControlListen)
     status: StatusListen = section(StatusListen)
     router: RouterSettings = section(RouterSettings)
@@ -181,7 +188,7 @@ class UpstreamKeepalive:
 
 
 @dataclass(frozen=True, slots=True)
-class HttpSettings:
+class HttpSettings(RealIpSettings, AccessLogSettings):
     """What the client side of the proxy allows, by nginx's names."""
 
     keepalive_timeout_s: float = setting(
@@ -401,6 +408,7 @@ class GwSettings(ReloadSettings):
         help="Worker processes. auto: as nginx_config.worker_processes says.",
     )
     shm: ShmSettings = section(ShmSettings)
+    shared_state: SharedStateSettings = section(SharedStateSettings)
     run_dir: Path = setting(kinds.file_path(), default="var/run", help="Where sockets, locks and pid files lie.")
     data_dir: Path = setting(
         kinds.file_path(), default="var", help="Where the embedded store, the last good snapshot and the key lie."
@@ -449,6 +457,11 @@ class Settings:
     def socket_path(self) -> Path:
         """The Unix socket on which the agent answers."""
         return self.gw.run_dir / f"{self.gw.shm.name}.agent.sock"
+
+    @property
+    def access_log_path(self) -> Path:
+        """The file of the access log, absolute."""
+        return self.gw.data_dir / self.nginx_config.http.access_log
 
     @property
     def turn_paths(self) -> tuple[Path, ...]:

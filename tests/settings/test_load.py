@@ -89,7 +89,7 @@ def test_a_configuration_written_for_apisix_loads_and_says_what_does_nothing(con
     assert agent.settings.nginx_config.http.client_max_body_size_bytes == 10 << 20
     assert agent.settings.nginx_config.http.keepalive_timeout_s == 75
     named = {warning.partition(" ")[0] for warning in agent.warnings}
-    assert named >= {"apisix.enable_ipv6", "deployment.etcd.startup_retry"}
+    assert named >= {"apisix.ssl.enable", "deployment.etcd.startup_retry"}
     assert named >= {"plugin_attr.prometheus.refresh_interval", "plugin_attr.log-rotate", "plugin_attr.of-our-own"}
     assert agent.settings.plugin_attr.prometheus.listen == Listen("0.0.0.0", 9091)
     assert "apisix.proxy_mode" not in named
@@ -331,14 +331,6 @@ def test_paths_count_from_the_configuration_file(config: Config, tmp_path: Path)
 def test_switched_off_listeners_do_not_collide(config: Config) -> None:
     text = "apisix: {enable_control: false, enable_admin: false, node_listen: [9090, 9180]}"
     assert load_settings(config(text)).apisix.control.enabled is False
-
-
-def test_an_access_log_is_not_silently_missing(config: Config) -> None:
-    warnings = load_settings(config("nginx_config: {http: {access_log: logs/a.log, enable_access_log: true}}")).warnings
-    assert [warning.partition(" ")[0] for warning in warnings] == [
-        "nginx_config.http.access_log",
-        "nginx_config.http.enable_access_log",
-    ]
 
 
 def test_workers_count_the_cpus_we_may_use(config: Config) -> None:
