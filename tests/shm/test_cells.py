@@ -7,6 +7,7 @@ import pytest
 from gw.errors import SegmentError
 from gw.shm.cells import WorkerTable
 from gw.shm.layout import CELL_BYTES, TABLE_CAPACITY, Cell, CellState, cell_offset, pack_cell
+from gw.shm.names import SegmentNames
 from gw.shm.process import start_time
 from gw.shm.segment import PosixSpace, SegmentMissing
 from tests.shm.world import NAMES
@@ -217,3 +218,52 @@ def test_workers_serve_for_the_master_that_is_their_parent(table, others):
     table.write(2, mine())
     assert table.serving_for(os.getpid()) == 1
     assert table.serving_for(os.getppid()) == 1
+
+
+def test_a_cell_that_another_master_has_given_out_since_is_not_freed(table, others):
+    """A worker died, the other master gave its cell to a new one, and only now does its own master come round."""
+    new = others[1].pid
+    cell = Cell(CellState.SERVING, new, start_time=start_time(new))
+    table.write(0, cell)
+    table.free(0)
+    assert table.read(0) == cell
+    table.write(1, mine())  # reserved in our own name, for a child that died before it wrote
+    table.free(1)
+    assert table.read(1) is None
+
+
+RESERVER = """
+import sys
+from gw.shm.cells import WorkerTable
+from gw.shm.names import SegmentNames
+from gw.shm.segment import PosixSpace
+table = WorkerTable.open(PosixSpace(), SegmentNames(sys.argv[1]))
+print("ready", flush=True)
+input()
+print(*(table.reserve() for _ in range(100)), flush=True)
+input()
+"""
+
+
+def test_two_masters_never_give_out_one_cell_twice():
+    names = SegmentNames(f"jwtest-{os.getpid()}-cells")
+    space = PosixSpace()
+    WorkerTable.open_or_create(space, names).close()
+    masters = [
+        subprocess.Popen(
+            [sys.executable, "-c", RESERVER, names.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    try:
+        for master in masters:
+            assert master.stdout.readline() == "ready\n"
+        for master in masters:
+            master.stdin.write("\n")
+            master.stdin.flush()
+        given = [int(index) for master in masters for index in master.stdout.readline().split()]
+        assert sorted(given) == list(range(200))
+    finally:
+        for master in masters:
+            master.communicate("\n", 10)
+        space.unlink(names.workers)
