@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from gw.cli.run_lock import lock_path, orders_path
 from gw.clock import Clock
 from gw.control.convergence import living_processes
 from gw.settings import Settings
@@ -53,12 +54,11 @@ def wait_for_end(pids: Iterable[int], timeout_s: float) -> bool:
 
 
 def remove_leftovers(settings: Settings) -> list[str]:
-    """Unlink the segments and the socket of a gateway of which no process lives; the names of what was there."""
+    """Unlink the segments and the sockets of a gateway of which no process lives; the names of what was there."""
     space, names = segment_space(settings)
     gone = unlink_all(space, names)
-    if _unlinked(settings.socket_path):
-        gone.append(str(settings.socket_path))
-    return gone
+    sockets = (settings.socket_path, orders_path(lock_path(settings)))
+    return gone + [str(path) for path in sockets if _unlinked(path)]
 
 
 def _unlinked(path: Path) -> bool:
