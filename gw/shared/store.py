@@ -32,6 +32,7 @@ from gw.shared.records import (
     INDEX_PREFIX,
     LONGEST_STORED_KEY,
     NEVER,
+    DamagedRecord,
     Record,
     expiry_of,
     expiry_of_index_key,
@@ -126,8 +127,12 @@ class SharedStore:
     def get(self, key: bytes) -> bytes | None:
         """The value, None when there is none or it expired."""
         stored, now_us = stored_key(key), self._now_us()
-        raw = self._read(lambda transaction: transaction.get(stored))
-        return unpack_record(stored, raw).value if raw is not None and expiry_of(raw) > now_us else None
+
+        def work(transaction: _Transaction) -> bytes | None:
+            raw = transaction.get(stored)
+            return unpack_record(stored, raw).value if raw is not None and expiry_of(raw) > now_us else None
+
+        return self._read(work)
 
     def put(self, key: bytes, value: bytes, ttl_s: float | None = None) -> None:
         """Set a value for `ttl_s` seconds, None: until it is pushed out. Raises ValueError beyond MAX_VALUE_BYTES."""
@@ -279,7 +284,7 @@ class SharedStore:
         try:
             with self._env.begin() as transaction:
                 return work(transaction)
-        except lmdb.Error as error:
+        except (lmdb.Error, DamagedRecord) as error:
             self._repair(error)
         with self._env.begin() as transaction:
             return work(transaction)
@@ -292,7 +297,7 @@ class SharedStore:
             except lmdb.MapFullError as error:
                 if attempt or not self._evict_many():
                     self._replace(error)
-            except lmdb.Error as error:
+            except (lmdb.Error, DamagedRecord) as error:
                 self._repair(error)
         raise SegmentError(f"shared state {self._files.path} takes no value, not even an empty one")
 
@@ -306,16 +311,16 @@ class SharedStore:
             # Pages of a transaction can be used by the next but one.
             with self._env.begin(write=True) as transaction:
                 transaction.put(EVICTIONS, transaction.get(EVICTIONS, pack_count(0)))
-        except lmdb.Error:
+        except (lmdb.Error, DamagedRecord):
             return False
         return True
 
-    def _repair(self, error: lmdb.Error) -> None:
+    def _repair(self, error: Exception) -> None:
         if isinstance(error, lmdb.ReadersFullError) and self._env.reader_check():
             return
         self._replace(error)
 
-    def _replace(self, error: lmdb.Error) -> None:
+    def _replace(self, error: Exception) -> None:
         broken, self._inode = self._inode, 0
         if broken:  # not again for each operation while it cannot be made anew
             log.warning("shared state %s does not work any more (%s): replacing it", self._files.path, error)

@@ -1,12 +1,14 @@
 """Where the state lies: who may share it, what is refused, what is replaced."""
 
 import os
+import random
 import stat
 
 import pytest
 
 from gw.errors import SegmentError
 from gw.shared.files import StateFiles, remove_state, state_directory
+from gw.shared.records import stored_key
 from gw.shared.store import SharedStore
 from gw.shm.names import SegmentNames
 from gw.shm.segment import UntrustedSegment
@@ -178,6 +180,40 @@ def test_an_environment_that_fails_is_replaced_under_the_operation(directory):
     store._env.close()
     assert store.increment(b"counter", 1, ttl_s=9).value == 1
     assert data_file(directory).lstat().st_ino != inode
+    store.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pages_that_somebody_overwrote_are_met_and_replaced(directory, caplog, seed):
+    """Garbage at random in the map of an open state: no operation fails, and it counts on."""
+    store, rng = opened(directory), random.Random(seed)
+    for number in range(3000):
+        store.increment(b"%d" % number, 1, ttl_s=60)
+    with data_file(directory).open("r+b") as file:
+        for _ in range(40):
+            file.seek(rng.randrange(2, 120) * 4096)
+            file.write(rng.randbytes(4096))
+    for number in range(3000):
+        store.increment(b"%d" % rng.randrange(6000), 1, ttl_s=60)
+        store.get(b"%d" % number)
+    store.items(b"")
+    assert "does not work any more" in caplog.text
+    store.close()
+
+
+@pytest.mark.parametrize("key", [b"key", b"k" * 600])
+def test_an_entry_that_is_none_of_ours_is_met_and_replaced(directory, key):
+    store = opened(directory)
+    with store._env.begin(write=True) as transaction:
+        transaction.put(stored_key(key), b"?")
+    assert store.get(key) is None
+    with store._env.begin(write=True) as transaction:
+        transaction.put(stored_key(key), b"?")
+    assert store.increment(key, 1, ttl_s=9).value == 1
+    with store._env.begin(write=True) as transaction:
+        transaction.put(b"x?", b"?")
+    store.put(b"other", b"value")
+    assert store.get(b"other") == b"value"
     store.close()
 
 
