@@ -10,17 +10,16 @@ quotes shows a number as it is, nothing as `null`, and anything else (`0.001, 0.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, cast
 
+from gw.access_log.compiled import Place, Shown, compile_line
 from gw.access_log.escape import Escape, escape_default, escape_json
 from gw.access_log.json_places import bare_places
 from gw.pipeline.context import Context
 from gw.pipeline.variable_table import header_behind, header_of, wire_encoding
 from gw.pipeline.variables import Getter, find_variable
-
-# What stands at a place of the line: escaped, never None.
-Shown: TypeAlias = Callable[[Context], str]
 
 _VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
 _JSON_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
@@ -43,80 +42,49 @@ _MAX_REMEMBERED: Final = 1024
 _MAX_REMEMBERED_BYTES: Final = 256
 
 
-class _Place(NamedTuple):
-    """A variable in the format, at a place in the list of pieces. `header`: without it the variable has no value.
-
-    `is_header`: it is that header's value, as it stands.
-    """
-
-    at: int
-    show: Shown
-    missing: str
-    header: bytes | None
-    is_header: bool
-
-
 class LineFormat:
     """What one line is made of. Call it with a finished request; the text has its line end.
 
-    `unknown`: names in the format that are no variables, for a person to be told.
+    `write` is what a call does, for who calls it for each request. `unknown`: names in the format that are no
+    variables, for a person to be told.
     """
 
-    # PERF: headers are looked up in one dict instead of a walk over them for each variable, and their values escaped
-    # once instead of for each request; bench/access_log.py has the gain, test_the_short_way_agrees the meaning.
-    __slots__ = ("_by_header", "_others", "_pieces", "_places", "_remembered", "unknown")
+    __slots__ = ("_literals", "_places", "_remembered", "unknown", "write")
 
     def __init__(
         self, text: str, escape: str = "default", *, find: Callable[[str], Getter | None] = find_variable
     ) -> None:
         """`escape`: `default` or `json`."""
-        bare = bare_places(text, _VARIABLE) if escape == "json" else None
-        self._pieces: list[str] = []
-        places: list[_Place] = []
-        unknown: list[str] = []
-        end = 0
-        for number, match in enumerate(_VARIABLE.finditer(text)):
-            name, is_bare = match[1] or match[2], bare is not None and bare[number]
-            getter = find(name)
-            if getter is None:
-                unknown.append(name)
-            self._pieces += (text[end : match.start()], "")
-            places.append(_place(len(self._pieces) - 1, name, getter or _nothing, escape, is_bare=is_bare))
-            end = match.end()
-        self._pieces.append(text[end:] + "\n")
-        self.unknown = tuple(unknown)
-        self._places = tuple(places)
-        self._by_header = tuple(
-            (place.at, place.show, place.missing, place.header, place.is_header)
-            for place in places
-            if place.header is not None
-        )
-        self._others = tuple((place.at, place.show) for place in places if place.header is None)
+        matches = list(_VARIABLE.finditer(text))
+        names = [match[1] or match[2] for match in matches]
+        bare = bare_places(text, _VARIABLE) if escape == "json" else [False] * len(names)
+        ends = [0, *(match.end() for match in matches)]
+        starts = [*(match.start() for match in matches), len(text)]
+        self._literals = [text[end:start] for end, start in zip(ends, starts, strict=True)]
+        self._literals[-1] += "\n"
+        self.unknown = tuple(name for name in names if find(name) is None)
+        self._places = [
+            _place(name, find(name) or _nothing, escape, is_bare=is_bare)
+            for name, is_bare in zip(names, bare, strict=True)
+        ]
         self._remembered = _Remembered(_escape(escape, "latin-1"))
+        self.write = compile_line(
+            self._literals, self._places, self._remembered, partial(_spelled_out, self._literals, self._places)
+        )
 
     def __call__(self, ctx: Context) -> str:
-        headers = ctx.request.headers
-        fields = dict(headers)
-        if len(fields) != len(headers):
-            return self.spelled_out(ctx)
-        pieces = self._pieces.copy()
-        for at, show in self._others:
-            pieces[at] = show(ctx)
-        for at, show, missing, header, is_header in self._by_header:
-            raw = fields.get(header)
-            if raw is None:
-                # With a dash in its name, it may be there with an underscore instead.
-                pieces[at] = show(ctx) if b"-" in header else missing
-            else:
-                pieces[at] = self._remembered[raw] if is_header else show(ctx)
-        return "".join(pieces)
+        return self.write(ctx)
 
     def spelled_out(self, ctx: Context) -> str:
-        """The same, variable by variable: for a request that has a header twice."""
-        pieces = self._pieces.copy()
-        for place in self._places:
-            pieces[place.at] = place.show(ctx)
-        return "".join(pieces)
+        """The same, variable by variable."""
+        return _spelled_out(self._literals, self._places, ctx)
+
+
+def _spelled_out(literals: Sequence[str], places: Sequence[Place], ctx: Context) -> str:
+    pieces = [literals[0]]
+    for place, literal in zip(places, literals[1:], strict=True):
+        pieces += (place.show(ctx), literal)
+    return "".join(pieces)
 
 
 class _Remembered(dict[bytes, str]):
@@ -135,13 +103,13 @@ class _Remembered(dict[bytes, str]):
         return shown
 
 
-def _place(at: int, name: str, get: Getter, escape: str, *, is_bare: bool) -> _Place:
+def _place(name: str, get: Getter, escape: str, *, is_bare: bool) -> Place:
     missing = "null" if is_bare else "" if escape == "json" else "-"
     shown = _shown(name, get, missing, _escape(escape, wire_encoding(name)), is_bare=is_bare)
     header, is_header = header_of(name), not is_bare
     if header is None:
         header, is_header = header_behind(name), False
-    return _Place(at, shown, missing, header, is_header)
+    return Place(name, shown, missing, header, is_header, is_bare)
 
 
 def _shown(name: str, get: Getter, missing: str, escape: Escape, *, is_bare: bool) -> Shown:
@@ -161,7 +129,12 @@ def _shown(name: str, get: Getter, missing: str, escape: Escape, *, is_bare: boo
 
     def shown(ctx: Context) -> str:
         value = get(ctx)
-        return missing if value is None else escape(value)
+        if value is None:
+            return missing
+        # PERF: gw.access_log.escape.is_harmless, here without two calls.
+        if value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
+            return value
+        return escape(value)
 
     return shown
 

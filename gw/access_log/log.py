@@ -38,7 +38,7 @@ class AccessLog:
     __slots__ = ("_buffer_bytes", "_chars", "_format", "_lines", "_timer", "_timers", "_writer")
 
     def __init__(self, line: LineFormat, writer: LogWriter, timers: Timers, *, buffer_bytes: int) -> None:
-        self._format = line
+        self._format = line.write
         self._writer = writer
         self._timers = timers
         self._buffer_bytes = buffer_bytes

@@ -15,7 +15,8 @@ and `::ffff:192.0.2.1` becomes `192.0.2.1`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from gw.pipeline.addresses import AddressSet, canonical_address
@@ -23,7 +24,8 @@ from gw.settings.client_address import UNIX, Peers
 
 _X_FORWARDED_FOR: Final = b"x-forwarded-for"
 _SEPARATORS: Final = b" ,"
-_BETWEEN: Final = re.compile(rb"[ ,]+")
+# `[2001:db8:...]:65535` with all its digits, and an IPv4 address at its end.
+_LONGEST_BYTES: Final = 64
 _PORT: Final = re.compile(r"[0-9]{1,9}").fullmatch
 # How the adapters name the peer of a Unix socket.
 _UNIX_PEERS: Final = frozenset(("", "unix", UNIX))
@@ -60,9 +62,11 @@ class RealIp:
     def find(self, peer: str, peer_port: int | None, headers: Sequence[tuple[bytes, bytes]]) -> ClientAddress:
         """The address that counts. `peer` is the socket's, in its one spelling; header names are in lower case."""
         found, port = peer, peer_port
-        if self.trusts(peer):
-            for written in self._candidates(headers):
-                parsed = _address_and_port(written)
+        header = self._header
+        values = [value for name, value in headers if name == header]
+        if values and self.trusts(peer):
+            for written in _last_first(values if header == _X_FORWARDED_FOR else values[:1]):
+                parsed = _address_and_port(written) if len(written) <= _LONGEST_BYTES else None
                 if parsed is None:
                     break
                 found, port = parsed
@@ -70,15 +74,21 @@ class RealIp:
                     break
         return ClientAddress(found, port, peer, peer_port)
 
-    def _candidates(self, headers: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
-        """What the header says, last first."""
-        values = [value for name, value in headers if name == self._header]
-        if self._header != _X_FORWARDED_FOR:
-            del values[1:]
-        for value in reversed(values):
-            yield from reversed(_BETWEEN.split(value.rstrip(_SEPARATORS)))
+
+def _last_first(values: list[bytes]) -> Iterator[bytes]:
+    """What the lines of the header say; an empty piece, which is no address, where nginx would look in vain."""
+    for value in reversed(values):
+        if value[-1:] in _SEPARATORS:
+            value = value.rstrip(_SEPARATORS)
+        pieces = value.replace(b",", b" ").split(b" ")
+        for number in range(len(pieces) - 1, -1, -1):
+            # Two separators side by side are one, unless nothing is before them.
+            if pieces[number] or number == 0:
+                yield pieces[number]
 
 
+# Clients come back; the bound keeps those that do not from growing the cache.
+@lru_cache(maxsize=4096)
 def _address_and_port(written: bytes) -> tuple[str, int | None] | None:
     """`192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`, as nginx's ngx_parse_addr_port; else None."""
     text = written.decode("latin-1")

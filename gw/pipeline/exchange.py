@@ -209,7 +209,8 @@ class Exchange(Context):
         if gateway.locate is not None:
             gateway.locate(request)
         if request.method in _NOT_SERVED:
-            self._reply(METHOD_NOT_ALLOWED)
+            # Whoever sends CONNECT may go on with what is no HTTP.
+            self._reply(METHOD_NOT_ALLOWED.closing() if request.method == "CONNECT" else METHOD_NOT_ALLOWED)
             return
         if request.is_chunked or request.content_length is not None:
             limit_bytes = gateway.max_body_bytes

@@ -31,8 +31,8 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 _BASIC: Final = "basic "
 _PROTOCOLS: Final = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2.0", "3": "HTTP/3.0"}
 # PERF: numbers that every line has, written once: a look into a tuple takes a third of formatting one.
-_STATUSES: Final = tuple(f"{status:03d}" for status in range(1000))
-_MILLISECONDS: Final = tuple(f"{number / 1000:.3f}" for number in range(1001))
+STATUSES: Final = tuple(f"{status:03d}" for status in range(1000))
+MILLISECONDS: Final = tuple(f"{number / 1000:.3f}" for number in range(1001))
 # nginx's `server_name` in APISIX's configuration: one server for all names.
 _SERVER_NAME: Final = "_"
 
@@ -114,7 +114,7 @@ def _of_attempts(show: Callable[[Attempt], str]) -> Getter:
 def _seconds(duration_s: float | None) -> str:
     if duration_s is None:
         return "-"
-    return _MILLISECONDS[int(duration_s * 1000 + 0.5)] if 0 <= duration_s < 1 else f"{duration_s:.3f}"
+    return MILLISECONDS[int(duration_s * 1000 + 0.5)] if 0 <= duration_s < 1 else f"{duration_s:.3f}"
 
 
 def _response_time(attempt: Attempt) -> str:
@@ -176,11 +176,11 @@ NAMED: Final[dict[str, Getter]] = {
     "connection_requests": lambda ctx: str(ctx.request.connection_requests),
     # p for a pipelined request, which this gateway does not tell from others.
     "pipe": lambda ctx: ".",
-    "status": lambda ctx: _STATUSES[ctx.status],
+    "status": lambda ctx: STATUSES[ctx.status],
     "bytes_sent": lambda ctx: str(ctx.sent_bytes),
     "body_bytes_sent": lambda ctx: str(ctx.body_sent_bytes),
     "upstream_addr": _of_attempts(lambda attempt: attempt.address),
-    "upstream_status": _of_attempts(lambda attempt: _STATUSES[attempt.status] if attempt.status else "-"),
+    "upstream_status": _of_attempts(lambda attempt: STATUSES[attempt.status] if attempt.status else "-"),
     "upstream_connect_time": _of_attempts(lambda attempt: _seconds(attempt.connect_s)),
     "upstream_header_time": _of_attempts(lambda attempt: _seconds(attempt.header_s)),
     "upstream_response_time": _of_attempts(_response_time),

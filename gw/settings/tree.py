@@ -17,6 +17,7 @@ from gw.settings.client_address import RealIpSettings, TrustSettings
 from gw.settings.declare import derived, section, setting
 from gw.settings.network import Listen, Network
 from gw.settings.reloading import ReloadSettings
+from gw.settings.resolver import ResolverSettings
 from gw.settings.shared_state import SharedStateSettings
 
 Window: TypeAlias = tuple[int, int]
@@ -73,8 +74,8 @@ class SslSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ApisixSettings(TrustSettings):
-    """The gateway's listeners and its router."""
+class ApisixSettings(ResolverSettings, TrustSettings):
+    """The gateway's listeners, its router, whom it trusts, and how it finds the addresses of nodes."""
 
     node_listen: tuple[Listen, ...] = setting(
         network.traffic_listens(),
@@ -83,6 +84,9 @@ class ApisixSettings(TrustSettings):
     )
     enable_admin: bool = setting(kinds.boolean(), default=True, help="Whether the Admin API is served.")
     enable_control: bool = setting(kinds.boolean(), default=True, help="Whether the control API is served.")
+    disable_upstream_healthcheck: bool = setting(
+        kinds.boolean(), default=False, help="Check no upstream, whatever its checks say: every node is healthy then."
+    )
     control: ControlListen = section(ControlListen)
     status: StatusListen = section(StatusListen)
     router: RouterSettings = section(RouterSettings)

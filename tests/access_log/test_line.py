@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gw.access_log.line import LineFormat
 from gw.pipeline.context import Context
+from gw.pipeline.variable_table import NAMED
 from gw.pipeline.variables import Getter, find_variable
 from gw.settings.access_log import DEFAULT_FORMAT
 from tests.support.finished import HEADERS, SteadyClock, attempt, finished, request
@@ -180,6 +181,42 @@ def test_the_short_way_agrees(headers: Pairs, escape: str) -> None:
     compiled = LineFormat(text, escape, find=at_a_moment)
     assert compiled(ctx) == compiled.spelled_out(ctx)
     assert compiled(ctx) == compiled.spelled_out(ctx)
+
+
+def shapes() -> list[Context]:
+    """Requests in whatever state they may end."""
+    refused = attempt("10.0.0.2:80", 502, connect_s=None, header_s=None, response_s=0.0)
+    silent = attempt("[2001:db8::1]:443", 0, header_s=None, response_s=None, tls=True)
+    made = [
+        finished(),
+        finished(None, refused),
+        finished(None, silent),
+        finished(None, refused, attempt(response_s=1.5)),
+        finished(None, attempt(response_s=0.9999), status=0),
+    ]
+    refused_itself = Context(request([], target=b"/%00", admitted=False), 100.0)
+    untried = finished(status=404)
+    untried.attempts, untried.route = (), None
+    rewritten = finished()
+    rewritten.upstream_host, rewritten.upstream_uri = 'o"ther', b"/new"
+    unending = finished()
+    unending.ended_s = 0.0
+    slow = finished()
+    slow.ended_s += 100
+    return [*made, refused_itself, untried, rewritten, unending, slow]
+
+
+NAMES = sorted({*NAMED, "request_time", "msec", "time_local", "http_host", "http_user_agent", "arg_x", "sent_http_a"})
+
+
+@pytest.mark.parametrize("escape", ["default", "json"])
+@pytest.mark.parametrize("ctx", shapes())
+def test_the_short_way_agrees_in_every_state(ctx: Context, escape: str) -> None:
+    fields = ", ".join(f'"{name}": "${name}", "bare_{name}": ${name}' for name in NAMES)
+    compiled = LineFormat(f"{{{fields}}}", escape, find=at_a_moment)
+    assert compiled(ctx) == compiled.spelled_out(ctx)
+    if escape == "json":
+        assert json.loads(compiled(ctx)).keys() == {*NAMES, *(f"bare_{name}" for name in NAMES)}
 
 
 def test_clients_cannot_grow_what_is_remembered() -> None:

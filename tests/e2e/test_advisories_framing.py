@@ -27,6 +27,7 @@ HEADER_TIMEOUT_S = 2
 
 @dataclass
 class World:
+    edge: str
     gateway: Gateway
     canary: Canary
     worker_pid: int
@@ -40,11 +41,11 @@ class World:
             return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+@pytest.fixture(scope="module", params=["h1", "asgi"])
+def world(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[World]:
     """One worker, so that there is one pool; short times, so that they can be waited for."""
     times = {"client_header_timeout": HEADER_TIMEOUT_S, "keepalive_timeout": HEADER_TIMEOUT_S}
-    config = {"nginx_config": {"http": times}}
+    config = {"nginx_config": {"http": times}, "gw": {"edge": request.param}}
     with (
         running_canary() as canary,
         running_gateway(tmp_path_factory.mktemp("gateway"), config, workers=1) as gateway,
@@ -52,7 +53,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         gateway.put_route("1", "/*", canary.port, timeout={"connect": 2, "send": 2, "read": 2})
         gateway.wait_served("/warm")
         [pid] = gateway.worker_pids()
-        yield World(gateway, canary, pid)
+        yield World(request.param, gateway, canary, pid)
         assert gateway.worker_pids() == [pid], "a worker died"
         assert "Traceback" not in gateway.output()
         assert canary.garbage == []
@@ -183,9 +184,6 @@ REFUSED: dict[str, bytes] = {
     "CVE-2026-73547 OPTIONS *": b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n",
     "CVE-2026-73547 GET *": get(b"*"),
     "CVE-2026-73547 GET authority": get(b"a.example:80"),
-    # upgrades: not taken, and what follows is never raw
-    "CVE-2026-2833 websocket": get(fields=HOST + WEBSOCKET),
-    "CVE-2026-2833 websocket without a key": get(fields=HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n"),
     # too much
     "CVE-2026-49975 10,000 fields": get(fields=HOST + b"X: y\r\n" * 10_000),
     "CVE-2026-49975 a field of 1 MiB": get(fields=HOST + b"X: " + b"y" * (1 << 20) + b"\r\n"),
@@ -193,6 +191,31 @@ REFUSED: dict[str, bytes] = {
     "CVE-2026-49975 a target of 64 KiB": get(b"/" + b"p" * 65536),
     "CVE-2026-49975 100,000 trailers": chunked(b"0\r\n" + b"X: y\r\n" * 100_000 + b"\r\n"),
 }
+
+
+# Upgrades that the route does not take: what follows is never raw. ASGI can only refuse them; our protocol proxies an
+# ordinary request, as nginx does.
+WEBSOCKETS = {
+    "CVE-2026-2833 websocket": get(fields=HOST + WEBSOCKET),
+    "CVE-2026-2833 websocket without a key": get(fields=HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n"),
+}
+
+
+@pytest.mark.parametrize("case", WEBSOCKETS)
+def test_websocket_that_is_not_taken(world: World, case: str) -> None:
+    before = len(world.canary.requests)
+    with RawClient(world.port) as client:
+        client.send(WEBSOCKETS[case] + SMUGGLED)
+        if world.edge == "asgi":
+            answers = client.answers()
+            assert [answer.status >= 400 for answer in answers] == [True]
+            assert world.canary.requests[before:] == []
+        else:
+            client.expect()
+            client.expect()
+            seen, behind = world.canary.requests[before:]
+            assert (seen.target, behind.target) == ("/p", "/canary")
+            assert not seen.names & {"upgrade", "connection"}
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -307,7 +307,6 @@ def test_expect(world: World) -> None:
         ("moved", 302, b"", {"location": "http://elsewhere.example/"}),
         ("teapot", 418, b"tea", {}),
         ("reset", 205, b"", {}),
-        ("hinted", 200, b"ok", {}),
         ("broken", 500, b"oops", {"x-apisix-upstream-status": "500"}),
         ("busy", 503, b"busy", {"x-apisix-upstream-status": "503", "retry-after": "1"}),
         ("chunked", 200, b"abcde", {"transfer-encoding": "chunked"}),
@@ -328,8 +327,18 @@ def test_answers(world: World, name: str, status: int, body: bytes, headers: dic
         assert reply.headers.keys().isdisjoint({"content-length", "transfer-encoding"})
 
 
-@pytest.mark.parametrize(("name", "line"), [("teapot", b"418 I'm a Teapot"), ("reset", b"205 Reset Content")])
-def test_a_status_has_its_phrase(world: World, name: str, line: bytes) -> None:
+def test_an_interim_response_is_passed_on(world: World) -> None:
+    """RFC 9110 section 15.2: a proxy must; clients that cannot read one do not ask for it by HTTP/1.1."""
+    request = b"GET /raw/hinted HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    first, _, rest = send(world.gateway.port, request).partition(b"\r\n\r\n")
+    assert first == b"HTTP/1.1 103 Early Hints\r\nlink: </a>"
+    assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert rest.endswith(b"\r\n\r\nok")
+    assert send(world.gateway.port, request.replace(b"1.1", b"1.0")).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(("name", "line"), [("teapot", b"418 I'm a teapot"), ("reset", b"205 Reset Content")])
+def test_the_upstreams_phrase_is_passed_on(world: World, name: str, line: bytes) -> None:
     answer = send(world.gateway.port, b"GET /raw/%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % name.encode())
     assert answer.split(b"\r\n")[0] == b"HTTP/1.1 " + line
 

@@ -156,7 +156,7 @@ def test_an_idle_connection_is_closed_in_its_time_or_at_once(tmp_path: Path):
             workers.publish({})
             workers.wait_ready()
             received = talk(workers, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert (b"\r\nConnection: close\r\n" in received) is (written == "0")
+            assert (b"\r\nconnection: close\r\n" in received) is (written == "0")
 
 
 def test_what_is_switched_off_is_not_listened_to(tmp_path: Path):

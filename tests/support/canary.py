@@ -181,12 +181,15 @@ class _Connection:
             line = self._line()
             if not re.fullmatch(rb"[0-9a-f]{1,8}", line):
                 raise _Malformed(f"chunk size {line[:100]!r}")
-            piece = self._exactly(int(line, 16))
+            if not int(line, 16):
+                break
+            body += self._exactly(int(line, 16))
             if self._line():
                 raise _Malformed("chunk end")
-            if not piece:
-                return body
-            body += piece
+        while trailer := self._line():
+            if not _FIELD(trailer):
+                raise _Malformed(f"trailer {trailer[:100]!r}")
+        return body
 
     def _line(self, *, clean: bool = False) -> bytes:
         while (at := self.buffer.find(b"\r\n")) < 0:

@@ -40,12 +40,16 @@ _SPECIAL: Final = frozenset(
 
 
 class HeadLimits(NamedTuple):
-    """Bytes of the request line, number of fields, bytes of one field line, and bytes of the whole head."""
+    """Bytes of the request line, number of fields, bytes of one field line, and bytes of the whole head.
+
+    `drops_underscores`: fields with _ in their name are left out, as by nginx's underscores_in_headers.
+    """
 
     line_bytes: int
     fields: int
     field_bytes: int
     head_bytes: int
+    drops_underscores: bool = False
 
 
 class RequestHead:
@@ -71,6 +75,7 @@ class RequestHead:
         "version",
     )
 
+    _is_complete: bool
     headers: Headers
     target: bytes
     method: str
@@ -84,13 +89,7 @@ class RequestHead:
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
         self._parser: httptools.HttpRequestParser | None = None
-        self._begin()
-
-    def _begin(self) -> None:
-        self.target = b""
-        self.headers = []
         self._specials: Headers = []
-        self._is_complete = False
 
     def read(self, head: bytes) -> None:
         """Read one head with its empty line. Raises Refused."""
@@ -98,8 +97,7 @@ class RequestHead:
         if parser is None:
             # It holds bound methods of ours, a cycle that `close` breaks.
             parser = self._parser = httptools.HttpRequestParser(self)
-        else:
-            self.target, self.headers, self._is_complete = b"", [], False
+        self.target, self.headers, self._is_complete = b"", [], False
         try:
             parser.feed_data(head)
         except httptools.HttpParserUpgrade:
@@ -161,6 +159,8 @@ class RequestHead:
             _check_lines(head, limits)
         if b" \r\n" in head or b"\t\r\n" in head:
             self.headers = [(name, value.rstrip(b" \t")) for name, value in self.headers]
+        if limits.drops_underscores:
+            self.headers = [pair for pair in self.headers if b"_" not in pair[0]]
         self.length = None
         self.is_chunked = self.expects_continue = False
         self.upgrade = b""
