@@ -56,6 +56,28 @@ def test_the_group_is_the_one_that_is_named(directory):
     assert {path.lstat().st_gid for path in (directory, *directory.iterdir())} == {NOBODY}
 
 
+@needs_root
+def test_another_user_of_the_group_counts_in_the_same_state(directory):
+    """As two users whose workers share a group do."""
+    mine = opened(directory, trust=Trust(owners=[NOBODY], group=NOBODY))
+    assert mine.increment(b"counter", 1, ttl_s=60).value == 1
+    mine.close()  # an environment must not be open across a fork
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            theirs = opened(directory)
+            os._exit(theirs.increment(b"counter", 1, ttl_s=60).value)
+        finally:
+            os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    mine = opened(directory, trust=Trust(owners=[NOBODY], group=NOBODY))
+    assert mine.increment(b"counter", 1, ttl_s=60).value == 3
+    mine.close()
+
+
 def test_it_is_reserved_in_full(directory):
     opened(directory).close()
     found = data_file(directory).lstat()
