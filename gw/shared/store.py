@@ -100,14 +100,15 @@ class Usage(NamedTuple):
 class SharedStore:
     """State of one gateway on its host. To be opened after the fork, once in each process.
 
-    Every operation raises SegmentError when the files are gone and cannot be made anew; nothing else is the state's
-    fault. Times are seconds of CLOCK_MONOTONIC.
+    Every operation raises SegmentError when the files are gone and cannot be made anew, or after `close`; nothing else
+    is the state's fault. Times are seconds of CLOCK_MONOTONIC.
     """
 
     def __init__(self, files: StateFiles, clock: Clock) -> None:
         self._files = files
         self._monotonic = clock.monotonic
         self._env, self._inode = files.open()
+        self._was_closed = False
         self._look_after_us = 0
         self._bytes_to_look = 0
         self._is_crowded = False
@@ -121,7 +122,8 @@ class SharedStore:
         return cls(StateFiles(directory, size_bytes, trust or Trust()), clock)
 
     def close(self) -> None:
-        """Let go of it; the state stays. Twice is no error."""
+        """Let go of it; the state stays. Twice is no error, an operation afterwards is a SegmentError."""
+        self._was_closed = True
         self._env.close()
 
     def get(self, key: bytes) -> bytes | None:
@@ -277,6 +279,7 @@ class SharedStore:
         except lmdb.Error as error:
             self._replace(error)
         else:
+            self._check_open()
             self._env.close()
             self._env, self._inode = self._files.open()
 
@@ -320,7 +323,13 @@ class SharedStore:
             return
         self._replace(error)
 
+    def _check_open(self) -> None:
+        # Who comes late to its own closed store must not take the state from the others.
+        if self._was_closed:
+            raise SegmentError(f"shared state {self._files.path} was closed by this process")
+
     def _replace(self, error: Exception) -> None:
+        self._check_open()
         broken, self._inode = self._inode, 0
         if broken:  # not again for each operation while it cannot be made anew
             log.warning("shared state %s does not work any more (%s): replacing it", self._files.path, error)

@@ -239,6 +239,33 @@ def test_an_entry_that_is_none_of_ours_is_met_and_replaced(directory, key):
     store.close()
 
 
+def test_who_comes_late_to_a_closed_store_takes_nothing_from_the_others(directory):
+    clock = HandClock()
+    store = opened(directory, clock=clock)
+    store.put(b"key", b"value")
+    store.close()
+    inode = data_file(directory).lstat().st_ino
+    for _ in range(2):
+        for operation in (lambda: store.get(b"key"), lambda: store.increment(b"counter", 1, 1), store.usage):
+            with pytest.raises(SegmentError, match="was closed"):
+                operation()
+        clock.now_s += 2
+    assert data_file(directory).lstat().st_ino == inode
+    again = opened(directory)
+    assert again.get(b"key") == b"value"
+    again.close()
+
+
+def test_opening_it_twice_in_a_process_is_refused_and_changes_nothing(directory):
+    """LMDB's locks belong to the process: a second opening would give up those of the first."""
+    store = opened(directory)
+    store.put(b"key", b"value")
+    with pytest.raises(SegmentError, match="already open"):
+        opened(directory)
+    assert store.get(b"key") == b"value"
+    store.close()
+
+
 def test_when_it_cannot_be_made_anew_each_operation_says_so_and_the_first_that_can_recovers(directory, caplog):
     store = opened(directory)
     store._env.close()
