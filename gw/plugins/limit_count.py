@@ -90,11 +90,14 @@ class LimitCount(Plugin):
         self._open_counter()
 
     def _open_counter(self) -> None:
-        shared, clock = self.env.shared, self.env.clock
-        if shared is None:
-            raise RuntimeError("limit-count: there is no shared state to count in")
+        shared, clock = self._shared(), self.env.clock
         is_sliding = self.conf.get("window_type") == "sliding"
         self._counter: Counter = SlidingCounter(shared, clock) if is_sliding else FixedCounter(shared)
+
+    def _shared(self) -> Any:
+        if self.env.shared is None:
+            raise RuntimeError("limit-count: there is no shared state to count in")
+        return self.env.shared
 
     def access(self, ctx: Context) -> Any:
         fields: _Fields = []
@@ -179,7 +182,7 @@ class _LimitCountElsewhere(LimitCount):
         self._remote: RemoteCounter | DelayedCounter = remote
         if is_delayed:
             spawn = env.spawn or env.loop.create_task
-            self._remote = DelayedCounter(remote, env.shared, env.clock, spawn, interval_s=interval_s)
+            self._remote = DelayedCounter(remote, self._shared(), env.clock, spawn, interval_s=interval_s)
 
     def close(self) -> None:
         self._remote.close(self.env.spawn)

@@ -284,13 +284,13 @@ class SharedStore:
             self._env, self._inode = self._files.open()
 
     def _read(self, work: Callable[[_Transaction], T]) -> T:
-        try:
-            with self._env.begin() as transaction:
-                return work(transaction)
-        except (lmdb.Error, DamagedRecord) as error:
-            self._repair(error)
-        with self._env.begin() as transaction:
-            return work(transaction)
+        for _ in range(_ATTEMPTS):
+            try:
+                with self._env.begin() as transaction:
+                    return work(transaction)
+            except (lmdb.Error, DamagedRecord) as error:
+                self._repair(error)
+        raise SegmentError(f"shared state {self._files.path} cannot be read, not even when it is empty")
 
     def _write(self, work: Callable[[_Transaction], T]) -> T:
         for attempt in range(_ATTEMPTS):
