@@ -32,7 +32,7 @@ from gw.errors import AgentUnavailable
 from gw.metrics.host_view import view_host
 from gw.model.operations import Status
 from gw.pipeline.gateway import Gateway as TrafficGateway
-from gw.pipeline.route import keep_alive
+from gw.pipeline.upstream import keep_alive
 from gw.rebuild.follower import Applied, Follower
 from gw.rebuild.scheduler import RebuildScheduler
 from gw.rebuild.state import ConfigState
