@@ -110,6 +110,18 @@ def test_frequent_changes_favour_nobody() -> None:
     assert had == {"a": 200, "b": 100, "c": 100}
 
 
+def test_who_leaves_takes_no_credit_along_that_a_newcomer_would_get() -> None:
+    """b leaves each time while a turn is owed to it; without care all the others would be ever deeper in debt."""
+    balancer = round_robin({"a": 2, "c": 1})
+    for _ in range(40):
+        balancer = RoundRobin([Weighted("a", 2), Weighted("b", 3), Weighted("c", 1)], balancer.owed())
+        while balancer.owed()["b"] <= 0:
+            balancer.pick()
+        balancer = RoundRobin([Weighted("a", 2), Weighted("c", 1)], balancer.owed())
+    newcomer = RoundRobin([Weighted("a", 2), Weighted("c", 1), Weighted("d", 1)], balancer.owed())
+    assert drawn(newcomer, 8).count("d") <= 3
+
+
 def test_stand_ins_take_turns_by_weight_and_leave_the_order_as_it_is() -> None:
     balancer = round_robin({"dead": 3, "a": 2, "b": 1})
     undisturbed = round_robin({"dead": 3, "a": 2, "b": 1})
