@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 from collections.abc import Iterable
@@ -11,12 +12,17 @@ from typing import Final
 
 from gw.clock import Clock
 from gw.control.convergence import living_processes
+from gw.errors import SegmentError
 from gw.settings import Settings
+from gw.shared.files import remove_state, state_directory
 from gw.shm.names import SegmentNames
 from gw.shm.segment import PosixSpace, unlink_all
+from gw.shm.trust import Trust
 
 # For the children of a `gw start` that was killed a moment ago: they end by themselves when nothing is in flight.
 LEFTOVERS_END_S: Final = 5.0
+
+log: Final = logging.getLogger(__name__)
 
 
 def segment_space(settings: Settings) -> tuple[PosixSpace, SegmentNames]:
@@ -53,9 +59,18 @@ def wait_for_end(pids: Iterable[int], timeout_s: float) -> bool:
 
 
 def remove_leftovers(settings: Settings) -> list[str]:
-    """Unlink the segments and the socket of a gateway of which no process lives; the names of what was there."""
+    """Take away segments, shared state and socket of a gateway of which no process lives; the names of what was there.
+
+    A stranger's among them is left where it is, and logged.
+    """
     space, names = segment_space(settings)
     gone = unlink_all(space, names)
+    state = state_directory(names)
+    try:
+        if remove_state(state, Trust(settings.gw.shm.owners)):
+            gone.append(str(state))
+    except SegmentError as error:
+        log.warning("%s", error)
     if _unlinked(settings.socket_path):
         gone.append(str(settings.socket_path))
     return gone

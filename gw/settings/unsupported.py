@@ -35,7 +35,6 @@ IGNORED: Final[dict[str, str]] = {
             "apisix.ssl.ssl_session_tickets",
             "apisix.ssl.fallback_sni",
             "apisix.data_encryption",
-            "apisix.disable_upstream_healthcheck",
             "apisix.enable_server_tokens",
             "apisix.lru",
             "apisix.tracing",
