@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from gw.cli.run_lock import lock_path, orders_path
 from gw.clock import Clock
 from gw.control.convergence import living_processes
 from gw.errors import SegmentError
@@ -59,7 +60,7 @@ def wait_for_end(pids: Iterable[int], timeout_s: float) -> bool:
 
 
 def remove_leftovers(settings: Settings) -> list[str]:
-    """Take away segments, shared state and socket of a gateway of which no process lives; the names of what was there.
+    """Take away segments, shared state and sockets of a gateway of which no process lives; the names of what was there.
 
     A stranger's among them is left where it is, and logged.
     """
@@ -71,9 +72,8 @@ def remove_leftovers(settings: Settings) -> list[str]:
             gone.append(str(state))
     except SegmentError as error:
         log.warning("%s", error)
-    if _unlinked(settings.socket_path):
-        gone.append(str(settings.socket_path))
-    return gone
+    sockets = (settings.socket_path, orders_path(lock_path(settings)))
+    return gone + [str(path) for path in sockets if _unlinked(path)]
 
 
 def _unlinked(path: Path) -> bool:

@@ -1,7 +1,8 @@
 """`gw serve`: gunicorn alone in the foreground, without an agent; the main process of the systemd unit of the workers.
 
-Under a main process that stays, a reload is an affair between it and its gunicorns: systemd sees one process from start
-to stop, and no MAINPID has to wander. When all workers serve it says READY=1 (sd_notify(3)), as Type=notify wants.
+Under a main process that stays, a reload is an affair between it and its gunicorns: systemd sees one process from
+start to stop, and no MAINPID has to wander. It says READY=1 (sd_notify(3), Type=notify) when its sockets are open and
+not when its workers serve: for that they need a configuration, and systemd would end a unit that waited for the agent.
 """
 
 from __future__ import annotations
@@ -33,7 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
     _check_directory(lock.parent)
     with run_lock(lock):
         _refuse_other_workers(settings)
-        foreground = Foreground(settings, has_agent=False, announce=lambda: notify("READY=1"), say=_say)
+        foreground = Foreground(
+            settings,
+            has_agent=False,
+            opened=lambda: notify("READY=1\nSTATUS=waiting for a configuration"),
+            announce=lambda: notify("STATUS=all workers serve"),
+            say=_say,
+        )
         return foreground.run(lock)
 
 

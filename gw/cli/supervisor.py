@@ -85,7 +85,7 @@ class Duties:
 
 @dataclass(slots=True)
 class _Running:
-    """A child, and after its death those of its process group that are left to end by themselves, by pidfd."""
+    """A child, and after its death (`code`) the pidfds of those of its process group that are left to end."""
 
     pid: int
     pidfd: int
@@ -96,10 +96,10 @@ class _Running:
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """What a pidfd in the selector stands for."""
+    """What a pidfd in the selector stands for: a child, or one of its process group."""
 
     child: Child
-    pidfd: int
+    pid: int
 
 
 class Supervisor:
@@ -224,7 +224,7 @@ class Supervisor:
 
     def _watch(self, child: Child, pid: int) -> int:
         pidfd = os.pidfd_open(pid)
-        self._selector.register(pidfd, selectors.EVENT_READ, _Watched(child, pidfd))
+        self._selector.register(pidfd, selectors.EVENT_READ, _Watched(child, pid))
         return pidfd
 
     def _unwatch(self, pidfd: int) -> None:
@@ -234,13 +234,12 @@ class Supervisor:
     def _reap(self, watched: _Watched) -> list[Event]:
         """What the end of a process means: nothing as long as others of its group are left to end."""
         running = self._running[watched.child]
-        if watched.pidfd == running.pidfd:
+        if watched.pid == running.pid:
             self._reap_leader(watched.child, running)
         else:
-            pid = running.left.pop(watched.pidfd)
-            self._unwatch(watched.pidfd)
+            self._unwatch(running.left.pop(watched.pid))
             with contextlib.suppress(ChildProcessError):  # it was not left to us
-                os.waitpid(pid, 0)
+                os.waitpid(watched.pid, 0)
         if running.left:
             return []
         _reap_group(running.pid)
@@ -255,7 +254,7 @@ class Supervisor:
         if self._supervision.may_leave_workers(child):
             for pid in process.group_members(running.pid):
                 with contextlib.suppress(ProcessLookupError):
-                    running.left[self._watch(child, pid)] = pid
+                    running.left[pid] = self._watch(child, pid)
         else:
             # Before the pid is free again: what a master left of its workers ends with it.
             _kill_group(running.pid)
@@ -271,7 +270,7 @@ class Supervisor:
         elif running.code is None:
             signal.pidfd_send_signal(running.pidfd, number)
         else:
-            for pidfd in running.left:
+            for pidfd in running.left.values():
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(pidfd, number)
 

@@ -48,10 +48,12 @@ from gw.server.report import CellReport
 from gw.server.waiting import ServedWait
 from gw.server.worker import Assignment
 from gw.settings import Settings
+from gw.settings.resolver import ResolverSettings
 from gw.shm.names import SegmentNames
 from gw.shm.reader import SnapshotReader
 from gw.shm.segment import PosixSpace
 from gw.upstream.client import UpstreamClient
+from gw.upstream.lookup import ResolverOptions, SystemLookup
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +102,11 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
     calm_collector()
     async with AsyncExitStack() as stack:
         following = _follow(stack, assignment)
-        upstreams = UpstreamClient(asyncio.get_running_loop(), settings.apisix.ssl.ssl_trusted_certificate)
+        upstreams = UpstreamClient(
+            asyncio.get_running_loop(),
+            settings.apisix.ssl.ssl_trusted_certificate,
+            lookup=SystemLookup(_resolver_options(settings.apisix)),
+        )
         stack.push_async_callback(upstreams.close)
         agent = AgentClient(settings.socket_path)
         stack.push_async_callback(agent.close)
@@ -189,6 +195,16 @@ def _head_limits(settings: Settings) -> HeadLimits:
         limits.request_header_bytes,
         max(MAX_HEAD_BYTES, 2 * limits.request_header_bytes),
         drops_underscores=not settings.nginx_config.http.underscores_in_headers,
+    )
+
+
+def _resolver_options(settings: ResolverSettings) -> ResolverOptions:
+    return ResolverOptions(
+        servers=settings.dns_resolver,
+        valid_s=settings.dns_resolver_valid_s,
+        timeout_s=settings.resolver_timeout_s,
+        search=settings.enable_resolv_search_opt,
+        ipv6=settings.enable_ipv6,
     )
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gw.server.lifecycle import Gateway
     from gw.settings import Settings
     from gw.shm.cells import WorkerTable
+    from gw.shm.counters import CounterTable
 
 # How often the master hears of us. It gives up after gunicorn's `timeout`, which is many times this.
 HEARTBEAT_S: Final = 1.0
@@ -39,11 +40,12 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What the master gives a worker before the fork. `cell` is the index of its own cell in `table`."""
+    """What the master gives a worker before the fork. `cell` is its own in `table`, and its row in `counters`."""
 
     settings: Settings
     table: WorkerTable
     cell: int
+    counters: CounterTable
 
 
 class GatewayWorker(ASGIWorker):

@@ -17,6 +17,7 @@ from gw.settings.client_address import RealIpSettings, TrustSettings
 from gw.settings.declare import derived, section, setting
 from gw.settings.network import Listen, Network
 from gw.settings.reloading import ReloadSettings
+from gw.settings.resolver import ResolverSettings
 from gw.settings.shared_state import SharedStateSettings
 
 Window: TypeAlias = tuple[int, int]
@@ -73,8 +74,8 @@ class SslSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ApisixSettings(TrustSettings):
-    """The gateway's listeners and its router."""
+class ApisixSettings(ResolverSettings, TrustSettings):
+    """The gateway's listeners, its router, whom it trusts, and how it finds the addresses of nodes."""
 
     node_listen: tuple[Listen, ...] = setting(
         network.traffic_listens(),

@@ -24,10 +24,6 @@ IGNORED: Final[dict[str, str]] = {
             "apisix.delete_uri_tail_slash",
             "apisix.normalize_uri_like_servlet",
             "apisix.router.ssl",
-            "apisix.dns_resolver",
-            "apisix.dns_resolver_valid",
-            "apisix.resolver_timeout",
-            "apisix.enable_resolv_search_opt",
             "apisix.ssl.enable",
             "apisix.ssl.listen",
             "apisix.ssl.ssl_protocols",
@@ -101,7 +97,6 @@ IGNORED: Final[dict[str, str]] = {
         ),
         _NEVER,
     ),
-    "apisix.enable_ipv6": "does nothing; list {ip: '::', port: ...} in apisix.node_listen",
     "nginx_config.error_log_level": "does nothing; use gw.log_level",
     "deployment.admin.admin_api_version": "does nothing: the answers are those of v3",
 }

@@ -6,11 +6,12 @@ or it is refused. Linux only: `rename`, `list` and `inode` go by the files behin
 """
 
 import errno
+import fcntl
 import logging
 import mmap
 import os
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -124,6 +125,13 @@ class SegmentSpace(Protocol):
 
     def check_owner(self, name: str) -> None:
         """Raises UntrustedSegment when there is a segment of that name and its owner is a stranger."""
+        ...
+
+    def locked(self, name: str) -> AbstractContextManager[None]:
+        """Keep others that ask for the same waiting for the end of the block, or of this process.
+
+        Where the name is gone there is nobody to be kept: whoever comes next makes a segment of its own.
+        """
         ...
 
 
@@ -266,6 +274,21 @@ class PosixSpace:
             found = os.lstat(_path(name))
             if (reason := self._trust.objection_to_owner(found)) is not None:
                 raise _untrusted(name, found, reason)
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        try:
+            fd = os.open(_path(name), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            yield
+            return
+        except OSError as error:
+            raise SegmentError(f"cannot lock shared-memory segment {name}: {error}") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     @contextmanager
     def _creating(self, name: str, size: int) -> Iterator[int]:

@@ -65,6 +65,7 @@ def test_status_of_what_does_not_run(config: Path, capsys: pytest.CaptureFixture
     status = json.loads(capsys.readouterr().out)
     assert status["converged"] is False
     assert status["workers"] == []
+    assert status["traffic"] is None
     assert status["agent"]["alive"] is False
     assert main(["status", "--wait", "0", "-c", str(config)]) == 1
     err = capsys.readouterr().err
