@@ -64,7 +64,7 @@ class Gateway:
         self._on_ended = on_ended
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str = "plugin") -> asyncio.Task[Any]:
         """Start a task that this worker owns. Its failure is logged."""
         task = self.loop.create_task(work, name=name)
         self._tasks.add(task)

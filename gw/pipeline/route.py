@@ -19,6 +19,10 @@ class CompiledRoute:
 
     __slots__ = ("id", "name", "phases", "service_id", "timeouts", "upgrades", "upstream")
 
+    id: str
+    name: str
+    service_id: str
+
     def __init__(
         self,
         id: str,

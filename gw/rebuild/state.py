@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from gw.errors import SegmentError
 from gw.model.keys import ResourceKey
 from gw.model.merge import Missing, effective_upstream, merge_plugins, missing_parent, plugin_layers
 from gw.model.plugin_config import PluginConfig
@@ -144,6 +145,14 @@ class ConfigState:
         except Exception as error:
             self._tables.report(entry.key, f"cannot be read: {error}")
             return {}
+
+    def resource(self, key: ResourceKey) -> Mapping[str, Any] | None:
+        """A resource as it is now, None when there is none, or it cannot be read."""
+        entry = self._tables.find(key)
+        try:
+            return None if entry is None else entry.decode()
+        except SegmentError:
+            return None
 
     def update(self, changes: Sequence[Change]) -> Iterator[None]:
         """Steps that bring the state up to date in place: a resource at a time, in the order of the changes."""

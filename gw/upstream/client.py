@@ -111,7 +111,7 @@ class UpstreamClient:
         except TimeoutError:
             opener.upstream_failed(ConnectTimedOut())
         except OSError as error:  # ssl.SSLError is one, too
-            opener.upstream_failed(ConnectFailed(str(error)))
+            opener.upstream_failed(ConnectFailed(_words(error)))
         except Exception:
             logger.exception("connecting to %s:%s", target.host, target.port)
             opener.upstream_failed(ConnectFailed("internal error"))
@@ -136,8 +136,8 @@ class UpstreamClient:
             except OSError as error:
                 self._turns.failed(address, port, self._loop.time())
                 if left == 1:
-                    raise OSError(f"{address}: {error}") from None
-                logger.info("upstream %s:%s: no connection to %s: %s", host, port, address, error or "no answer")
+                    raise OSError(f"{address}: {_words(error)}") from None
+                logger.info("upstream %s:%s: no connection to %s: %s", host, port, address, _words(error))
             else:
                 self._turns.worked(address, port)
                 if not self._resolver.has_address(host, address):
@@ -218,3 +218,8 @@ class UpstreamClient:
 
     def __repr__(self) -> str:
         return f"<UpstreamClient connections={len(self._connections)} opening={len(self._openings)} {self._pool!r}>"
+
+
+def _words(error: OSError) -> str:
+    """What it says; a time-out and some ends of connections say nothing."""
+    return str(error) or type(error).__name__

@@ -8,18 +8,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
-import gw.server.lifecycle
 from gw.shared.files import state_directory
 from gw.shm.names import SegmentNames
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.upstream import running_upstream
 from tests.support.waiting import wait_until
-
-pytestmark = pytest.mark.skipif(
-    "SharedStore" not in Path(gw.server.lifecycle.__file__).read_text(), reason="workers share no state yet"
-)
 
 
 def limited(count: int, **more: object) -> dict[str, object]:
