@@ -37,13 +37,16 @@ def main() -> None:
         base = Path(directory)
         with (
             running_nginx(base / "nginx", arguments.body_bytes) as (backend, nginx),
-            running_gateway(base / "gateway", workers=1) as gateway,
+            running_gateway(base / "h1", workers=1) as h1,
+            running_gateway(base / "asgi", {"gw": {"edge": "asgi"}}, workers=1) as asgi,
         ):
-            gateway.put_route("bench", "/*", backend.port)
-            gateway.wait_served("/bench")
+            for gateway in (h1, asgi):
+                gateway.put_route("bench", "/*", backend.port)
+                gateway.wait_served("/bench")
             contestants: dict[str, tuple[int, Callable[[], list[int]]]] = {
                 "nginx": (nginx.port, lambda: nginx.worker_pids),
-                "jitterway (asgi edge)": (gateway.port, gateway.worker_pids),
+                "jitterway": (h1.port, h1.worker_pids),
+                "jitterway (asgi edge)": (asgi.port, asgi.worker_pids),
             }
             measured: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
             pin(backend.worker_pids, LOAD_CORE)

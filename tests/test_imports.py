@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"gw", "gw.errors", "gw.clock", "gw.collector", "gw.parted"},
     {"gw.model", "gw.schema", "gw.expr", "gw.settings"},
-    {"gw.shm", "gw.router", "gw.balancer", "gw.health", "gw.tls", "gw.metrics"},
+    {"gw.shm", "gw.shared", "gw.router", "gw.balancer", "gw.health", "gw.tls", "gw.metrics"},
     {"gw.upstream"},
     {"gw.rebuild", "gw.pipeline", "gw.stream"},
     {"gw.plugins", "gw.access_log"},
@@ -21,6 +21,7 @@ LAYERS = [
 ]
 SIDEWAYS = {
     ("gw.schema", "gw.model"),  # a schema's errors and keys are the model's
+    ("gw.shared", "gw.shm"),  # where shared memory lies, and who is a stranger there
     ("gw.metrics", "gw.shm"),  # the cells are the metrics: there is no second account of them
     ("gw.rebuild", "gw.pipeline"),  # what a route is compiled into
     ("gw.server", "gw.app"),

@@ -28,9 +28,10 @@ _OURS_ALONE = frozenset(("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FD
 
 
 class Foreground:
-    """One gateway in this process. `announce` is called when its workers first serve, `say` with what is for people.
+    """One gateway in this process.
 
-    `withheld` are the names of environment variables that no worker gets.
+    `opened` is called when its sockets are open, `announce` when its workers first serve, `say` with what is for
+    people. `withheld` are the names of environment variables that no worker gets.
     """
 
     def __init__(
@@ -39,12 +40,14 @@ class Foreground:
         *,
         has_agent: bool,
         withheld: frozenset[str] = frozenset(),
+        opened: Callable[[], None] = lambda: None,
         announce: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._has_agent = has_agent
         self._plan = Plan.of(settings, withheld)
+        self._opened = opened
         self._announce = announce
         self._say = say
         self._sockets: list[socket.socket] = []
@@ -62,6 +65,7 @@ class Foreground:
                 stop_listening=self._stop_listening,
                 say=self._say,
             )
+            self._opened()
             supervision = Supervision(self._settings.gw.graceful_timeout_s, has_agent=self._has_agent)
             return Supervisor(supervision, duties, SystemClock(), orders).run()
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from gw.cli.run_lock import lock_path, orders_path
 from gw.clock import Clock
 from gw.control.convergence import living_processes
+from gw.errors import SegmentError
 from gw.settings import Settings
+from gw.shared.files import remove_state, state_directory
 from gw.shm.names import SegmentNames
 from gw.shm.segment import PosixSpace, unlink_all
+from gw.shm.trust import Trust
 
 # For the children of a `gw start` that was killed a moment ago: they end by themselves when nothing is in flight.
 LEFTOVERS_END_S: Final = 5.0
+
+log: Final = logging.getLogger(__name__)
 
 
 def segment_space(settings: Settings) -> tuple[PosixSpace, SegmentNames]:
@@ -53,12 +60,20 @@ def wait_for_end(pids: Iterable[int], timeout_s: float) -> bool:
 
 
 def remove_leftovers(settings: Settings) -> list[str]:
-    """Unlink the segments and the socket of a gateway of which no process lives; the names of what was there."""
+    """Take away segments, shared state and sockets of a gateway of which no process lives; the names of what was there.
+
+    A stranger's among them is left where it is, and logged.
+    """
     space, names = segment_space(settings)
     gone = unlink_all(space, names)
-    if _unlinked(settings.socket_path):
-        gone.append(str(settings.socket_path))
-    return gone
+    state = state_directory(names)
+    try:
+        if remove_state(state, Trust(settings.gw.shm.owners)):
+            gone.append(str(state))
+    except SegmentError as error:
+        log.warning("%s", error)
+    sockets = (settings.socket_path, orders_path(lock_path(settings)))
+    return gone + [str(path) for path in sockets if _unlinked(path)]
 
 
 def _unlinked(path: Path) -> bool:

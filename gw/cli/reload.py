@@ -36,8 +36,7 @@ def _running(settings: Settings) -> tuple[Path, Holder]:
     """The lock that is held, and by whom. In a unit the directory that systemd made for it comes first."""
     directories = (unit_directory(os.environ), settings.gw.run_dir)
     for path in (lock_path(settings, directory) for directory in directories if directory is not None):
-        holder = find_holder(path)
-        if holder is not None and holder.is_alive:
+        if (holder := find_holder(path)) is not None:
             return path, holder
     raise JitterwayError(
         f"no `gw start` of {settings.gw.shm.name!r} runs with gw.run_dir {settings.gw.run_dir}; workers that systemd "

@@ -59,14 +59,17 @@ def unit_directory(environ: Mapping[str, str]) -> Path | None:
 
 
 def find_holder(path: Path) -> Holder | None:
-    """Who holds the lock; None when nobody does, or has not written its name yet. Raises JitterwayError."""
-    if not path.exists():
-        return None
+    """The living process that the lock file names; None when there is none. Raises JitterwayError.
+
+    Looks without locking: who starts at that moment would find the lock taken.
+    """
     try:
-        with run_lock(path):
-            return None
-    except AlreadyRuns as running:
-        return running.holder
+        holder = _parse(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _cannot_open(path, error) from error
+    return holder if holder is not None and holder.is_alive else None
 
 
 @contextlib.contextmanager
@@ -93,9 +96,7 @@ def _locked(path: Path) -> int:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise JitterwayError(
-                f"cannot open {path}: {error.strerror} (does this gateway belong to another user?)"
-            ) from error
+            raise _cannot_open(path, error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The holder before us may have taken the file away between our open and our lock.
@@ -124,3 +125,7 @@ def _parse(written: bytes) -> Holder | None:
     except ValueError:
         return None
     return Holder(pid, start_time)
+
+
+def _cannot_open(path: Path, error: OSError) -> JitterwayError:
+    return JitterwayError(f"cannot open {path}: {error.strerror} (does this gateway belong to another user?)")

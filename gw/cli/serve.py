@@ -1,7 +1,8 @@
 """`gw serve`: gunicorn alone in the foreground, without an agent; the main process of the systemd unit of the workers.
 
-Under a main process that stays, a reload is an affair between it and its gunicorns: systemd sees one process from start
-to stop, and no MAINPID has to wander. When all workers serve it says READY=1 (sd_notify(3)), as Type=notify wants.
+Under a main process that stays, a reload is an affair between it and its gunicorns: systemd sees one process from
+start to stop, and no MAINPID has to wander. It says READY=1 (sd_notify(3), Type=notify) when its sockets are open and
+not when its workers serve: for that they need a configuration, and systemd would end a unit that waited for the agent.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gw.cli.run_lock import lock_path, run_lock, unit_directory
 from gw.clock import SystemClock
 from gw.control.convergence import AGENT_TITLE
 from gw.errors import JitterwayError
+from gw.schema.installed import choose_plugins, installed_plugins
 from gw.settings import Settings, load_settings
 
 
@@ -27,13 +29,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Exit codes: those of `gw start`."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     settings = load_settings(arguments.config)
+    choose_plugins(settings.plugins, installed_plugins())  # two packages that claim one name stop the start
     for warning in settings.warnings:
         _say(f"warning: {warning}")
     lock = lock_path(settings, unit_directory(os.environ))
     _check_directory(lock.parent)
     with run_lock(lock):
         _refuse_other_workers(settings)
-        foreground = Foreground(settings, has_agent=False, announce=lambda: notify("READY=1"), say=_say)
+        foreground = Foreground(
+            settings,
+            has_agent=False,
+            opened=lambda: notify("READY=1\nSTATUS=waiting for a configuration"),
+            announce=lambda: notify("STATUS=all workers serve"),
+            say=_say,
+        )
         return foreground.run(lock)
 
 

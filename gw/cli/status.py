@@ -1,4 +1,4 @@
-"""`gw status`: who serves which version. From shared memory, and from the agent where it answers."""
+"""`gw status`: who serves which version, and how much. From shared memory, and from the agent where it answers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any, Final
 
 from gw.admin.agent_client import AgentClient
 from gw.cli import exit_codes
+from gw.cli.columns import aligned, short_time
 from gw.cli.leftovers import segment_space
+from gw.cli.status_traffic import add_traffic, read_traffic, traffic_rows
 from gw.cli.status_wait import AGENT_TIMEOUT_S, wait_until_served
 from gw.clock import SystemClock
 from gw.control.convergence import observed_convergence
@@ -58,10 +60,12 @@ def table(status: Mapping[str, Any], name: str) -> str:
         return f"nothing of {name!r} runs"
     converged = "every worker serves the newest version" if status["converged"] else "not converged"
     lines = [f"{name}: {converged}", "", *_agent_lines(status["agent"]), ""]
-    lines += _aligned([_HEADINGS, *(_worker_row(worker) for worker in status["workers"])])
+    lines += aligned([_HEADINGS, *(_worker_row(worker) for worker in status["workers"])])
     lines += [line for worker in status["workers"] for line in _trouble(worker)]
     if len(status["workers"]) < status["expected_workers"]:
         lines.append(f"{status['expected_workers']} workers are expected")
+    if traffic := traffic_rows(status):
+        lines += ["", *aligned(traffic)]
     return "\n".join(lines)
 
 
@@ -97,11 +101,11 @@ def _worker_row(worker: Mapping[str, Any]) -> tuple[str, ...]:
         worker["digest"][:_DIGEST_DIGITS],
         f"{worker['applied_at'][:_SECONDS_OF_ISO]}Z" if worker["applied_at"] else "-",
         worker["rebuild_kind"],
-        _short(worker["rebuild_duration_ms"]),
-        _short(worker["rebuild_held_ms"]),
-        _short(worker["jitter_ms"]),
-        _short(worker["staleness_ms"]),
-        _short(worker["worst_staleness_ms"]),
+        short_time(worker["rebuild_duration_ms"]),
+        short_time(worker["rebuild_held_ms"]),
+        short_time(worker["jitter_ms"]),
+        short_time(worker["staleness_ms"]),
+        short_time(worker["worst_staleness_ms"]),
         str(worker["problems"]),
     )
 
@@ -113,24 +117,14 @@ def _trouble(worker: Mapping[str, Any]) -> list[str]:
     return [f"worker {worker['pid']} since it started: {', '.join(told)}; see its log"] if told else []
 
 
-def _short(time_ms: float) -> str:
-    """A time in at most seven characters, up to a day."""
-    if time_ms < 100:
-        return f"{time_ms:.1f}ms".replace(".0ms", "ms")
-    return f"{time_ms:.0f}ms" if time_ms < 10_000 else f"{time_ms / 1000:.0f}s"
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
 def _look(settings: Settings) -> dict[str, Any]:
     space, names = segment_space(settings)
     clock = SystemClock()
     report = asyncio.run(_agent_report(settings))
     with closing(SnapshotReader(space, names, clock)) as reader:
-        return observed_convergence(reader, space, names, clock, report)
+        status = observed_convergence(reader, space, names, clock, report)
+    add_traffic(status, read_traffic(space, names))
+    return status
 
 
 async def _agent_report(settings: Settings) -> Mapping[str, Any] | None:

@@ -3,8 +3,8 @@
 One thread and no polling but for readiness, which shared memory shows and nothing announces. Children are watched
 through pidfds, signals through the wake-up descriptor, so that neither can slip in between a look and a wait.
 
-When a gunicorn master is killed, its workers are killed with it, except where others go on in its place: then they are
-watched until they have finished what is in flight, as their master would have done.
+When a gunicorn master is killed, its workers are killed with it, except where they have been told to stop or are about
+to be: then they are watched until they have finished what is in flight, as their master would have done.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from gw.cli import exit_codes
 from gw.cli.orders import Order, Orders
 from gw.cli.steps import (
     AGENT,
@@ -85,7 +86,7 @@ class Duties:
 
 @dataclass(slots=True)
 class _Running:
-    """A child, and after its death those of its process group that are left to end by themselves, by pidfd."""
+    """A child, and after its death (`code`) the pidfds of those of its process group that are left to end."""
 
     pid: int
     pidfd: int
@@ -96,10 +97,10 @@ class _Running:
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """What a pidfd in the selector stands for."""
+    """What a pidfd in the selector stands for: a child, or one of its process group."""
 
     child: Child
-    pidfd: int
+    pid: int
 
 
 class Supervisor:
@@ -219,12 +220,20 @@ class Supervisor:
                     self._exit_code = exit_code
 
     def _launch(self, child: Child) -> None:
-        pid = self._duties.launch(child)
+        try:
+            pid = self._duties.launch(child)
+        except OSError as error:
+            if child == AGENT or self._supervision.state is not State.RELOADING:
+                raise
+            # Too little memory for another one is no reason to end the one that serves.
+            self._duties.say(f"cannot start {child}: {error}")
+            self._perform(self._supervision.step(GunicornExited(child, exit_codes.FAILED)))
+            return
         self._running[child] = _Running(pid, self._watch(child, pid), self._clock.monotonic())
 
     def _watch(self, child: Child, pid: int) -> int:
         pidfd = os.pidfd_open(pid)
-        self._selector.register(pidfd, selectors.EVENT_READ, _Watched(child, pidfd))
+        self._selector.register(pidfd, selectors.EVENT_READ, _Watched(child, pid))
         return pidfd
 
     def _unwatch(self, pidfd: int) -> None:
@@ -234,13 +243,12 @@ class Supervisor:
     def _reap(self, watched: _Watched) -> list[Event]:
         """What the end of a process means: nothing as long as others of its group are left to end."""
         running = self._running[watched.child]
-        if watched.pidfd == running.pidfd:
+        if watched.pid == running.pid:
             self._reap_leader(watched.child, running)
         else:
-            pid = running.left.pop(watched.pidfd)
-            self._unwatch(watched.pidfd)
+            self._unwatch(running.left.pop(watched.pid))
             with contextlib.suppress(ChildProcessError):  # it was not left to us
-                os.waitpid(pid, 0)
+                os.waitpid(watched.pid, 0)
         if running.left:
             return []
         _reap_group(running.pid)
@@ -255,7 +263,7 @@ class Supervisor:
         if self._supervision.may_leave_workers(child):
             for pid in process.group_members(running.pid):
                 with contextlib.suppress(ProcessLookupError):
-                    running.left[self._watch(child, pid)] = pid
+                    running.left[pid] = self._watch(child, pid)
         else:
             # Before the pid is free again: what a master left of its workers ends with it.
             _kill_group(running.pid)
@@ -271,7 +279,7 @@ class Supervisor:
         elif running.code is None:
             signal.pidfd_send_signal(running.pidfd, number)
         else:
-            for pidfd in running.left:
+            for pidfd in running.left.values():
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(pidfd, number)
 

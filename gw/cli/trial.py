@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Final
 
 from gw.cli.spawn import module_command
@@ -73,13 +73,17 @@ def try_out(source: str, running: Plan, *, has_agent: bool) -> Plan:
         )
     except subprocess.TimeoutExpired:
         raise JitterwayError(f"new code and configuration did not load within {TRIAL_TIMEOUT_S:g} s") from None
+    except OSError as error:
+        raise JitterwayError(f"cannot start a process to try the new code in: {error}") from error
     if done.returncode == os.EX_CONFIG:
         raise JitterwayError(f"configuration refused\n{done.stderr.strip()}")
     try:
-        plan = Plan(**json.loads(done.stdout.splitlines()[-1]))
-    except (ValueError, TypeError, IndexError):
-        told = done.stderr.strip()[-_TOLD_BYTES:]
-        raise JitterwayError(f"the new code does not load (exit code {done.returncode})\n{told}") from None
+        told = json.loads(done.stdout.splitlines()[-1])
+        # Newer code may tell more than we know of.
+        plan = Plan(**{field.name: told[field.name] for field in fields(Plan)})
+    except (ValueError, TypeError, LookupError):
+        why = done.stderr.strip()[-_TOLD_BYTES:]
+        raise JitterwayError(f"the new code does not load (exit code {done.returncode})\n{why}") from None
     if changed := unchangeable(running, plan):
         raise JitterwayError(f"a reload cannot change {', '.join(changed)}: stop the gateway, and start it again")
     return plan

@@ -8,15 +8,20 @@ from typing import Any
 import falcon.asgi
 
 from gw.control.guard import HostGuard, answer_404
+from gw.control.healthcheck import Healthchecks
 
 # The table of `gw status --json`.
 Convergence = Callable[[], Awaitable[dict[str, Any]]]
 
 
-def control_app(convergence: Convergence, host_names: Collection[str] = ()) -> falcon.asgi.App[Any, Any]:
+def control_app(
+    convergence: Convergence, host_names: Collection[str] = (), healthchecks: Healthchecks | None = None
+) -> falcon.asgi.App[Any, Any]:
     """The application for the control listener. `host_names` are the names that `Host` may hold besides localhost."""
     app = falcon.asgi.App(middleware=HostGuard(host_names))
     app.add_route("/v1/convergence", _Convergence(convergence))
+    if healthchecks is not None:
+        healthchecks.add_to(app)
     app.add_sink(answer_404, "/")
     return app
 

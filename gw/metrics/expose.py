@@ -1,10 +1,12 @@
 """What Prometheus is told of a host's gateway, from one look and nothing else.
 
-The cells in shared memory are the state that the workers share, so any of them answers for all, and a counter begins
-anew with the process it belongs to, as Prometheus expects. Of prometheus_client we use families and text; not its
-registry, its global metrics or its multiprocess files, which would keep a second account of the same things.
+The cells in shared memory are the state that the workers share, so any of them answers for all. A counter of a cell
+begins anew with the process it belongs to, as Prometheus expects; those of traffic go on in the next one. Of
+prometheus_client we use families and text; not its registry, its global metrics or its multiprocess files, which would
+keep a second account of the same things.
 
-The metrics of APISIX stand here where there is a truth for them; those of our own are in `gw.metrics.declare`.
+The metrics of APISIX stand here where there is a truth for them; those of our own are in `gw.metrics.declare`, and what
+is counted of traffic in `gw.metrics.traffic`.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from gw import __version__
 from gw.metrics.declare import HOST, WORKER, HostMetric, WorkerMetric
 from gw.metrics.host_view import HostView
+from gw.metrics.traffic import traffic_families
 from gw.shm.layout import AgentState, Cell
 from gw.shm.reader import STALE_AFTER_NS
 
@@ -61,6 +64,8 @@ def exposition(seen: HostView, prefix: str, content_type: str = PLAIN) -> Iterat
 def _families(seen: HostView, prefix: str) -> Iterator[Metric]:
     """All metrics with something to say."""
     yield from (family for family in _of_apisix(seen, prefix) if family.samples)
+    if seen.traffic:
+        yield from traffic_families(seen.traffic, (index for index, _ in seen.live), prefix)
     yield from (family for metric in HOST if (family := _of_host(metric, seen, prefix)).samples)
     yield from (family for metric in WORKER if (family := _of_workers(metric, seen, prefix)).samples)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gw.shm import process
+from gw.shm.counter_layout import Traffic
 from gw.shm.layout import Cell, Slot
 
 
@@ -16,6 +17,7 @@ class HostView:
     """`slot` is the newest of control, None when there is none; `live` are the cells of living workers, by index.
 
     `expected` is the number of workers that the master means to have, `now_ns` the CLOCK_MONOTONIC of the look.
+    `traffic` are the rows of the counters, by the number of the cell, also those whose last owner is gone.
     """
 
     slot: Slot | None
@@ -24,6 +26,7 @@ class HostView:
     expected: int
     now_ns: int
     host_name: str
+    traffic: Mapping[int, Traffic] = field(default_factory=dict)
 
 
 class Reader(Protocol):
@@ -40,7 +43,13 @@ class Table(Protocol):
     def live(self) -> Iterator[tuple[int, Cell]]: ...
 
 
-def view_host(reader: Reader, table: Table, host_name: str) -> HostView:
+class Counters(Protocol):
+    """The part of gw.shm.counters.CounterTable that is used."""
+
+    def read(self) -> dict[int, Traffic]: ...
+
+
+def view_host(reader: Reader, table: Table, host_name: str, counters: Counters | None = None) -> HostView:
     """Look now. Any worker sees the same."""
     slot = reader.peek()
     return HostView(
@@ -50,4 +59,5 @@ def view_host(reader: Reader, table: Table, host_name: str) -> HostView:
         expected=table.expected,
         now_ns=time.monotonic_ns(),
         host_name=host_name,
+        traffic={} if counters is None else counters.read(),
     )

@@ -1,6 +1,6 @@
-"""The gunicorn master's part: gunicorn's settings from ours, and the table of workers.
+"""The gunicorn master's part: gunicorn's settings from ours, and the table of workers with their counters.
 
-The master knows settings and the table, loads no resources, and imports nothing that serves: a worker's memory is its
+The master knows settings and the tables, loads no resources, and imports nothing that serves: a worker's memory is its
 own, and code that is replaced on disk is taken up by the next worker.
 """
 
@@ -16,6 +16,7 @@ from gw.server.listeners import assign, listeners
 from gw.server.worker import Assignment, hold_stop_signals, release_stop_signals
 from gw.settings import Settings
 from gw.shm.cells import WorkerTable
+from gw.shm.counters import CounterTable
 from gw.shm.names import SegmentNames
 from gw.shm.segment import PosixSpace
 
@@ -81,6 +82,7 @@ class Master:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._table: WorkerTable | None = None
+        self._counters: CounterTable | None = None
         os.register_at_fork(after_in_parent=release_stop_signals)
 
     def hooks(self) -> dict[str, Any]:
@@ -97,7 +99,9 @@ class Master:
 
     def _on_starting(self, server: Any) -> None:
         space = PosixSpace(self._settings.gw.shm.owners, self._settings.gw.shm.group)
-        self._table = WorkerTable.open_or_create(space, SegmentNames(self._settings.gw.shm.name))
+        names = SegmentNames(self._settings.gw.shm.name)
+        self._counters = CounterTable.open_or_create(space, names)
+        self._table = WorkerTable.open_or_create(space, names)
         self._table.claim(server.num_workers)
 
     def _check_sockets(self, server: Any) -> None:
@@ -115,8 +119,9 @@ class Master:
 
     def _assign(self, server: Any, worker: Any) -> None:
         assert self._table is not None, "on_starting comes first"
+        assert self._counters is not None
         hold_stop_signals()
-        worker.assignment = Assignment(self._settings, self._table, self._table.reserve())
+        worker.assignment = Assignment(self._settings, self._table, self._table.reserve(), self._counters)
 
     def _catch_signals(self, server: Any, worker: Any) -> None:
         """In the child: up to here a signal for it went into its copy of the master's queue."""
@@ -137,3 +142,6 @@ class Master:
             self._table.resign()
             self._table.close()
             self._table = None
+        if self._counters is not None:
+            self._counters.close()
+            self._counters = None

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gw.server.lifecycle import Gateway
     from gw.settings import Settings
     from gw.shm.cells import WorkerTable
+    from gw.shm.counters import CounterTable
 
 # How often the master hears of us. It gives up after gunicorn's `timeout`, which is many times this.
 HEARTBEAT_S: Final = 1.0
@@ -39,11 +40,12 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What the master gives a worker before the fork. `cell` is the index of its own cell in `table`."""
+    """What the master gives a worker before the fork. `cell` is its own in `table`, and its row in `counters`."""
 
     settings: Settings
     table: WorkerTable
     cell: int
+    counters: CounterTable
 
 
 class GatewayWorker(ASGIWorker):
@@ -57,6 +59,7 @@ class GatewayWorker(ASGIWorker):
         self._is_stopping = False
         self._stopping: asyncio.Event | None = None
         self._hurry: asyncio.Event | None = None
+        self._reopen: Callable[[], None] | None = None
         self._traffic: Connections | None = None
         self._others: Connections | None = None
 
@@ -91,6 +94,12 @@ class GatewayWorker(ASGIWorker):
         self._wake(self._hurry)
         self._wake(self._stopping)
 
+    def handle_usr1_signal(self) -> None:
+        """Log files were moved away."""
+        super().handle_usr1_signal()
+        if self._reopen is not None:
+            self._reopen()
+
     async def _serve(self) -> None:
         self._stopping, self._hurry = asyncio.Event(), asyncio.Event()
         super().init_signals()
@@ -108,6 +117,8 @@ class GatewayWorker(ASGIWorker):
             raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
         by_role = list(zip(roles, self.sockets, strict=True))
         async with self.asgi.started(self.assignment) as gateway:
+            self._traffic.counters = gateway.traffic.counters
+            self._reopen = gateway.traffic.reopen_logs
             for role, sock in by_role:
                 if role != TRAFFIC:
                     await self._listen(gateway, role, sock)

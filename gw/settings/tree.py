@@ -19,6 +19,8 @@ from gw.settings.client_address import RealIpSettings, TrustSettings
 from gw.settings.declare import derived, section, setting
 from gw.settings.network import Listen, Network
 from gw.settings.reloading import ReloadSettings
+from gw.settings.resolver import ResolverSettings
+from gw.settings.shared_state import SharedStateSettings
 
 Window: TypeAlias = tuple[int, int]
 
@@ -80,8 +82,8 @@ class SslSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ApisixSettings(TrustSettings):
-    """The gateway's listeners and its router."""
+class ApisixSettings(ResolverSettings, TrustSettings):
+    """The gateway's listeners, its router, whom it trusts, and how it finds the addresses of nodes."""
 
     node_listen: tuple[Listen, ...] = setting(
         network.traffic_listens(),
@@ -90,6 +92,9 @@ class ApisixSettings(TrustSettings):
     )
     enable_admin: bool = setting(kinds.boolean(), default=True, help="Whether the Admin API is served.")
     enable_control: bool = setting(kinds.boolean(), default=True, help="Whether the control API is served.")
+    disable_upstream_healthcheck: bool = setting(
+        kinds.boolean(), default=False, help="Check no upstream, whatever its checks say: every node is healthy then."
+    )
     control: ControlListen = section(ControlListen)
     status: StatusListen = section(StatusListen)
     router: RouterSettings = section(RouterSettings)
@@ -403,6 +408,7 @@ class GwSettings(ReloadSettings):
         help="Worker processes. auto: as nginx_config.worker_processes says.",
     )
     shm: ShmSettings = section(ShmSettings)
+    shared_state: SharedStateSettings = section(SharedStateSettings)
     run_dir: Path = setting(kinds.file_path(), default="var/run", help="Where sockets, locks and pid files lie.")
     data_dir: Path = setting(
         kinds.file_path(), default="var", help="Where the embedded store, the last good snapshot and the key lie."

@@ -39,8 +39,11 @@ _FREE: Final = bytes(CELL_BYTES)
 class WorkerTable:
     """The table of one gateway. Opened before a fork, it serves the children as well."""
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: Segment, space: SegmentSpace, names: SegmentNames) -> None:
         self._segment = segment
+        self._space = space
+        # A segment keeps the name under which it was created, which is not where it lies.
+        self._name = names.workers
 
     @classmethod
     def open_or_create(cls, space: SegmentSpace, names: SegmentNames) -> "WorkerTable":
@@ -63,7 +66,7 @@ class WorkerTable:
         if not is_ours:
             segment.close()
             raise SegmentError(f"{names.workers} is no workers' table of this format")
-        return cls(segment)
+        return cls(segment, space, names)
 
     @classmethod
     def _create(cls, space: SegmentSpace, names: SegmentNames) -> "WorkerTable":
@@ -76,7 +79,7 @@ class WorkerTable:
             with suppress(SegmentError):
                 space.unlink(aside(names.workers))
             raise
-        return cls(segment)
+        return cls(segment, space, names)
 
     @property
     def expected(self) -> int:
@@ -142,16 +145,19 @@ class WorkerTable:
 
         Until the worker writes it, the cell is held in the master's name. Raises SegmentError when all are taken.
         """
-        for index in range(TABLE_CAPACITY):
-            if not self._is_taken(index):
-                pid = os.getpid()
-                self.write(index, Cell(CellState.RESERVED, pid, start_time=process.start_time(pid) or 0))
-                return index
-        raise SegmentError(f"all {TABLE_CAPACITY} cells of {self._segment.name} belong to living workers")
+        with self._space.locked(self._name):
+            for index in range(TABLE_CAPACITY):
+                if not self._is_taken(index):
+                    pid = os.getpid()
+                    self.write(index, Cell(CellState.RESERVED, pid, start_time=process.start_time(pid) or 0))
+                    return index
+        raise SegmentError(f"all {TABLE_CAPACITY} cells of {self._name} belong to living workers")
 
     def free(self, index: int) -> None:
-        """For the master, when the child is gone."""
-        self._segment.store(cell_offset(index), _FREE)
+        """For the master, when the child is gone. A cell that another master has given out since is left as it is."""
+        with self._space.locked(self._name):
+            if self._owner(index)[0] == os.getpid() or not self._is_taken(index):
+                self._segment.store(cell_offset(index), _FREE)
 
     def write(self, index: int, cell: Cell) -> None:
         """For the cell's owner alone."""
@@ -169,10 +175,13 @@ class WorkerTable:
         return None
 
     def _is_taken(self, index: int) -> bool:
+        pid, started = self._owner(index)
+        return process.is_alive(pid, started)
+
+    def _owner(self, index: int) -> tuple[int, int]:
         # Unchecked on purpose: an owner rewrites its cell with the same pid, so a torn cell still tells whose it is.
         at = cell_offset(index)
-        pid, started = unpack_cell_owner(bytes(self._segment.view[at : at + CELL_BYTES]))
-        return process.is_alive(pid, started)
+        return unpack_cell_owner(bytes(self._segment.view[at : at + CELL_BYTES]))
 
     def read_all(self) -> list[tuple[int, Cell]]:
         """Every cell that says something, dead or alive, with its index.

@@ -15,7 +15,7 @@ class SegmentNames:
     Raises ValueError for a name that is empty, longer than 100 characters, or holds more than letters, digits, `_.-`.
     """
 
-    __slots__ = ("_own", "control", "log", "name", "prefix", "workers")
+    __slots__ = ("_own", "control", "counters", "log", "name", "prefix", "workers")
 
     def __init__(self, name: str) -> None:
         if not _ALLOWED.fullmatch(name):
@@ -25,8 +25,10 @@ class SegmentNames:
         self.control = f"{self.prefix}control"
         self.log = f"{self.prefix}log"
         self.workers = f"{self.prefix}workers"
+        self.counters = f"{self.prefix}counters"
         # Matched in full: the prefix of a gateway `a` also begins the names of one called `a.v1.b`.
-        self._own = re.compile(re.escape(self.prefix) + r"(?:(?:control|log|workers)(?:\.new)?|snapshot\.(\d{1,19}))")
+        single = "control|log|workers|counters"
+        self._own = re.compile(re.escape(self.prefix) + rf"(?:(?:{single})(?:\.new)?|snapshot\.(\d{{1,19}}))")
 
     def snapshot(self, number: int) -> str:
         """The base with this number."""

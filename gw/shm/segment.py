@@ -6,14 +6,12 @@ or it is refused. Linux only: `rename`, `list` and `inode` go by the files behin
 """
 
 import errno
-import grp
+import fcntl
 import logging
 import mmap
 import os
-import pwd
-import stat
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -21,6 +19,7 @@ import posix_ipc
 
 from gw.errors import SegmentError
 from gw.shm.names import SegmentNames
+from gw.shm.trust import Trust, owner_and_mode
 
 # Where shm_open of glibc and musl keeps them.
 SHM_DIR: Final = Path("/dev/shm")  # noqa: S108 - not a temporary file: the kernel's place for shared memory
@@ -128,6 +127,13 @@ class SegmentSpace(Protocol):
         """Raises UntrustedSegment when there is a segment of that name and its owner is a stranger."""
         ...
 
+    def locked(self, name: str) -> AbstractContextManager[None]:
+        """Keep others that ask for the same waiting for the end of the block, or of this process.
+
+        Where the name is gone there is nobody to be kept: whoever comes next makes a segment of its own.
+        """
+        ...
+
 
 class PosixSegment:
     """A Segment in /dev/shm. Unmapped by `close`, or when nothing refers to it or its view any more."""
@@ -190,20 +196,15 @@ class PosixNewSegment:
 
 
 class PosixSpace:
-    """Segments in /dev/shm. Trusts root, the user it runs as and `owners`; what it creates belongs to `group`.
-
-    `owners` are user names or numbers: the agent's user for a worker, the workers' user for the agent. Raises
-    SegmentError for a name that the host does not know.
-    """
+    """Segments in /dev/shm. Whom it trusts and which group gets what it creates: `owners` and `group` of Trust."""
 
     def __init__(self, owners: Iterable[str | int] = (), group: str | int | None = None) -> None:
-        self._trusted_uids = frozenset((0, os.geteuid(), *map(_uid, owners)))
-        self._gid = None if group is None else _gid(group)
+        self._trust = Trust(owners, group)
 
     def create(self, name: str, size: int, mode: int) -> PosixSegment:
         with self._creating(name, size) as fd:
             os.posix_fallocate(fd, 0, size)
-            self._share(fd, mode)
+            self._trust.share(fd, mode)
             segment = PosixSegment(name, fd, size, writable=True)
             os.close(fd)
             return segment
@@ -216,7 +217,7 @@ class PosixSpace:
             for at in range(0, size, RESERVED_BYTES):
                 os.posix_fallocate(fd, at, min(RESERVED_BYTES, size - at))
                 yield
-            self._share(fd, mode)
+            self._trust.share(fd, mode)
             return PosixNewSegment(name, fd)
 
     def open(self, name: str, *, writable: bool = False, mode: int = AGENT_MODE) -> PosixSegment:
@@ -271,8 +272,23 @@ class PosixSpace:
     def check_owner(self, name: str) -> None:
         with suppress(FileNotFoundError):
             found = os.lstat(_path(name))
-            if found.st_uid not in self._trusted_uids:
-                raise _untrusted(name, found, "its owner is not trusted")
+            if (reason := self._trust.objection_to_owner(found)) is not None:
+                raise _untrusted(name, found, reason)
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        try:
+            fd = os.open(_path(name), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            yield
+            return
+        except OSError as error:
+            raise SegmentError(f"cannot lock shared-memory segment {name}: {error}") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     @contextmanager
     def _creating(self, name: str, size: int) -> Iterator[int]:
@@ -295,17 +311,9 @@ class PosixSpace:
                 raise no_room(name, size, _free_bytes()) from error
             raise SegmentError(f"cannot prepare shared-memory segment {name}: {error}") from error
 
-    def _share(self, fd: int, mode: int) -> None:
-        if self._gid is not None:
-            os.fchown(fd, -1, self._gid)
-        os.fchmod(fd, mode)  # the umask took its share of what was asked for at creation
-
     def _check_trust(self, name: str, found: os.stat_result, mode: int) -> None:
-        if found.st_uid not in self._trusted_uids:
-            raise _untrusted(name, found, "its owner is not trusted")
-        others = stat.S_IWGRP | stat.S_IWOTH
-        if found.st_mode & others & ~mode:
-            raise _untrusted(name, found, "others than its owner may write to it")
+        if (reason := self._trust.objection(found, mode)) is not None:
+            raise _untrusted(name, found, reason)
 
 
 def no_room(name: str, wanted_bytes: int, free_bytes: int) -> SegmentError:
@@ -340,36 +348,10 @@ def _free_bytes() -> int:
 
 
 def _untrusted(name: str, found: os.stat_result, reason: str) -> UntrustedSegment:
-    return UntrustedSegment(f"shared-memory segment {name} is refused{_owner_and_mode(found)}: {reason}")
+    return UntrustedSegment(f"shared-memory segment {name} is refused{owner_and_mode(found)}: {reason}")
 
 
 def _described(name: str) -> str:
     with suppress(OSError):
-        return _owner_and_mode(os.lstat(_path(name)))
+        return owner_and_mode(os.lstat(_path(name)))
     return ""
-
-
-def _owner_and_mode(found: os.stat_result) -> str:
-    try:
-        owner = pwd.getpwuid(found.st_uid).pw_name
-    except KeyError:
-        owner = "no known user"
-    return f" (owner {found.st_uid}, {owner}; mode {stat.S_IMODE(found.st_mode):04o})"
-
-
-def _uid(owner: str | int) -> int:
-    if isinstance(owner, int) or owner.isdigit():
-        return int(owner)
-    try:
-        return pwd.getpwnam(owner).pw_uid
-    except KeyError:
-        raise SegmentError(f"owner of shared memory: this host has no user {owner!r}") from None
-
-
-def _gid(group: str | int) -> int:
-    if isinstance(group, int) or group.isdigit():
-        return int(group)
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise SegmentError(f"group of shared memory: this host has no group {group!r}") from None

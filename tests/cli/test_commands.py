@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from gw.cli.greeting import of_settings
 from gw.cli.main import main
 from gw.cli.status import table
 from gw.cli.status_wait import outcome
+from gw.clock import SystemClock
 from gw.settings import load_agent_settings
+from gw.shared.store import SharedStore
 from gw.shm.segment import SHM_DIR
 
 KEY = "a-key-of-our-own-0123456789"
@@ -62,6 +65,7 @@ def test_status_of_what_does_not_run(config: Path, capsys: pytest.CaptureFixture
     status = json.loads(capsys.readouterr().out)
     assert status["converged"] is False
     assert status["workers"] == []
+    assert status["traffic"] is None
     assert status["agent"]["alive"] is False
     assert main(["status", "--wait", "0", "-c", str(config)]) == 1
     err = capsys.readouterr().err
@@ -78,6 +82,8 @@ def test_stop_cleans_up_what_a_killed_start_left(config: Path, capsys: pytest.Ca
     segment.write_bytes(bytes(576))
     other = SHM_DIR / f"{name}.v1.other"
     other.write_bytes(b"not ours")
+    state = SHM_DIR / f"{name}.v1.state"
+    SharedStore.open(state, 4 << 20, SystemClock()).close()
     try:
         (config.parent / "run").mkdir()
         (config.parent / "run" / f"{name}.agent.sock").touch()
@@ -85,7 +91,9 @@ def test_stop_cleans_up_what_a_killed_start_left(config: Path, capsys: pytest.Ca
         out = capsys.readouterr().out
         assert f"/{name}.v1.control" in out
         assert f"{name}.agent.sock" in out
+        assert str(state) in out
         assert not segment.exists()
+        assert not state.exists()
         assert other.exists()
         assert os.listdir(config.parent / "run") == []
         assert main(["stop", "-c", str(config)]) == 0
@@ -93,6 +101,7 @@ def test_stop_cleans_up_what_a_killed_start_left(config: Path, capsys: pytest.Ca
     finally:
         segment.unlink(missing_ok=True)
         other.unlink()
+        shutil.rmtree(state, ignore_errors=True)
 
 
 def test_wrong_usage_is_2_and_version_is_told() -> None:

@@ -449,10 +449,10 @@ def test_what_was_planted_is_not_believed(tmp_path: Path) -> None:
                 plant(last_good)
                 said = gateway.output().count("is not used")
                 # Segments of ours, as a crash would leave them: garbage, cut, empty.
-                for name in (names.control, names.log, names.workers, names.snapshot(1)):
+                for name in (names.control, names.log, names.workers, names.counters, names.snapshot(1)):
                     leftover = Path("/dev/shm") / name.removeprefix("/")
                     leftover.write_bytes((b"\xff" * 5000, b"", b"\x00" * 100_000)[number])
-                    leftover.chmod(0o660 if name == names.workers else 0o640)
+                    leftover.chmod(0o660 if name in (names.workers, names.counters) else 0o640)
                 gateway.start()
                 assert gateway.output().count("is not used") == said + 1
                 gateway.wait_served("/kept")

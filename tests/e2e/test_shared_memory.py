@@ -28,10 +28,10 @@ def can_mount() -> bool:
 
 @pytest.fixture
 def small_shm_gateway(tmp_path: Path):
-    """A gateway in a mount namespace whose /dev/shm has 1 MB."""
+    """A gateway in a mount namespace whose /dev/shm has 2 MB, of which the workers' counters take half."""
     if not can_mount():
-        pytest.skip("needs root and mount namespaces, to give a gateway a /dev/shm of 1 MB")
-    mount = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"', "sh"]
+        pytest.skip("needs root and mount namespaces, to give a gateway a /dev/shm of 2 MB")
+    mount = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=2m tmpfs /dev/shm && exec "$@"', "sh"]
     gateway = Gateway(tmp_path / "gateway", {"gw": {"shm": {"log_size": "128k"}}}, prefix=mount)
     try:
         yield gateway
@@ -125,7 +125,7 @@ def test_a_second_agent_of_the_same_name_refuses_and_names_the_first(tmp_path: P
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can plant a segment of another user")
-@pytest.mark.parametrize("segment", ["control", "log", "workers"])
+@pytest.mark.parametrize("segment", ["control", "log", "workers", "counters"])
 def test_a_strangers_segment_is_refused(tmp_path: Path, segment: str):
     gateway = Gateway(tmp_path / "gateway")
     planted = SHM / f"{gateway.name}.v1.{segment}"
@@ -162,7 +162,7 @@ def test_segments_and_socket_are_closed_to_strangers(tmp_path: Path):
     with running_gateway(tmp_path / "gateway", workers=1) as gateway:
         for name in gateway.segments():
             mode = (SHM / name).stat().st_mode & 0o777
-            assert mode == (0o660 if name.endswith("workers") else 0o640), name
+            assert mode == (0o660 if name.endswith(("workers", "counters")) else 0o640), name
         for path in (gateway.directory / "run").iterdir():
             assert path.stat().st_mode & 0o007 == 0, path
         for path in (gateway.directory / "data").iterdir():

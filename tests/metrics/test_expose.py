@@ -14,6 +14,7 @@ from gw import __version__
 from gw.metrics.declare import HOST, WORKER
 from gw.metrics.expose import OPENMETRICS, exposition
 from gw.metrics.host_view import HostView
+from gw.metrics.traffic import NAMES as TRAFFIC_NAMES
 from gw.shm.layout import AgentState, Cell, CellState, RebuildKind, Slot
 from tests.support.metrics import Scrape
 
@@ -208,4 +209,4 @@ def test_every_metric_is_documented() -> None:
     table = (ROOT / "docs" / "operate.md").read_text()
     documented = set(re.findall(r"^\| `([a-z_]+)(?:\{[^`]*\})?` \|", table, re.MULTILINE))
     exported = {metric.name for metric in (*HOST, *WORKER)} | {"etcd_reachable", "etcd_modify_indexes", "node_info"}
-    assert documented == exported
+    assert documented == exported | set(TRAFFIC_NAMES)

@@ -89,7 +89,7 @@ def test_a_configuration_written_for_apisix_loads_and_says_what_does_nothing(con
     assert agent.settings.nginx_config.http.client_max_body_size_bytes == 10 << 20
     assert agent.settings.nginx_config.http.keepalive_timeout_s == 75
     named = {warning.partition(" ")[0] for warning in agent.warnings}
-    assert named >= {"apisix.enable_ipv6", "deployment.etcd.startup_retry"}
+    assert named >= {"apisix.ssl.enable", "deployment.etcd.startup_retry"}
     assert named >= {"plugin_attr.prometheus.refresh_interval", "plugin_attr.log-rotate", "plugin_attr.of-our-own"}
     assert agent.settings.plugin_attr.prometheus.listen == Listen("0.0.0.0", 9091)
     assert "apisix.proxy_mode" not in named

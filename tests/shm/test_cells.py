@@ -7,6 +7,7 @@ import pytest
 from gw.errors import SegmentError
 from gw.shm.cells import WorkerTable
 from gw.shm.layout import CELL_BYTES, TABLE_CAPACITY, Cell, CellState, cell_offset, pack_cell
+from gw.shm.names import SegmentNames
 from gw.shm.process import start_time
 from gw.shm.segment import PosixSpace, SegmentMissing
 from tests.shm.world import NAMES
@@ -134,3 +135,135 @@ def test_a_child_writes_through_the_mapping_it_inherited(names):
     assert [(index, cell.state) for index, cell in table.read_all()] == [(0, CellState.STARTING)]
     assert list(table.live()) == []
     table.close()
+
+
+@pytest.fixture
+def others():
+    """Two other living processes, to be masters."""
+    with (
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as one,
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as two,
+    ):
+        yield one, two
+        for child in (one, two):
+            child.stdin.close()
+
+
+def as_process(monkeypatch, pid: int) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: pid)
+
+
+def test_a_second_master_is_the_heir_until_it_is_handed_the_table(table, others, monkeypatch):
+    old, new = (child.pid for child in others)
+    as_process(monkeypatch, old)
+    table.claim(4)
+    assert not table.has_other_master(old)
+    as_process(monkeypatch, new)
+    table.claim(2)
+    assert (table.expected, table.master_pid, table.heir_pid) == (4, old, new)
+    assert (table.expected_by(old), table.expected_by(new), table.expected_by(0)) == (4, 2, 0)
+    assert table.has_other_master(old)
+    assert not table.hand_over(old)
+    assert table.hand_over(new)
+    assert (table.expected, table.master_pid, table.heir_pid) == (2, new, 0)
+    assert table.has_other_master(old)
+    assert not table.has_other_master(new)
+    # The old one's end changes nothing any more; the new one's does.
+    as_process(monkeypatch, old)
+    table.resign()
+    assert (table.expected, table.master_pid) == (2, new)
+    as_process(monkeypatch, new)
+    table.claim(3)
+    assert table.expected == 3
+    table.resign()
+    assert table.expected == 0
+
+
+def test_an_heir_that_fails_leaves_nothing(table, others, monkeypatch):
+    old, new = (child.pid for child in others)
+    as_process(monkeypatch, old)
+    table.claim(4)
+    as_process(monkeypatch, new)
+    table.claim(2)
+    table.resign()
+    assert (table.expected, table.master_pid, table.heir_pid) == (4, old, 0)
+    table.claim(2)
+    others[1].kill()
+    others[1].wait()
+    assert table.heir_pid == 0
+    assert not table.hand_over(new)
+    assert not table.has_other_master(old)
+
+
+def test_a_master_that_ends_leaves_the_table_to_its_heir_and_one_that_is_killed_to_the_next(
+    table, others, monkeypatch
+):
+    old, new = (child.pid for child in others)
+    as_process(monkeypatch, old)
+    table.claim(4)
+    as_process(monkeypatch, new)
+    table.claim(2)
+    as_process(monkeypatch, old)
+    table.resign()
+    assert (table.expected, table.master_pid, table.heir_pid) == (2, new, 0)
+    others[1].kill()
+    others[1].wait()
+    table.claim(5)
+    assert (table.expected, table.master_pid) == (5, old)
+
+
+def test_workers_serve_for_the_master_that_is_their_parent(table, others):
+    for index, (child, state) in enumerate(zip(others, (CellState.SERVING, CellState.STARTING), strict=True)):
+        table.write(index, Cell(state, child.pid, start_time=start_time(child.pid)))
+    table.write(2, mine())
+    assert table.serving_for(os.getpid()) == 1
+    assert table.serving_for(os.getppid()) == 1
+
+
+def test_a_cell_that_another_master_has_given_out_since_is_not_freed(table, others):
+    """A worker died, the other master gave its cell to a new one, and only now does its own master come round."""
+    new = others[1].pid
+    cell = Cell(CellState.SERVING, new, start_time=start_time(new))
+    table.write(0, cell)
+    table.free(0)
+    assert table.read(0) == cell
+    table.write(1, mine())  # reserved in our own name, for a child that died before it wrote
+    table.free(1)
+    assert table.read(1) is None
+
+
+RESERVER = """
+import sys
+from gw.shm.cells import WorkerTable
+from gw.shm.names import SegmentNames
+from gw.shm.segment import PosixSpace
+table = WorkerTable.open(PosixSpace(), SegmentNames(sys.argv[1]))
+print("ready", flush=True)
+input()
+print(*(table.reserve() for _ in range(100)), flush=True)
+input()
+"""
+
+
+def test_two_masters_never_give_out_one_cell_twice():
+    names = SegmentNames(f"jwtest-{os.getpid()}-cells")
+    space = PosixSpace()
+    WorkerTable.open_or_create(space, names).close()
+    masters = [
+        subprocess.Popen(
+            [sys.executable, "-c", RESERVER, names.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    try:
+        for master in masters:
+            assert master.stdout.readline() == "ready\n"
+        for master in masters:
+            master.stdin.write("\n")
+            master.stdin.flush()
+        given = [int(index) for master in masters for index in master.stdout.readline().split()]
+        assert sorted(given) == list(range(200))
+    finally:
+        for master in masters:
+            master.communicate("\n", 10)
+        space.unlink(names.workers)

@@ -6,6 +6,7 @@ from gw.shm.names import SegmentNames, aside
 def test_names_carry_gateway_and_format():
     names = SegmentNames("edge-1")
     assert (names.control, names.log, names.workers) == ("/edge-1.v1.control", "/edge-1.v1.log", "/edge-1.v1.workers")
+    assert names.counters == "/edge-1.v1.counters"
     assert names.snapshot(12) == "/edge-1.v1.snapshot.12"
 
 
@@ -26,4 +27,6 @@ def test_a_gateway_does_not_own_what_only_begins_like_its_own():
     names, longer = SegmentNames("a"), SegmentNames("a.v1.b")
     assert longer.control.startswith(names.prefix)
     assert not names.owns(longer.control)
-    assert all(names.owns(name) for name in (names.control, aside(names.log), names.workers, names.snapshot(3)))
+    own = (names.control, aside(names.log), names.workers, aside(names.counters), names.counters, names.snapshot(3))
+    assert all(map(names.owns, own))
+    assert not names.owns(f"{names.counters}.new.new")

@@ -1,7 +1,8 @@
 """Segments in plain memory, with every step recorded: for tests that replay what a writer did, or fill /dev/shm up."""
 
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -140,3 +141,7 @@ class MemorySpace:
     def content(self, name: str) -> bytearray:
         """The bytes behind a name, to damage them."""
         return self._linked[name].content
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        yield  # there is one process

@@ -28,7 +28,7 @@ def test_targets_never_mix() -> None:
         Target("a", 80, TlsIdentity("b", verify=True)),
     ]
     for target in targets:
-        pool.put(target, target, 1)
+        pool.put(target, target, 9)
     assert len(pool) == len(targets)
     assert [pool.take(target) for target in targets] == targets
 
@@ -43,3 +43,17 @@ def test_discard() -> None:
     assert pool.take(A) == "two"
     assert len(pool) == 0
     assert repr(pool) == "<IdlePool empty>"
+
+
+def test_names_in_tls_share_what_their_node_may_keep() -> None:
+    pool: IdlePool[str] = IdlePool()
+    targets = [Target("a", 443, TlsIdentity(name, verify=False)) for name in "xyz"]
+    assert [pool.put(target, target.tls.server_name, 2) for target in targets if target.tls] == [None, None, "x"]
+    assert pool.put(Target("b", 443, TlsIdentity("x", verify=False)), "other node", 2) is None
+    assert [pool.take(target) for target in targets] == [None, "y", "z"]
+    assert pool.put(targets[0], "again", 2) is None
+    assert pool.holds(targets[0], "again")
+    assert pool.put(Target("a", 443, TlsIdentity("x", verify=True)), "verified", 1) is None
+    pool.discard(targets[0], "again")
+    assert not pool.holds(targets[0], "again")
+    assert repr(pool) == "<IdlePool b:443 tls=1, a:443 tls=1>"

@@ -1,0 +1,36 @@
+"""Counts in shared state until it is killed: `python -m tests.shared.counting DIRECTORY WHAT KEY`.
+
+WHAT: `increment` counts and prints each number it was told; `put` writes entries of its own without end; `read` takes
+a reader's slot and keeps it. A line is printed only when the operation is over.
+"""
+
+import itertools
+import os
+import signal
+import sys
+from pathlib import Path
+
+from gw.clock import SystemClock
+from gw.shared.store import SharedStore
+
+SIZE_BYTES = 4 << 20
+
+
+def main(directory: Path, what: str, key: bytes) -> None:
+    store = SharedStore.open(directory, SIZE_BYTES, SystemClock())
+    if what == "increment":
+        while True:
+            os.write(1, b"%d\n" % store.increment(key, 1, ttl_s=3600).value)
+    elif what == "put":
+        os.write(1, b"begun\n")
+        for number in itertools.count():
+            store.put(b"%s %d" % (key, number), bytes(number % 3000), ttl_s=60)
+    else:
+        with store._env.begin() as transaction:
+            transaction.get(key)
+            os.write(1, b"begun\n")
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3].encode())
