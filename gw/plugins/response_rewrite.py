@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 # What JSON answers and pages stay below; a regular expression over more would hold the loop for tens of milliseconds.
 _DEFAULT_MAX_BODY_BYTES: Final = 4 * 1024 * 1024
+_ACCEPT_ENCODING: Final = b"accept-encoding"
 # They are the old body's.
 _OF_THE_BODY: Final = frozenset((b"content-length", b"content-encoding", b"last-modified", b"etag"))
 
@@ -62,9 +63,11 @@ class ResponseRewrite(Plugin):
             self.rewrite = None  # type: ignore[assignment, method-assign]
 
     def rewrite(self, ctx: Context) -> None:
-        accepted = ctx.request.header_values("accept-encoding")
-        if accepted and [narrow := narrowed(", ".join(accepted))] != accepted:
-            ctx.request.set_header("accept-encoding", narrow)
+        headers = ctx.request.headers
+        accepted = [value for name, value in headers if name == _ACCEPT_ENCODING]
+        if accepted and accepted != [narrow := narrowed(b", ".join(accepted))]:
+            headers[:] = [pair for pair in headers if pair[0] != _ACCEPT_ENCODING]
+            headers.append((_ACCEPT_ENCODING, narrow))
 
     def header_filter(self, ctx: Context) -> None:
         if self._applies is not None and not self._applies(ctx):

@@ -188,6 +188,8 @@ def test_what_cannot_be_looked_into_passes_as_it_is(encoding: str, caplog: pytes
         (["deflate"], ["identity"]),
         (["GZIP , identity;q=0"], ["GZIP, identity;q=0"]),
         (["gzip"], ["gzip"]),
+        (["gzip", "br"], ["gzip, br"]),
+        (["gzip", "zstd"], ["gzip"]),
     ],
 )
 def test_no_encoding_hides_a_body_from_filters(sent: list[str], expected: list[str]):

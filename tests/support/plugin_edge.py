@@ -16,7 +16,8 @@ from gw.model.route import Route
 from gw.model.upstream import Upstream
 from gw.pipeline.conditions import compile_condition
 from gw.pipeline.phases import Instance, Phases, settle
-from gw.pipeline.route import compile_route, compile_upstream
+from gw.pipeline.route import compile_route
+from gw.pipeline.upstream import compile_upstream
 from gw.plugins.api import Environment, Plugin
 from gw.schema.plugin_schemas import PluginSchema
 from tests.support.edge import Edge, Script, ScriptedUpstream, edge, scripted_upstream, upstream_dict

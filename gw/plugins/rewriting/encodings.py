@@ -90,12 +90,12 @@ _IDENTITY: Final = "identity"
 
 # A few for all browsers; the bound keeps clients that invent some from growing it.
 @lru_cache(maxsize=256)
-def narrowed(accept_encoding: str) -> str:
+def narrowed(accept_encoding: bytes) -> bytes:
     """An Accept-Encoding without what cannot be unpacked here; nobody can ask for an encoding that hides a body."""
     kept = [
         coding.strip()
-        for coding in accept_encoding.split(",")
+        for coding in accept_encoding.decode("latin-1").split(",")
         if (name := coding.partition(";")[0].strip().lower()) in DECODERS or name == _IDENTITY
     ]
     # Without the field any encoding would do (RFC 9110 12.5.3).
-    return ", ".join(kept) or _IDENTITY
+    return (", ".join(kept) or _IDENTITY).encode("latin-1")

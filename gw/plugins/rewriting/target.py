@@ -101,7 +101,8 @@ def _written_around_variables(text: str, beyond: re.Pattern[bytes]) -> str:
 def canonical(path: str, query: str | None) -> bytes:
     """Path and query as they leave. `path`: encoded, and begins with a slash. Raises BadTarget."""
     raw = path.encode()
-    if _DOT_SEGMENT(raw):
+    # PERF: most paths hold neither, and are looked through in a tenth of the time.
+    if (b"." in raw or b"%" in raw) and _DOT_SEGMENT(raw):
         raise BadTarget("the rewritten path holds a dot segment")
     wire = canonical_path(raw).wire
     return wire + b"?" + query.encode() if query else wire
