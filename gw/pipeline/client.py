@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 from gw.pipeline.fields import Headers
 
 if TYPE_CHECKING:
-    from gw.pipeline.exchange import Exchange
+    from gw.pipeline.forwarding import Forwarding
     from gw.upstream.connection import UpstreamConnection
 
 
@@ -39,7 +39,7 @@ class Client(Protocol):
         """The response breaks off after its head: let the client see that it is not whole."""
         ...
 
-    def tunnel(self, exchange: "Exchange", connection: "UpstreamConnection", headers: Headers, rest: bytes) -> None:
+    def tunnel(self, exchange: "Forwarding", connection: "UpstreamConnection", headers: Headers, rest: bytes) -> None:
         """The upstream switched protocols as the client asked: say 101 with these headers, and pass bytes both ways.
 
         `rest` is what came behind the upstream's head. `exchange.tunnel_over` is called at the end.

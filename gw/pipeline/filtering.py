@@ -23,6 +23,7 @@ from gw.pipeline.reply import failed_reply
 
 if TYPE_CHECKING:
     from gw.pipeline.exchange import Exchange
+    from gw.pipeline.forwarding import Forwarding
     from gw.upstream.connection import UpstreamConnection
 
 # Of a response that waits for a filter that awaits: as much as waits for a slow client elsewhere.
@@ -109,7 +110,7 @@ class Filtering:
         if client is not None:
             client.response_cut()
 
-    def tunnel(self, exchange: Exchange, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
+    def tunnel(self, exchange: Forwarding, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
         client, self._client = self._client, None
         if client is not None:
             client.tunnel(exchange, connection, headers, rest)

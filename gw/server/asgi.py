@@ -20,6 +20,7 @@ from typing import Any, Final
 from gw.pipeline.context import Link, Request
 from gw.pipeline.exchange import Exchange
 from gw.pipeline.fields import Headers
+from gw.pipeline.forwarding import Forwarding
 from gw.pipeline.gateway import Gateway
 from gw.server.asgi_types import Application, Receive, Scope, Send
 from gw.upstream.connection import UpstreamConnection
@@ -137,7 +138,7 @@ class _AsgiClient:
     def response_flush(self) -> None:
         """What is here is on its way already."""
 
-    def tunnel(self, exchange: Exchange, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
+    def tunnel(self, exchange: Forwarding, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
         """Never called: no handshake is passed on from here."""
         raise NotImplementedError
 

@@ -24,6 +24,7 @@ from typing import Any, Final, cast
 from gw.pipeline.context import Link, Request
 from gw.pipeline.exchange import Exchange
 from gw.pipeline.fields import Headers
+from gw.pipeline.forwarding import Forwarding
 from gw.pipeline.gateway import Gateway
 from gw.server.client_pace import ClientTimes, Lingering, SendWatch
 from gw.server.draining import Connections
@@ -401,7 +402,7 @@ class H1Connection(asyncio.Protocol):
         else:
             self._close()
 
-    def tunnel(self, exchange: Exchange, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
+    def tunnel(self, exchange: Forwarding, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
         idle_s = connection.read_timeout_s
         upstream = connection.detach()
         head, _, _ = response_head(101, b"", headers, is_head=False, is_http_1_0=False, keeps_alive=True)
@@ -413,7 +414,7 @@ class H1Connection(asyncio.Protocol):
         over = partial(self._tunnel_over, exchange)
         self._tunnel = Tunnel(self._loop, self._transport, upstream, idle_s, over)
 
-    def _tunnel_over(self, exchange: Exchange, received_bytes: int, sent_bytes: int) -> None:
+    def _tunnel_over(self, exchange: Forwarding, received_bytes: int, sent_bytes: int) -> None:
         exchange.received_bytes += received_bytes
         exchange.sent_bytes += sent_bytes
         exchange.body_sent_bytes += sent_bytes
