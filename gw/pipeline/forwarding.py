@@ -65,7 +65,7 @@ class Forwarding(Context):
     route: CompiledRoute
 
     def __init__(self, gateway: Gateway, client: Client, request: Request) -> None:
-        super().__init__(request, time.monotonic())
+        Context.__init__(self, request, time.monotonic())
         self._gateway = gateway
         self._client: Client | None = client
         self._connection: UpstreamConnection | None = None
@@ -142,13 +142,10 @@ class Forwarding(Context):
     def _use(self, connection: UpstreamConnection) -> None:
         """Send what there is: all of a request without a body, else the head with the body's first piece."""
         self._connection = connection
-        connection.begin(
-            self,
-            answers_head=(self.upstream_method or self.request.method) == "HEAD",
-            timeouts=self.route.timeouts,
-            keepalive=self._upstream.keepalive,
-            may_upgrade=bool(self.upgrade) and self.route.upgrades,
-        )
+        route = self.route
+        answers_head = (self.upstream_method or self.request.method) == "HEAD"
+        may_upgrade = route.upgrades and self.upgrade != b""
+        connection.begin(self, answers_head, route.timeouts, self._upstream.keepalive, may_upgrade)
         body = self._body
         if body is None:
             self._written = True

@@ -176,7 +176,6 @@ class UpstreamConnection(asyncio.Protocol):
     def begin(
         self,
         sink: Sink,
-        *,
         answers_head: bool,
         timeouts: Timeouts,
         keepalive: KeepAlive,

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_END: Final = b"\r\n\r\n"
+_CR: Final = 0x0D
 # Bytes of a response that wait for the client before the upstream is paused.
 _HIGH_WATER_BYTES: Final = 64 * 1024
 # Methods of an upgrade that RFC 6455 knows.
@@ -214,7 +215,7 @@ class H1Connection(asyncio.Protocol):
             data = bytes(self._partial)
         else:
             end = data.find(_HEAD_END)
-        if data.startswith(b"\r\n"):
+        if data[0] == _CR and data.startswith(b"\r\n"):
             # RFC 9112 section 2.2: an empty line before a request is let pass, here as many as make a head's end.
             data = data.lstrip(b"\r\n") if data.startswith(b"\r\n\r\n") else data[2:]
             self._partial = bytearray()

@@ -47,12 +47,6 @@ class _Date:
 
 
 date_line = _Date().line
-_CONNECTION: Final = {  # (keeps alive, HTTP/1.0)
-    (True, False): b"",
-    (True, True): b"connection: keep-alive\r\n",
-    (False, False): b"connection: close\r\n",
-    (False, True): b"connection: close\r\n",
-}
 
 
 def response_head(
@@ -87,7 +81,10 @@ def response_head(
             lines.append(b"transfer-encoding: chunked\r\n")
     if not has_date:
         lines.append(date_line())
-    lines += (_CONNECTION[keeps_alive, is_http_1_0], b"\r\n")
+    if not keeps_alive:
+        lines.append(b"connection: close\r\n\r\n")
+    else:
+        lines.append(b"connection: keep-alive\r\n\r\n" if is_http_1_0 else b"\r\n")
     return b"".join(lines), framing, keeps_alive
 
 
