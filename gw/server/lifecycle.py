@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Final
 
 from gw import __version__
+from gw.access_log.log import AccessLog
 from gw.admin.agent_client import AgentClient
 from gw.admin.app import admin_app
 from gw.clock import SystemClock
@@ -31,7 +32,9 @@ from gw.control.status_app import status_app
 from gw.errors import AgentUnavailable
 from gw.metrics.host_view import view_host
 from gw.model.operations import Status
+from gw.pipeline.context import Context
 from gw.pipeline.gateway import Gateway as TrafficGateway
+from gw.pipeline.origin import Origin
 from gw.pipeline.route import keep_alive
 from gw.rebuild.follower import Applied, Follower
 from gw.rebuild.scheduler import RebuildScheduler
@@ -123,11 +126,17 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
 
         waiting = ServedWait(look, lambda: following.report.is_draining, SystemClock())
         host_names = {socket.gethostname()}
+        loop = asyncio.get_running_loop()
+        access_log = AccessLog.open(settings.nginx_config.http, settings.access_log_path, loop)
+        if access_log is not None:
+            stack.callback(access_log.close)
         traffic = TrafficGateway(
             following.state,
             upstreams,
             server_name=f"Jitterway/{__version__}",
             max_body_bytes=settings.nginx_config.http.client_max_body_size_bytes,
+            locate=Origin.from_settings(settings),
+            on_ended=_unlogged if access_log is None else access_log.add,
         )
         stack.push_async_callback(traffic.close)
         view = partial(view_host, following.reader, table, socket.gethostname())
@@ -142,6 +151,10 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
             ),
         }
         yield Gateway(apps, traffic, following.configured, following.report, _head_limits(settings))
+
+
+def _unlogged(_: Context) -> None:
+    """There is no access log."""
 
 
 def _follow(stack: AsyncExitStack, assignment: Assignment) -> _Following:
