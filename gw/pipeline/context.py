@@ -45,11 +45,13 @@ class Request:
     (`content_length` as digits, `is_chunked`, `kept`: pieces of the lines that are passed on, four to a line) and the
     canonical form: `path` (what routes and plugins see), `wire_path` (what leaves), `host`, `host_header`.
 
-    `remote_addr` is the client's address: the socket's other end, or what a trusted proxy said.
+    `remote_addr` is the client's address: the socket's other end, or what a trusted proxy said. `is_settled`: only such
+    forwarding headers are left as count (gw.pipeline.origin); until then none does. `claims`: what they say.
     """
 
     __slots__ = (
         "_args",
+        "claims",
         "connection_requests",
         "content_length",
         "forwarded_for",
@@ -58,6 +60,7 @@ class Request:
         "host_header",
         "http_version",
         "is_chunked",
+        "is_settled",
         "kept",
         "link",
         "method",
@@ -101,6 +104,8 @@ class Request:
         self.http_version = http_version
         self.connection_requests = connection_requests
         self.unframed_body = unframed_body
+        self.is_settled = False
+        self.claims: dict[bytes, bytes] | None = None
         self.remote_addr = link.peer
         self.remote_port = link.peer_port
         self.scheme = link.scheme

@@ -47,6 +47,7 @@ class Origin:
             host = next((value for name, value in headers if name == b"host"), None)
             seen = observed(link.scheme, host, link.server_port)
             request.headers = without_forgeries(trust, headers, seen)
+        request.is_settled = True
 
     def _judge(self, peer: str) -> tuple[bool, Trust]:
         """Whether real_ip_header of a peer is believed, and what the rest of its word is worth."""
