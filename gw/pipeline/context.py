@@ -42,7 +42,8 @@ class Request:
 
     An adapter gives what the client sent: `headers` with lower-case names, in order, duplicates kept; `target` and
     `query` as raw bytes; `link`, the connection it came on. `gw.pipeline.headers.admit` adds what the headers mean
-    (`content_length` as digits, `is_chunked`, `kept`: pieces of the lines that are passed on, four to a line) and the
+    (`content_length` as digits, `is_chunked`, `tells_origin`: one may say where the request comes from, `kept`: pieces
+    of the lines that are passed on, four to a line) and the
     canonical form: `path` (what routes and plugins see), `wire_path` (what leaves), `host`, `host_header`.
 
     `remote_addr` is the client's address: the socket's other end, or what a trusted proxy said. `is_settled`: only such
@@ -71,6 +72,7 @@ class Request:
         "scheme",
         "server_port",
         "target",
+        "tells_origin",
         "unframed_body",
         "wire_path",
     )
@@ -82,6 +84,7 @@ class Request:
     is_chunked: bool
     kept: list[bytes]
     path: str
+    tells_origin: bool
     wire_path: bytes
 
     def __init__(

@@ -159,9 +159,7 @@ class Exchange(Forwarding):
     def _admit(self) -> None:
         """Make the request canonical, and find its route."""
         gateway, request = self._gateway, self.request
-        if gateway.locate is not None:
-            gateway.locate(request)
-        admit(request)
+        admit(request, gateway.locate)
         if request.method in _NOT_SERVED:
             # Whoever sends CONNECT may go on with what is no HTTP.
             self._reply(METHOD_NOT_ALLOWED.closing() if request.method == "CONNECT" else METHOD_NOT_ALLOWED)

@@ -37,6 +37,8 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 # Bytes of a request that wait for the upstream's socket before the client is paused: one full socket buffer ahead.
 WRITE_HIGH_WATER_BYTES: Final = 64 * 1024
 
+_NO_TRAILERS: Final[Headers] = []
+
 
 class Sink(Protocol):
     """Who gets the response: called in this order, body any number of times, and one of the last two once."""
@@ -388,8 +390,15 @@ class UpstreamConnection(asyncio.Protocol):
     def _finish(self) -> None:
         """The response is complete: go home or close, then say so."""
         sink, self._sink = self._sink, None
-        trailers = self._head_reader.trailers()
-        if self._can_serve_again():
+        trailers = self._head_reader.trailers() if self._head_reader.has_more else _NO_TRAILERS
+        if (
+            self._keep_alive
+            and self._request_complete
+            and not self._extra_bytes
+            and not self._writing_paused
+            and self._requests < self._keepalive.max_requests
+            and not self._transport.is_closing()
+        ):
             if self._parser_spent:
                 self._parser = httptools.HttpResponseParser(self)
                 self._parser_spent = False
@@ -402,16 +411,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._close()
         if sink is not None:
             sink.upstream_end(trailers)
-
-    def _can_serve_again(self) -> bool:
-        return (
-            self._keep_alive
-            and self._request_complete
-            and not self._extra_bytes
-            and not self._writing_paused
-            and self._requests < self._keepalive.max_requests
-            and not self._transport.is_closing()
-        )
 
     def _fail(self, error: UpstreamError) -> None:
         sink, self._sink = self._sink, None
