@@ -220,6 +220,25 @@ class Forwarding(Context):
             client.response_end(trailers)
         self._finish()
 
+    def upstream_answered(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+        """See gw.upstream.connection.Sink."""
+        self._connection = None
+        attempt = self._attempt
+        attempt.status = self.status = status
+        attempt.head_s = attempt.ended_s = now_s
+        headers.append(self._gateway.server_header)
+        if status >= 500:
+            headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, status)))
+        self.response_headers = headers
+        self._head_passed = self.finished = True
+        self._is_picked = False
+        if self._upstream.observes:
+            self._upstream.over(attempt, None, is_last=True, status=status)
+        client, self._client = self._client, None
+        if client is not None:
+            client.response(status, reason, headers, body, now_s)
+        self._finish()
+
     def upstream_upgraded(self, headers: Headers, rest: bytes) -> None:
         """See gw.upstream.connection.Sink."""
         connection, self._connection = self._connection, None

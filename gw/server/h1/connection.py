@@ -356,6 +356,34 @@ class H1Connection(asyncio.Protocol):
             keeps_alive=keeps_alive,
         )
 
+    def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        self._exchange = None
+        request = exchange.request
+        is_last = self._is_draining and not self._pending
+        head, framing, keeps_alive = response_head(
+            status,
+            reason,
+            headers,
+            is_head=request.method == "HEAD",
+            is_http_1_0=request.http_version == "1.0",
+            keeps_alive=self._keeps_alive and self._body is None and not is_last and self._times.idle_s > 0,
+        )
+        if framing is Framing.LENGTH or framing is Framing.CLOSE:
+            data = head + body
+            exchange.body_sent_bytes = len(body)
+        elif framing is Framing.CHUNKED:
+            data = b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(body), body) if body else head + b"0\r\n\r\n"
+            exchange.body_sent_bytes = len(body)
+        else:
+            data = head
+        exchange.sent_bytes += len(data)
+        self._transport.write(data)
+        self._keeps_alive = keeps_alive
+        self._over(now_s)
+
     def response_body(self, piece: bytes) -> None:
         exchange = self._exchange
         if exchange is None or self._framing is Framing.NONE:
@@ -384,6 +412,10 @@ class H1Connection(asyncio.Protocol):
         if last:
             exchange.sent_bytes += len(last)
             self._transport.write(last)
+        self._over(self._loop.time())
+
+    def _over(self, now_s: float) -> None:
+        """A response is written: close, or wait for the next request."""
         if not self._keeps_alive:
             if self._body is not None:
                 self._linger()
@@ -392,7 +424,7 @@ class H1Connection(asyncio.Protocol):
         elif self._pending or self._eof:
             self._loop.call_soon(self._go_on)
         else:
-            self._arm(self._times.idle_s)
+            self._arm_at(now_s + self._times.idle_s)
 
     def response_cut(self) -> None:
         self._exchange = None
@@ -487,10 +519,14 @@ class H1Connection(asyncio.Protocol):
     # Time.
 
     def _arm(self, seconds: float) -> None:
-        """Let the deadline be in `seconds`; the timer may be earlier than that, never later."""
-        deadline = self._deadline = self._loop.time() + seconds
-        if self._timer is None or self._timer_at > deadline:
-            self._set_timer(deadline)
+        """Let the deadline be in `seconds`."""
+        self._arm_at(self._loop.time() + seconds)
+
+    def _arm_at(self, deadline_s: float) -> None:
+        """Let this be the deadline, CLOCK_MONOTONIC as loops count; the timer may be earlier, never later."""
+        self._deadline = deadline_s
+        if self._timer is None or self._timer_at > deadline_s:
+            self._set_timer(deadline_s)
 
     def _set_timer(self, at: float) -> None:
         if self._timer is not None:

@@ -49,6 +49,9 @@ class _Date:
 date_line = _Date().line
 
 
+_MEANT_FOR_US: Final = frozenset((b"content-length", b"date", b"connection"))
+
+
 def response_head(
     status: int, reason: bytes, headers: Headers, *, is_head: bool, is_http_1_0: bool, keeps_alive: bool
 ) -> tuple[bytes, Framing, bool]:
@@ -60,15 +63,16 @@ def response_head(
     has_length = has_date = False
     no_length = status == 204 or status < 200
     for name, value in headers:
-        if name == b"content-length":
-            has_length = True
-            if no_length:
+        if name in _MEANT_FOR_US:
+            if name == b"content-length":
+                has_length = True
+                if no_length:
+                    continue
+            elif name == b"date":
+                has_date = True
+            else:
+                keeps_alive = keeps_alive and value != b"close"
                 continue
-        elif name == b"date":
-            has_date = True
-        elif name == b"connection":
-            keeps_alive = keeps_alive and value != b"close"
-            continue
         lines += (name, b": ", value, b"\r\n")
     framing = Framing.LENGTH
     if is_head or no_length or status == 304:
