@@ -23,6 +23,7 @@ from gw.pipeline.reply import failed_reply
 
 if TYPE_CHECKING:
     from gw.pipeline.exchange import Exchange
+    from gw.pipeline.forwarding import Forwarding
     from gw.upstream.connection import UpstreamConnection
 
 # Of a response that waits for a filter that awaits: as much as waits for a slow client elsewhere.
@@ -83,6 +84,12 @@ class Filtering:
             return
         self._pass_head(response, status, reason)
 
+    def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+        self.response_head(status, reason, headers)
+        if body:
+            self.response_body(body)
+        self.response_end([])
+
     def response_body(self, piece: bytes) -> None:
         if self._awaits:
             self._queued_bytes += len(piece)
@@ -109,7 +116,7 @@ class Filtering:
         if client is not None:
             client.response_cut()
 
-    def tunnel(self, exchange: Exchange, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
+    def tunnel(self, exchange: Forwarding, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
         client, self._client = self._client, None
         if client is not None:
             client.tunnel(exchange, connection, headers, rest)
