@@ -267,6 +267,9 @@ class Exchange(Forwarding):
     def _reread_and_send(self) -> None:
         """Plugins may have changed the headers; how the body is framed is not theirs to change."""
         request, body = self.request, self._body
+        if self._gateway.locate is not None:
+            # What it was not asked about, no client had said: what is said now is a plugin's word.
+            request.is_settled = True
         read_headers(request)
         if body is not None and body.ended and not request.is_chunked:
             request.content_length = b"%d" % body.size_bytes
