@@ -78,6 +78,7 @@ class H1Connection(asyncio.Protocol):
         "_times",
         "_transport",
         "_tunnel",
+        "_writing_paused",
     )
 
     _transport: asyncio.Transport
@@ -102,6 +103,7 @@ class H1Connection(asyncio.Protocol):
         self._requests = 0
         self._reading_paused = False
         self._request_paused = False
+        self._writing_paused = False
         self._eof = False
         self._is_closing = False
         self._send_watch: SendWatch | None = None
@@ -161,6 +163,9 @@ class H1Connection(asyncio.Protocol):
             else:
                 self._hold(data)
             return
+        if self._writing_paused:
+            self._hold(data)
+            return
         try:
             self._take_head(data)
         except Refused as refusal:
@@ -181,6 +186,7 @@ class H1Connection(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
+        self._writing_paused = True
         if self._exchange is not None:
             self._exchange.pause_response()
         if self._send_watch is None:
@@ -190,8 +196,11 @@ class H1Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         if self._send_watch is not None and not self._is_closing:
             self._send_watch.stop()
+        self._writing_paused = False
         if self._exchange is not None:
             self._exchange.resume_response()
+        elif self._pending or self._eof:
+            self._loop.call_soon(self._go_on)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_closing = True
@@ -313,7 +322,7 @@ class H1Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Take the next request, if it is here already."""
-        if self._is_closing or self._exchange is not None:
+        if self._is_closing or self._exchange is not None or self._writing_paused:
             return
         data, self._pending = self._pending, b""
         self._resume_reading()
@@ -322,8 +331,11 @@ class H1Connection(asyncio.Protocol):
                 self._take_head(data)
             except Refused as refusal:
                 self._refuse(refusal)
-        if self._eof and self._exchange is None:
-            self._close()
+        if self._exchange is None:
+            if self._eof:
+                self._close()
+            elif not self._partial and not self._is_closing:
+                self._arm(self._times.idle_s)
 
     def _refuse(self, refusal: Refused) -> None:
         logger.info("refused: %s", refusal.reason)
@@ -385,7 +397,7 @@ class H1Connection(asyncio.Protocol):
             exchange.sent_bytes += len(last)
             self._transport.write(last)
         if not self._keeps_alive:
-            if self._body is not None:
+            if self._body is not None or self._pending:
                 self._linger()
             else:
                 self._close()
