@@ -26,7 +26,7 @@ from gw.pipeline.exchange import Exchange
 from gw.pipeline.fields import Headers
 from gw.pipeline.forwarding import Forwarding
 from gw.pipeline.gateway import Gateway
-from gw.server.client_pace import ClientTimes, Lingering, SendWatch
+from gw.server.client_pace import ClientTimes, Lingering, SendWatch, reset
 from gw.server.draining import Connections
 from gw.server.h1.refusal import Refused, refusal_bytes
 from gw.server.h1.request_body import ChunkedBody, LengthBody
@@ -306,7 +306,7 @@ class H1Connection(asyncio.Protocol):
             exchange.request_end(body.trailers)
             if taken.used_bytes < len(data):
                 self._hold(data[taken.used_bytes :])
-        else:
+        elif not self._request_paused:
             self._deadline = self._loop.time() + self._times.body_s
 
     def _spoil(self, exchange: Exchange, refusal: Refused) -> None:
@@ -411,7 +411,9 @@ class H1Connection(asyncio.Protocol):
         self.response_flush()
         if self._framing is Framing.CLOSE:
             # Its end would look like the body's: only a reset tells.
-            self._transport.abort()
+            self._is_closing = True
+            self._stop_timer()
+            reset(self._transport)
         else:
             self._close()
 

@@ -1,4 +1,4 @@
-"""Requests behind requests on one connection: their order, their bodies, what ends the sequence, and what it may hold."""
+"""Requests behind requests on one connection: order, bodies, what ends the sequence, and what it may hold."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_a_slow_client_that_ended_its_side_is_closed_when_it_has_all() -> None:
 
 def test_a_client_that_ends_its_side_within_a_request_gets_no_answer_to_it() -> None:
     async def main() -> None:
-        async with proxy(echo) as (running, upstream):
+        async with proxy(echo) as (running, _):
             for cut in (BODIES[1][0][:-1], BODIES[0][0][:-2], BODIES[2][0][:-2]):
                 client = await running.connect()
                 client.send(BODIES[0][0] + cut)
