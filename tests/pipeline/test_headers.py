@@ -210,7 +210,6 @@ def test_whatever_comes_leaves_as_one_head_or_not_at_all(headers: Pairs, method:
     ("target", "headers", "host"),
     [
         (b"http://Example.com/a", [(b"host", b"example.com")], "example.com"),
-        (b"http://example.com/a", [], "example.com"),
         (b"/a", [(b"host", b"EXAMPLE.com.:80")], "example.com"),
     ],
 )
