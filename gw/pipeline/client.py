@@ -23,6 +23,10 @@ class Client(Protocol):
         """
         ...
 
+    def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+        """A whole response at once: head, body (none for HEAD) and end. `now_s`: CLOCK_MONOTONIC."""
+        ...
+
     def response_body(self, piece: bytes) -> None:
         """A piece of the body; never for HEAD."""
         ...

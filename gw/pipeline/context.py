@@ -42,7 +42,8 @@ class Request:
 
     An adapter gives what the client sent: `headers` with lower-case names, in order, duplicates kept; `target` and
     `query` as raw bytes; `link`, the connection it came on. `gw.pipeline.headers.admit` adds what the headers mean
-    (`content_length` as digits, `is_chunked`, `kept`: pieces of the lines that are passed on, four to a line) and the
+    (`content_length` as digits, `is_chunked`, `tells_origin`: one may say where the request comes from, `kept`: pieces
+    of the lines that are passed on, four to a line) and the
     canonical form: `path` (what routes and plugins see), `wire_path` (what leaves), `host`, `host_header`.
 
     `remote_addr` is the client's address: the socket's other end, or what a trusted proxy said. `is_settled`: only such
@@ -71,6 +72,7 @@ class Request:
         "scheme",
         "server_port",
         "target",
+        "tells_origin",
         "unframed_body",
         "wire_path",
     )
@@ -82,6 +84,7 @@ class Request:
     is_chunked: bool
     kept: list[bytes]
     path: str
+    tells_origin: bool
     wire_path: bytes
 
     def __init__(
@@ -229,6 +232,9 @@ class Attempt:
         return self.ended_s - self.started_s if self.ended_s else None
 
 
+_NO_HEADERS: Final[Headers] = []  # never changed
+
+
 class Context:
     """One request and its response, for plugins, variables and logs.
 
@@ -240,52 +246,35 @@ class Context:
     `upstream_host`; None for what the request says.
     """
 
-    __slots__ = (
-        "_request_id",
-        "_response",
-        "_state",
-        "attempts",
-        "body_sent_bytes",
-        "consumer_name",
-        "ended_s",
-        "params",
-        "received_bytes",
-        "request",
-        "response_headers",
-        "route",
-        "sent_bytes",
-        "started_s",
-        "status",
-        "upstream_host",
-        "upstream_method",
-        "upstream_uri",
-    )
+    # PERF: no __slots__, but defaults of the class: most of these are never set for most requests, and each that is
+    # set costs as much as any other step (bench/request_path.py).
+    ended_s = 0.0
+    status = 0
+    sent_bytes = 0
+    body_sent_bytes = 0
+    attempts: tuple[Attempt, ...] = ()
+    route: CompiledRoute | None = None
+    params: Mapping[str, str] | None = None
+    response_headers: Headers = _NO_HEADERS
+    consumer_name = ""
+    upstream_method: str | None = None
+    upstream_uri: bytes | None = None
+    upstream_host: str | None = None
+    _response: Response | None = None
+    _request_id = ""
+    _state: dict[Any, Any] | None = None
 
-    def __init__(self, request: Request, started_s: float) -> None:
+    def __init__(self, request: Request, started_s: float, received_bytes: int = 0) -> None:
         self.request = request
         self.started_s = started_s
-        self.ended_s = 0.0
-        self.status = 0
-        self.received_bytes = 0
-        self.sent_bytes = 0
-        self.body_sent_bytes = 0
-        self.attempts: tuple[Attempt, ...] = ()
-        self.route: CompiledRoute | None = None
-        self.params: Mapping[str, str] | None = None
-        self.response_headers: Headers = []
-        self._response: Response | None = None
-        self.consumer_name = ""
-        self.upstream_method: str | None = None
-        self.upstream_uri: bytes | None = None
-        self.upstream_host: str | None = None
-        self._request_id = ""
-        self._state: dict[Any, Any] | None = None
+        self.received_bytes = received_bytes
 
     @property
     def response(self) -> Response:
         """The head as it goes to the client: from header_filter on."""
         if self._response is None:
-            self._response = Response(self.status, self.response_headers)
+            headers = self.response_headers
+            self._response = Response(self.status, [] if headers is _NO_HEADERS else headers)
         return self._response
 
     @response.setter

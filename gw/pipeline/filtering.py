@@ -84,6 +84,12 @@ class Filtering:
             return
         self._pass_head(response, status, reason)
 
+    def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+        self.response_head(status, reason, headers)
+        if body:
+            self.response_body(body)
+        self.response_end([])
+
     def response_body(self, piece: bytes) -> None:
         if self._awaits:
             self._queued_bytes += len(piece)

@@ -10,6 +10,7 @@ Whatever the adapter checked before, the finished head is counted once: a CR, LF
 """
 
 import re
+from collections.abc import Callable
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final
@@ -30,6 +31,7 @@ class _Fate(IntEnum):
     CONNECTION = 5
     HOST = 6
     CLAIM = 7
+    ORIGIN = 8
 
 
 # RFC 9110 section 7.6.1 and what older agents treat likewise. Expect is answered by our own side.
@@ -76,12 +78,24 @@ def _judge(name: bytes) -> int:
     return fate
 
 
-def admit(request: Request) -> None:
-    """Read a request's headers, and set its canonical fields. Raises UnsafeRequest or BadTarget: it is answered 400."""
+def note_origin_header(name: bytes) -> None:
+    """Have `admit` ask where a request comes from when it has this header, too (in lower case)."""
+    if _fate_of.get(name, _Fate.KEEP) == _Fate.KEEP:
+        _fate_of[name] = _Fate.ORIGIN
+
+
+def admit(request: Request, locate: Callable[[Request], None] | None = None) -> None:
+    """Read a request's headers, and set its canonical fields. Raises UnsafeRequest or BadTarget: it is answered 400.
+
+    `locate` works out where the request comes from; it is asked where a header may tell, and may change the headers.
+    """
     method = request.method
     if method not in _USUAL_METHODS and not _METHOD(method):
         raise UnsafeRequest("malformed method")
     read_headers(request)
+    if locate is not None and request.tells_origin:
+        locate(request)
+        read_headers(request)
     request.settle_target()
 
 
@@ -90,7 +104,7 @@ def read_headers(request: Request) -> None:
     host: bytes | None = None
     forwarded_for: bytes | None = None
     length: bytes | None = None
-    is_chunked = False
+    is_chunked = tells_origin = False
     named: set[bytes] | None = None
     claims: dict[bytes, bytes] | None = None
     fate_of = _fate_of
@@ -107,23 +121,28 @@ def read_headers(request: Request) -> None:
                 raise BadTarget("more than one Host")
             host = value
         elif fate == 1:
-            continue
+            tells_origin = True
         elif fate == 5:
             named = _named_by_connection(value, named)
         elif fate == 2:
+            tells_origin = True
             forwarded_for = value if forwarded_for is None else forwarded_for + b", " + value
         elif fate == 3:
             if length is not None or not value.isdigit():
                 raise UnsafeRequest("malformed or repeated Content-Length")
             length = value
         elif fate == 7:
+            tells_origin = True
             if request.is_settled and value:
                 claims = claims or {}
                 claims.setdefault(name, value)
-        else:
+        elif fate == 4:
             if is_chunked or value.lower() != b"chunked":
                 raise UnsafeRequest("unsupported Transfer-Encoding")
             is_chunked = True
+        else:
+            tells_origin = True
+            kept += (name, b": ", value, b"\r\n")
     if named:
         kept = _without(kept, named)
     if is_chunked and length is not None:
@@ -134,10 +153,11 @@ def read_headers(request: Request) -> None:
     request.is_chunked = is_chunked or (request.unframed_body and length is None)
     request.kept = kept
     request.claims = claims
+    request.tells_origin = tells_origin
 
 
 def request_head(
-    request: Request, host: bytes, *, method: str | None = None, uri: bytes | None = None, upgrade: bytes = b""
+    request: Request, host: bytes, method: str | None = None, uri: bytes | None = None, upgrade: bytes = b""
 ) -> bytes:
     """Write the head of an admitted request for an upstream whose Host is `host`. Raises UnsafeRequest.
 
@@ -158,12 +178,13 @@ def request_head(
     if upgrade:
         framing += b"connection: Upgrade\r\nupgrade: %b\r\n" % upgrade
         lines += 2
-    forwarded_for = request.forwarded_for
-    forwarding = _forwarding(
-        request.remote_addr, request.scheme, request.host_header, request.server_port, forwarded_for is None
-    )
-    if request.claims is not None:
-        forwarding, claimed_lines = _claimed_forwarding(request, request.claims, is_first=forwarded_for is None)
+    forwarded_for, claims = request.forwarded_for, request.claims
+    if claims is None:
+        forwarding = _forwarding(
+            request.remote_addr, request.scheme, request.host_header, request.server_port, forwarded_for is None
+        )
+    else:
+        forwarding, claimed_lines = _claimed_forwarding(request, claims, is_first=forwarded_for is None)
         lines += claimed_lines
     data = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%b%b\r\n" % (
         (method or request.method).encode("ascii"),

@@ -135,6 +135,15 @@ class _AsgiClient:
         self._head = (status, headers)
         self._wake()
 
+    def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+        if self.exchange is not None:
+            self.exchange.sent_bytes += len(body)
+            self.exchange.body_sent_bytes += len(body)
+        self._head = (status, headers)
+        self._pieces.append(body)
+        self._ended = True
+        self._wake()
+
     def response_flush(self) -> None:
         """What is here is on its way already."""
 

@@ -72,7 +72,6 @@ class H1Connection(asyncio.Protocol):
         "_request_paused",
         "_requests",
         "_send_watch",
-        "_started",
         "_timer",
         "_timer_at",
         "_times",
@@ -95,7 +94,6 @@ class H1Connection(asyncio.Protocol):
         self._pending = b""  # behind the present request
         self._exchange: Exchange | None = None
         self._body: LengthBody | ChunkedBody | None = None  # what is still to come of the present request
-        self._started = False  # the exchange knows its request
         self._continue_due = False
         self._held_head = b""  # of a response whose body is not here yet
         self._framing = Framing.NONE
@@ -154,9 +152,25 @@ class H1Connection(asyncio.Protocol):
         self._arm(self._times.header_s)
 
     def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        # PERF: a head that comes whole and alone, as nearly all do.
+        if (
+            exchange is None
+            and not self._partial
+            and not self._is_closing
+            and data.find(_HEAD_END) + 4 == len(data)
+            and data[0] != _CR
+        ):
+            try:
+                self._head.read(data)
+                self._begin_exchange(self._head, len(data))
+            except Refused as refusal:
+                self._refuse(refusal)
+            else:
+                self._start()
+            return
         if self._is_closing:
             return
-        exchange = self._exchange
         if exchange is not None:
             if self._body is not None:
                 self._take_body(exchange, data)
@@ -248,10 +262,11 @@ class H1Connection(asyncio.Protocol):
                 self._take_body(self._exchange, rest, counted=False)
             else:
                 self._hold(rest)
-        exchange = self._exchange
-        if exchange is not None:
-            self._started = True
-            exchange.start()
+        self._start()
+
+    def _start(self) -> None:
+        if self._exchange is not None:
+            self._exchange.start()
 
     def _begin_head(self, data: bytes) -> None:
         """The first part of a head. Raises Refused."""
@@ -267,12 +282,14 @@ class H1Connection(asyncio.Protocol):
     def _begin_exchange(self, head: RequestHead, head_bytes: int) -> None:
         self._requests += 1
         self._deadline = math.inf
-        self._keeps_alive = head.keeps_alive
-        target, _, query = head.target.partition(b"?")
+        target, query = head.target, b""
+        if b"?" in target:
+            target, _, query = target.partition(b"?")
         request = Request(head.method, target, query, head.headers, self._link, head.version, self._requests)
-        exchange = self._exchange = Exchange(self._gateway, self, request)
-        exchange.received_bytes = head_bytes
-        self._started = False
+        exchange = self._exchange = Exchange(self._gateway, self, request, head_bytes)
+        self._keeps_alive = head.keeps_alive
+        if head.is_plain:
+            return
         if head.is_chunked:
             self._body = ChunkedBody()
         elif head.length:
@@ -368,6 +385,34 @@ class H1Connection(asyncio.Protocol):
             keeps_alive=keeps_alive,
         )
 
+    def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        self._exchange = None
+        request = exchange.request
+        is_last = self._is_draining and not self._pending
+        head, framing, keeps_alive = response_head(
+            status,
+            reason,
+            headers,
+            is_head=request.method == "HEAD",
+            is_http_1_0=request.http_version == "1.0",
+            keeps_alive=self._keeps_alive and self._body is None and not is_last and self._times.idle_s > 0,
+        )
+        if framing is Framing.LENGTH or framing is Framing.CLOSE:
+            data = head + body
+            exchange.body_sent_bytes = len(body)
+        elif framing is Framing.CHUNKED:
+            data = b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(body), body) if body else head + b"0\r\n\r\n"
+            exchange.body_sent_bytes = len(body)
+        else:
+            data = head
+        exchange.sent_bytes += len(data)
+        self._transport.write(data)
+        self._keeps_alive = keeps_alive
+        self._over(now_s)
+
     def response_body(self, piece: bytes) -> None:
         exchange = self._exchange
         if exchange is None or self._framing is Framing.NONE:
@@ -396,6 +441,10 @@ class H1Connection(asyncio.Protocol):
         if last:
             exchange.sent_bytes += len(last)
             self._transport.write(last)
+        self._over(self._loop.time())
+
+    def _over(self, now_s: float) -> None:
+        """A response is written: close, or wait for the next request."""
         if not self._keeps_alive:
             if self._body is not None or self._pending:
                 self._linger()
@@ -404,7 +453,7 @@ class H1Connection(asyncio.Protocol):
         elif self._pending or self._eof:
             self._loop.call_soon(self._go_on)
         else:
-            self._arm(self._times.idle_s)
+            self._arm_at(now_s + self._times.idle_s)
 
     def response_cut(self) -> None:
         self._exchange = None
@@ -501,10 +550,14 @@ class H1Connection(asyncio.Protocol):
     # Time.
 
     def _arm(self, seconds: float) -> None:
-        """Let the deadline be in `seconds`; the timer may be earlier than that, never later."""
-        deadline = self._deadline = self._loop.time() + seconds
-        if self._timer is None or self._timer_at > deadline:
-            self._set_timer(deadline)
+        """Let the deadline be in `seconds`."""
+        self._arm_at(self._loop.time() + seconds)
+
+    def _arm_at(self, deadline_s: float) -> None:
+        """Let this be the deadline, CLOCK_MONOTONIC as loops count; the timer may be earlier, never later."""
+        self._deadline = deadline_s
+        if self._timer is None or self._timer_at > deadline_s:
+            self._set_timer(deadline_s)
 
     def _set_timer(self, at: float) -> None:
         if self._timer is not None:
