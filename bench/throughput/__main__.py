@@ -25,7 +25,6 @@ from bench.throughput.origin import running_origin
 from bench.throughput.ours import PLUGINS
 from bench.throughput.rounds import Measured, Pace, measured_group
 from bench.throughput.scene import Scene
-from bench.throughput.wrk import LoadFailed
 
 _QUICK: Final = {"seconds": 1.0, "rounds": 1, "routes": 2_000, "idle": 500}
 # Starting and stopping one server; and reading 10,000 routes, filling the store included.
@@ -44,15 +43,10 @@ def main() -> None:
     print(f"this takes {duration_text(_expected_s(arguments, chosen, servers, pace))}", file=sys.stderr, flush=True)
     ending_cleanly()
     measured: list[Measured] = []
-    failed: list[str] = []
     for group in chosen:
-        try:
-            measured += _measure(group, servers, arguments.routes, pace)
-        except LoadFailed as error:
-            failed.append(group.name)
-            print(f"{group.name}: given up, requests failed:\n{error}", file=sys.stderr)
+        measured += _measure(group, servers, arguments.routes, pace)
     idle = _measure_idle(servers, arguments.idle, pace) if IDLE in arguments.only else []
-    _report(arguments, measured, idle, failed)
+    _report(arguments, measured, idle)
 
 
 def _arguments() -> argparse.Namespace:
@@ -120,28 +114,27 @@ def _measure_idle(servers: list[str], count: int, pace: Pace) -> list[dict[str, 
         return measured_idle(scene, [name for name in servers if name in SERVERS_HELD], count, pace)
 
 
-def _report(
-    arguments: argparse.Namespace, measured: list[Measured], idle: list[dict[str, Any]], failed: list[str]
-) -> None:
-    rows = [entry.row() for entry in measured]
-    rounds = [
-        {
-            "group": entry.group.name,
-            "load": entry.load,
-            "server": entry.server,
-            "cpu_us": entry.cpu_us,
-            "requests_per_s": entry.per_s,
-        }
-        for entry in measured
-    ]
+def _report(arguments: argparse.Namespace, measured: list[Measured], idle: list[dict[str, Any]]) -> None:
+    rows = [entry.row() for entry in measured if entry.rounds]
     if idle:
         print(table(idle))
     about = {name: getattr(arguments, name) for name in ("quick", "seconds", "routes")}
-    save("throughput", rows, **about, idle=idle, rounds=rounds, failed=failed)
+    save("throughput", rows, **about, idle=idle, rounds=[_in_full(entry) for entry in measured])
     if rows:
         draw("throughput", rows)
-    if failed:
-        raise SystemExit(f"not measured, since requests failed: {', '.join(failed)}")
+    if failed := [f"{entry.group}, {entry.load} on {entry.server}" for entry in measured if entry.failures]:
+        raise SystemExit(f"requests failed, rounds are missing: {'; '.join(failed)}")
+
+
+def _in_full(entry: Measured) -> dict[str, Any]:
+    """Each round, for whoever doubts the median."""
+    return {
+        "group": entry.group,
+        "load": entry.load,
+        "server": entry.server,
+        "rounds": {number + 1: each._asdict() for number, each in entry.rounds.items()},
+        "failures": entry.failures,
+    }
 
 
 if __name__ == "__main__":

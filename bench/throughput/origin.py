@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -49,7 +50,9 @@ def running_origin(directory: Path) -> Iterator[Nginx]:
     (directory / "down").mkdir(parents=True)
     for name, size in SIZES.items():
         (directory / "down" / name).write_bytes(b"x" * size)
-    origin = Nginx(directory, port, _HTTP.format(directory=directory, port=port, body="x" * SIZES["1k"]))
+    http = _HTTP.format(directory=directory, port=port, body="x" * SIZES["1k"])
+    # Started by root its workers would be nobody's, who may not look into a temporary directory.
+    origin = Nginx(directory, port, http, main="user root root;" if os.geteuid() == 0 else "")
     try:
         yield origin
     finally:

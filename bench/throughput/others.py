@@ -140,7 +140,7 @@ def running_falcon(scene: Scene) -> Iterator[Running]:
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "gunicorn", "-k", "asgi", "-w", str(scene.workers), "-b", f"127.0.0.1:{port}"]
     command += ["--keep-alive", str(KEEPALIVE_S), "--worker-connections", str(MOST_CONNECTIONS), "--log-level", "error"]
-    command += ["--no-control-socket", "bench.throughput.falcon_proxy:app"]
+    command += ["--no-control-socket", "--timeout", "0", "bench.throughput.falcon_proxy:app"]
     environment = {**os.environ, "ORIGIN": f"http://127.0.0.1:{scene.origin_port}"}
     process = subprocess.Popen(command, cwd=_REPOSITORY, env=environment)
     with _ended(process):

@@ -60,9 +60,11 @@ def running_gateway(scene: Scene, edge: str) -> Iterator[Running]:
         gateway.start(ready=False)
         gateway.wait_ready(_START_DEADLINE_S)
         yield Running(gateway.port, gateway.worker_pids())
-        gateway.stop()
     finally:
-        gateway.kill()
+        try:
+            gateway.stop()
+        finally:
+            gateway.kill()
 
 
 def _routes(scene: Scene) -> Iterator[dict[str, Any]]:

@@ -10,15 +10,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bench.processes import TICKS_PER_S, cpu_s, pin
 from bench.report import progress
 from bench.routeset import request_for
 from bench.throughput.groups import REFERENCE, SERVERS, Group, Load
-from bench.throughput.ours import PLUGINS, missing_plugins
+from bench.throughput.ours import missing_plugins
 from bench.throughput.scene import Running, Scene
-from bench.throughput.wrk import Run, run_wrk
+from bench.throughput.wrk import LoadFailed, Run, run_wrk
 from tests.support.gateway import request
 from tests.support.waiting import wait_until
 
@@ -38,54 +38,87 @@ class Pace:
     warm_up_s: float = 1.0
 
 
+class Round(NamedTuple):
+    """What one server did under one load in one round: CPU of its workers, requests, requests per second."""
+
+    cpu_s: float
+    requests: int
+    per_s: float
+
+    @property
+    def cpu_us(self) -> float:
+        """CPU microseconds of a request."""
+        return self.cpu_s / self.requests * 1e6
+
+
 @dataclass(slots=True)
 class Measured:
-    """One server under one load, a figure for each round. `ratios`: to nginx in the same round."""
+    """One server under one load. `rounds` by their number: one that failed is missing, and named in `failures`.
 
-    group: Group
+    `reference`: nginx under the same load; `none`: the same server without plugins. Both may be the same as this one.
+    """
+
+    group: str
     server: str
     load: str
-    cpu_us: list[float] = field(default_factory=list)
-    per_s: list[float] = field(default_factory=list)
-    cpu_s: list[float] = field(default_factory=list)
-    ratios: list[float] = field(default_factory=list)
-    over_none_us: list[float] = field(default_factory=list)
+    rounds: dict[int, Round] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    reference: Measured | None = None
+    none: Measured | None = None
+
+    def ratios(self) -> list[float]:
+        """Times nginx, of the rounds that both have."""
+        return [own.cpu_us / other.cpu_us for own, other in self._beside(self.reference)]
+
+    def over_none_us(self) -> list[float]:
+        """What the plugin of this load costs, of the rounds that both have."""
+        return [own.cpu_us - other.cpu_us for own, other in self._beside(self.none)]
+
+    def _beside(self, other: Measured | None) -> list[tuple[Round, Round]]:
+        if other is None:
+            return []
+        return [(each, other.rounds[number]) for number, each in self.rounds.items() if number in other.rounds]
 
     def row(self) -> dict[str, Any]:
-        """Medians, and the range from the lowest to the highest round."""
+        """Medians, and the range from the lowest to the highest round. There must be a round."""
+        ratios, over_none_us = self.ratios(), self.over_none_us()
         return {
-            "group": self.group.name,
+            "group": self.group,
             "load": self.load,
             "server": self.server,
-            "cpu_us_per_request": statistics.median(self.cpu_us),
-            "times_nginx": statistics.median(self.ratios) if self.ratios else None,
-            "times_nginx_range": _range(self.ratios),
-            "over_none_us": statistics.median(self.over_none_us) if self.over_none_us else None,
-            "over_none_range": _range(self.over_none_us),
-            "requests_per_s": statistics.median(self.per_s),
-            "tick_below_1%": min(self.cpu_s) >= _ENOUGH_CPU_S,
+            "cpu_us_per_request": statistics.median(each.cpu_us for each in self.rounds.values()),
+            "times_nginx": statistics.median(ratios) if ratios else None,
+            "times_nginx_range": _range(ratios),
+            "over_none_us": statistics.median(over_none_us) if over_none_us else None,
+            "over_none_range": _range(over_none_us),
+            "requests_per_s": statistics.median(each.per_s for each in self.rounds.values()),
+            "rounds": len(self.rounds),
+            "tick_below_1%": min(each.cpu_s for each in self.rounds.values()) >= _ENOUGH_CPU_S,
         }
 
 
 def measured_group(group: Group, scene: Scene, servers: list[str], pace: Pace) -> list[Measured]:
-    """Start the servers, measure all rounds, stop them. Raises LoadFailed when one answers wrongly under load."""
-    loads = [load for load in group.loads if not group.plugins or not _reported_missing(load.name)]
+    """Start the servers, measure all rounds, stop them. What fails under load is in `failures`, and said at once."""
+    loads = [load for load in group.loads if not (group.plugins and _is_reported_missing(load.name))]
+    measured: dict[tuple[str, str], Measured] = {}
     with contextlib.ExitStack() as stack:
         running = {}
         for name in servers:
             progress(f"{group.name}: starting {name}")
             running[name] = stack.enter_context(SERVERS[name].run(scene))
         runner = _Runner(group, scene, pace)
-        measured: dict[tuple[str, str], Measured] = {}
         for name, load in _combinations(running, loads, group):
-            if runner.prepare(name, running[name], load):
-                measured[name, load.name] = Measured(group, name, load.name)
+            if runner.is_right(name, running[name], load):
+                measured[name, load.name] = Measured(group.name, name, load.name)
         for number in range(pace.rounds):
             for name, load in _combinations(running, loads, group):
                 if (entry := measured.get((name, load.name))) is not None:
                     progress(f"{group.name}: round {number + 1} of {pace.rounds}: {load.name}, {name}")
-                    runner.measure(entry, running[name], load)
-            _compare(measured, group)
+                    runner.measure(entry, running[name], load, number)
+    for (name, load_name), entry in measured.items():
+        entry.reference = measured.get((REFERENCE, loads[0].name if group.plugins else load_name))
+        if group.plugins and load_name != loads[0].name:
+            entry.none = measured.get((name, loads[0].name))
     return list(measured.values())
 
 
@@ -122,33 +155,41 @@ class _Runner:
             self._chance.shuffle(asked)
             self._paths.write_text("".join(f"{path}\t{host}\n" for path, host, _ in asked))
 
-    def prepare(self, name: str, running: Running, load: Load) -> bool:
-        """Whether it answers as it should; then each route was asked for once."""
+    def is_right(self, name: str, running: Running, load: Load) -> bool:
+        """Whether it answers as it should. With many routes, each was asked for once then."""
         if load.every_route:
-            self._load(running, load, len(self._scene.routes) / _FIRST_REQUESTS_PER_S)
+            try:
+                self._load(running, load, len(self._scene.routes) / _FIRST_REQUESTS_PER_S)
+            except LoadFailed as error:
+                _say(f"skipped: {self._group.name}, {load.name} on {name}: {error}")
+                return False
             return True
         body = _body_path(self._scene, load).read_bytes() if load.body else None
-        answer = {"last": b""}
+        shown = ""
 
         def is_served() -> bool:
+            nonlocal shown
             reply = request(running.port, "POST" if load.body else "GET", load.path, body, timeout=30)
-            answer["last"] = b"%d, %d bytes" % (reply.status, len(reply.body))
-            is_right = load.answer_bytes is None or len(reply.body) == load.answer_bytes
-            return reply.status == 200 and is_right
+            shown = f"{reply.status} with {len(reply.body)} bytes"
+            return reply.status == 200 and load.answer_bytes in (None, len(reply.body))
 
         try:
-            wait_until(is_served, what=f"{name} to answer {load.name} rightly", deadline_s=10)
+            wait_until(is_served, what=f"{name} to answer {load.name} rightly", deadline_s=10, every_s=0.2)
         except AssertionError:
-            _say(f"skipped: {self._group.name}, {load.name} on {name}: it answers {answer['last'].decode()}")
+            _say(f"skipped: {self._group.name}, {load.name} on {name}: it answers {shown}")
             return False
         return True
 
-    def measure(self, entry: Measured, running: Running, load: Load) -> None:
-        self._load(running, load, self._pace.warm_up_s)
-        taken_s, run = self._load(running, load, self._pace.seconds)
-        entry.cpu_us.append(taken_s / run.requests * 1e6)
-        entry.per_s.append(run.per_s)
-        entry.cpu_s.append(taken_s)
+    def measure(self, entry: Measured, running: Running, load: Load, number: int) -> None:
+        """One round. A failure costs this round alone: it may be the machine's."""
+        try:
+            self._load(running, load, self._pace.warm_up_s)
+            taken_s, run = self._load(running, load, self._pace.seconds)
+        except LoadFailed as error:
+            entry.failures.append(f"round {number + 1}: {error}")
+            _say(f"failed: {entry.group}, {entry.load} on {entry.server}, round {number + 1}:\n{error}")
+            return
+        entry.rounds[number] = Round(taken_s, run.requests, run.per_s)
 
     def _load(self, running: Running, load: Load, seconds: float) -> tuple[float, Run]:
         script: list[str] = []
@@ -171,19 +212,8 @@ def _combinations(running: Mapping[str, Running], loads: list[Load], group: Grou
                 yield name, load
 
 
-def _compare(measured: Mapping[tuple[str, str], Measured], group: Group) -> None:
-    """Add what the last round was beside nginx's, and beside no plugins."""
-    first = group.loads[0].name
-    for (name, load), entry in measured.items():
-        if (reference := measured.get((REFERENCE, first if group.plugins else load))) is not None:
-            entry.ratios.append(entry.cpu_us[-1] / reference.cpu_us[-1])
-        none = measured.get((name, first))
-        if group.plugins and none is not None and none is not entry:
-            entry.over_none_us.append(entry.cpu_us[-1] - none.cpu_us[-1])
-
-
-def _reported_missing(label: str) -> bool:
-    missing = missing_plugins(label) if label in PLUGINS else []
+def _is_reported_missing(label: str) -> bool:
+    missing = missing_plugins(label)
     if missing:
         _say(f"skipped: plugins, {label}: not installed: {', '.join(missing)}")
     return bool(missing)
