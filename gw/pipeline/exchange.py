@@ -101,8 +101,10 @@ class Exchange(Forwarding):
             return
         if self._connection is not None:
             self._write_body(self._connection, body)
-        elif not body.is_whole_wanted and self._client is not None:
-            self._client.pause_request()
+        elif body.wanted_bytes is None or body.size_bytes > body.wanted_bytes:
+            if self._client is not None:
+                self._client.pause_request()
+            self._wake_body_waiter()
 
     def request_end(self, trailers: Headers = NO_TRAILERS) -> None:
         """The request's body is complete."""
@@ -113,10 +115,13 @@ class Exchange(Forwarding):
             body = self._body = RequestBody(self._gateway.max_body_bytes)
         body.ended = True
         body.trailers = trailers
-        if self._body_waiter is not None and not self._body_waiter.done():
-            self._body_waiter.set_result(None)
+        self._wake_body_waiter()
         if self._connection is not None:
             self._end_request(self._connection, body)
+
+    def _wake_body_waiter(self) -> None:
+        if self._body_waiter is not None and not self._body_waiter.done():
+            self._body_waiter.set_result(None)
 
     def request_cut(self) -> None:
         """The request's body will not become complete, though the client may still be there to hear so."""
@@ -268,13 +273,13 @@ class Exchange(Forwarding):
 
     def _reread_and_send(self) -> None:
         """Plugins may have changed the headers; how the body is framed is not theirs to change."""
-        request, body = self.request, self._body
+        request = self.request
         if self._gateway.locate is not None:
             # What it was not asked about, no client had said: what is said now is a plugin's word.
             request.is_settled = True
+        length, is_chunked = request.content_length, request.is_chunked
         read_headers(request)
-        if body is not None and body.ended and not request.is_chunked:
-            request.content_length = b"%d" % body.size_bytes
+        request.content_length, request.is_chunked = length, is_chunked
         self._send()
 
     async def read_body(self, limit_bytes: int) -> bytes:
@@ -284,7 +289,7 @@ class Exchange(Forwarding):
             return b""
         if announces_more_than(self.request.content_length, limit_bytes):
             raise BodyTooLarge
-        body.is_whole_wanted = True
+        body.wanted_bytes = limit_bytes
         while not body.ended:
             if body.size_bytes > limit_bytes:
                 raise BodyTooLarge
@@ -295,7 +300,7 @@ class Exchange(Forwarding):
             self._body_waiter = None
         if body.size_bytes > limit_bytes:
             raise BodyTooLarge
-        body.is_whole_wanted = False
+        body.wanted_bytes = None
         return body.whole()
 
     def replace_body(self, body: bytes) -> None:
@@ -304,8 +309,7 @@ class Exchange(Forwarding):
             self._body = RequestBody(0)
         self._body.replace(body)
         self.request.is_chunked = False
-        self.request.remove_header("transfer-encoding")
-        self.request.set_header("content-length", str(len(body)))
+        self.request.content_length = b"%d" % len(body)
 
     # Ends.
 

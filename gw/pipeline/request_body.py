@@ -18,9 +18,12 @@ class BodyTooLarge(Exception):
 
 
 class RequestBody:
-    """`ended`: all of it came. `size_bytes`: of what came so far. `trailers`: fields behind a chunked body."""
+    """`ended`: all of it came. `size_bytes`: of what came so far. `trailers`: fields behind a chunked body.
 
-    __slots__ = ("_limit_bytes", "_sent", "_waiting", "ended", "is_whole_wanted", "size_bytes", "trailers")
+    `wanted_bytes`: a plugin waits for all of it, if it is not more than that.
+    """
+
+    __slots__ = ("_limit_bytes", "_sent", "_waiting", "ended", "size_bytes", "trailers", "wanted_bytes")
 
     def __init__(self, limit_bytes: int) -> None:
         """`limit_bytes`: the largest body that may pass, 0 for any."""
@@ -28,7 +31,7 @@ class RequestBody:
         self._waiting: list[bytes] = []
         self._sent: list[bytes] | None = []
         self.ended = False
-        self.is_whole_wanted = False
+        self.wanted_bytes: int | None = None
         self.size_bytes = 0
         self.trailers: Headers = []
 
