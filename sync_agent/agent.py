@@ -7,13 +7,14 @@ import logging
 import os
 import pwd
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
 from gw.clock import Clock
 from gw.errors import ConfigError
+from gw.schema import PluginSchemas, load_plugin_schemas
 from gw.settings import AgentSettings
 from gw.settings.agent_tree import AdminKey
 from gw.shm import process
@@ -44,12 +45,13 @@ class Agent:
     def __init__(self, settings: AgentSettings, admin_keys: Iterable[AdminKey], clock: Clock) -> None:
         """Open shared memory (taking over what a dead agent left) and the store's client; nothing is served yet.
 
-        Raises ConfigError when another agent publishes under this name, SegmentError for shared memory that cannot be
-        used, StoreError for a store that cannot even be addressed.
+        Raises ConfigError when another agent publishes under this name or two plugins have one name, SegmentError for
+        shared memory that cannot be used, StoreError for a store that cannot even be addressed.
         """
         common = settings.settings
         self._settings = settings
         self._clock = clock
+        plugins = _load_plugins(common.plugins)
         with ExitStack() as undo:
             space = PosixSpace(common.gw.shm.owners, common.gw.shm.group)
             names = SegmentNames(common.gw.shm.name)
@@ -58,13 +60,13 @@ class Agent:
                 space, names, log_size_bytes=common.gw.shm.log_size_bytes, clock=clock
             )
             undo.callback(self._publisher.close)
-            last_good = LastGood(common.gw.data_dir / f"last-good.{common.gw.shm.name}")
+            last_good = LastGood(common.gw.data_dir / f"last-good.{common.gw.shm.name}", plugins)
             unjudged = () if self._restore(last_good) else self._publisher.entries
             used_snapshots = partial(_used_snapshots, space, names)
             self._outlet = Outlet(self._publisher, used_snapshots, last_good, clock, unjudged=unjudged)
             self._store = open_store(settings, clock)
             undo.pop_all()
-        self._intake = Intake(self._publisher.entries, common.gw.limits.resource_bytes)
+        self._intake = Intake(self._publisher.entries, common.gw.limits.resource_bytes, plugins)
         self._machine = Machine(random.SystemRandom())
         self._runner = Runner(self._machine, self._store, self._intake, self._outlet)
         self._admin = AdminServer(
@@ -80,6 +82,7 @@ class Agent:
             processed=lambda: self._publisher.revision,
             prefix=settings.etcd.prefix if settings.store_url == "etcd" else "/apisix",
             clock=clock,
+            plugins=plugins,
         )
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -130,6 +133,13 @@ class Agent:
             version = self._publisher.restore(kept.entries, kept.version, kept.revision)
             log.info("serving the last good configuration from %s as version %d", last_good.path, version)
         return kept is not None
+
+
+def _load_plugins(enabled: Sequence[str]) -> PluginSchemas:
+    plugins = load_plugin_schemas(enabled)
+    for name, problem in plugins.problems.items():
+        log.warning("plugin %s %s: what uses it answers 500, and the Admin API refuses it", name, problem)
+    return plugins
 
 
 def _refuse_a_living_agent(reader: SnapshotReader, names: SegmentNames) -> None:

@@ -16,7 +16,7 @@ from gw.errors import InvalidResource
 from gw.model.digest import content_hash, encode_resource
 from gw.model.keys import ResourceKey, parse_store_key
 from gw.model.routing import route_key
-from gw.schema import parse_json, validate
+from gw.schema import NO_PLUGINS, PluginSchemas, parse_json, validate
 from gw.shm.log import Change
 from sync_agent.stores.base import Event, KeyValue
 
@@ -45,11 +45,14 @@ class Intake:
     `published` is what is served now: where a refused resource is in it, its last good value goes on being served.
     """
 
-    def __init__(self, published: Container[ResourceKey], resource_limit_bytes: int) -> None:
+    def __init__(
+        self, published: Container[ResourceKey], resource_limit_bytes: int, plugins: PluginSchemas = NO_PLUGINS
+    ) -> None:
         self.rejections: dict[ResourceKey, Rejection] = {}
         self.ignored_keys = 0  # keys below the prefix that are not resources of ours, in the last full list
         self._published = published
         self._limit_bytes = resource_limit_bytes
+        self._plugins = plugins
         # Hash of the raw bytes last judged, so that a reload after a compaction judges only what is new.
         self._judged: dict[ResourceKey, bytes] = {}
 
@@ -84,7 +87,7 @@ class Intake:
         return Reload(self)
 
     def _judge(self, key: ResourceKey, kv: KeyValue) -> _Verdict:
-        return _Verdict(_fingerprint(kv.value), _admit_or_reject(key, kv, self._limit_bytes))
+        return _Verdict(_fingerprint(kv.value), _admit_or_reject(key, kv, self._limit_bytes, self._plugins))
 
     def _note(self, key: ResourceKey, verdict: _Verdict) -> Change | None:
         """Remember a verdict whose change, if it is one, is handed on now."""
@@ -140,8 +143,15 @@ class Reload:
         return changes + [intake._remove(key) for key in gone]
 
 
-def admit(key: ResourceKey, value: bytes, limit_bytes: int) -> Change:
-    """What is published for a value of the store.
+def admit(
+    key: ResourceKey,
+    value: bytes,
+    limit_bytes: int,
+    plugins: PluginSchemas = NO_PLUGINS,
+    *,
+    refuse_unknown: bool = False,
+) -> Change:
+    """What is published for a value of the store. For `plugins` and `refuse_unknown` see `gw.schema.validate`.
 
     Raises InvalidResource for a value over `limit_bytes`, one that is not strict JSON, breaks its schema, or holds what
     cannot be carried.
@@ -152,13 +162,15 @@ def admit(key: ResourceKey, value: bytes, limit_bytes: int) -> Change:
         parsed = parse_json(value)
     except (ValueError, RecursionError) as error:
         raise InvalidResource(*key, "", f"not JSON: {error}") from None
-    return change_of(key, validate(key.kind, key.id, parsed))
+    return change_of(key, validate(key.kind, key.id, parsed, plugins, refuse_unknown=refuse_unknown))
 
 
-def _admit_or_reject(key: ResourceKey, kv: KeyValue, limit_bytes: int) -> Change | Rejection:
+def _admit_or_reject(
+    key: ResourceKey, kv: KeyValue, limit_bytes: int, plugins: PluginSchemas
+) -> Change | Rejection:
     """As `admit`. Never raises: a value that trips over a mistake of ours must not hold up the ones behind it."""
     try:
-        return admit(key, kv.value, limit_bytes)
+        return admit(key, kv.value, limit_bytes, plugins)
     except InvalidResource as problem:
         reason = f"{problem.path}: {problem.reason}" if problem.path else problem.reason
     except Exception as error:

@@ -15,14 +15,20 @@ from typing import Final
 
 import gw.model
 import gw.schema
+from gw.schema import NO_PLUGINS, PluginSchemas
 
 FINGERPRINT_BYTES: Final = 32
 # They generate the checks and the canonical bytes. Python's own version decides what a regular expression matches.
 LIBRARIES: Final = ("fastjsonschema", "msgpack")
 
 
+def judge_fingerprint(plugins: PluginSchemas = NO_PLUGINS) -> bytes:
+    """Over all that has a say: our schemas and modules, the libraries they use, and the plugins that are enabled."""
+    return blake2b(_ours() + plugins.fingerprint, digest_size=FINGERPRINT_BYTES).digest()
+
+
 @cache
-def judge_fingerprint() -> bytes:
+def _ours() -> bytes:
     """Over the bytes of every schema and module that has a say, and the versions of the libraries they use."""
     seen = blake2b(digest_size=FINGERPRINT_BYTES)
     for part in (sys.version, *map(version, LIBRARIES)):

@@ -35,7 +35,7 @@ import msgpack
 from gw.errors import InvalidResource
 from gw.model.digest import decode_resource
 from gw.model.keys import KINDS, ResourceKey
-from gw.schema import validate
+from gw.schema import NO_PLUGINS, PluginSchemas, validate
 from gw.shm.snapshot import Entry
 from sync_agent.intake import change_of
 from sync_agent.judge import FINGERPRINT_BYTES, judge_fingerprint
@@ -67,10 +67,14 @@ class Kept(NamedTuple):
 
 
 class LastGood:
-    """The file at `path`. `version` is the newest one known to be in it, 0 when there is none."""
+    """The file at `path`. `version` is the newest one known to be in it, 0 when there is none.
 
-    def __init__(self, path: Path) -> None:
+    `plugins` are those that the resources in it are judged with.
+    """
+
+    def __init__(self, path: Path, plugins: PluginSchemas = NO_PLUGINS) -> None:
         self.path = path
+        self._plugins = plugins
         self.version = 0
         # Names with a dot in front: of this gateway alone, while another one may keep its file in the same directory.
         self.key_path = path.with_name(f".{path.name}.key")
@@ -86,7 +90,8 @@ class LastGood:
             self.version = version
             if version <= newer_than:
                 return None
-            entries = _believe(rows) if self._is_vouched_for(content[:HEADER_BYTES]) else _judge(rows)
+            is_vouched_for = self._is_vouched_for(content[:HEADER_BYTES])
+            entries = _believe(rows) if is_vouched_for else _judge(rows, self._plugins)
             return Kept(entries, version, revision)
         except FileNotFoundError:
             return None
@@ -110,12 +115,20 @@ class LastGood:
                 file.write(piece)
                 time.sleep(PIECE_PAUSE_S)
             file.seek(0)
-            file.write(_header(body.digest(), key))
+            file.write(self._header(body.digest(), key))
         self.version = version
 
     def _is_vouched_for(self, header: bytes) -> bool:
         key = self._find_key(make=False)
-        return key is not None and hmac.compare_digest(header, _header(header[len(MAGIC) :][:HASH_BYTES], key))
+        return key is not None and hmac.compare_digest(
+            header, self._header(header[len(MAGIC) :][:HASH_BYTES], key)
+        )
+
+    def _header(self, body_hash: bytes, key: bytes | None) -> bytes:
+        if key is None:
+            return MAGIC + body_hash + bytes(FINGERPRINT_BYTES + HASH_BYTES)
+        signed = MAGIC + body_hash + judge_fingerprint(self._plugins)
+        return signed + blake2b(signed, digest_size=HASH_BYTES, key=key).digest()
 
     def _find_key(self, *, make: bool) -> bytes | None:
         """The key beside the file; None when there is none or somebody else may know it, and then all is judged."""
@@ -135,13 +148,6 @@ class LastGood:
         with _written_anew(self.key_path) as file:
             file.write(key)
         return key
-
-
-def _header(body_hash: bytes, key: bytes | None) -> bytes:
-    if key is None:
-        return MAGIC + body_hash + bytes(FINGERPRINT_BYTES + HASH_BYTES)
-    signed = MAGIC + body_hash + judge_fingerprint()
-    return signed + blake2b(signed, digest_size=HASH_BYTES, key=key).digest()
 
 
 def _pieces(entries: Mapping[ResourceKey, Entry], version: int, revision: int) -> Iterator[bytes]:
@@ -188,7 +194,7 @@ def _believe(rows: Iterable[tuple[Any, ...]]) -> dict[ResourceKey, Entry]:
     return {_make_key(row[:2]): _make_entry(row[2:]) for row in rows}
 
 
-def _judge(rows: Iterable[tuple[str, str, int, bytes, Any]]) -> dict[ResourceKey, Entry]:
+def _judge(rows: Iterable[tuple[str, str, int, bytes, Any]], plugins: PluginSchemas) -> dict[ResourceKey, Entry]:
     """The resources that pass; one that does not is left out."""
     entries: dict[ResourceKey, Entry] = {}
     for kind, id, _, blob, _ in rows:
@@ -196,7 +202,7 @@ def _judge(rows: Iterable[tuple[str, str, int, bytes, Any]]) -> dict[ResourceKey
         if kind not in KINDS:
             continue
         try:
-            change = change_of(key, validate(kind, id, decode_resource(blob)))
+            change = change_of(key, validate(kind, id, decode_resource(blob), plugins))
         except (InvalidResource, ValueError, TypeError) as error:
             log.error("left out of the last good configuration: %s", error)
             continue

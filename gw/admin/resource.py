@@ -12,7 +12,7 @@ from gw.admin.agent_client import AgentClient
 from gw.admin.body import read_json
 from gw.admin.reply import Laggards, error_of, raise_for, send_deleted, send_item, send_list
 from gw.model.keys import KINDS
-from gw.model.operations import NOUNS, Answer, Create, Delete, Get, Operation, Patch, Put
+from gw.model.operations import NOUNS, UNSUPPORTED, Answer, Create, Delete, Get, Operation, Patch, Put
 
 # (a revision of the store, seconds) -> the workers of this host that do not serve it; nobody as soon as all of them do
 UntilServed: TypeAlias = Callable[[int, float], Awaitable[Laggards]]
@@ -39,7 +39,7 @@ class Resources:
 
     async def on_post_collection(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, kind: str) -> None:
         """A new resource, under an id that is made for it."""
-        _noun(kind)
+        _refuse_unsupported(req, kind, Create)
         body = await read_json(req, self._body_limit_bytes, missing=_MISSING_BODY)
         send_item(resp, *await self._write(req, Create(kind, body, parameters.ttl_s(req))))
 
@@ -51,6 +51,7 @@ class Resources:
 
     async def on_patch_collection(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, kind: str) -> None:
         """Which one? As APISIX answers."""
+        _refuse_unsupported(req, kind, Patch)
         raise error_of(400, f"missing {_noun(kind)} id")
 
     async def on_delete_collection(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, kind: str) -> None:
@@ -70,6 +71,7 @@ class Resources:
 
     async def on_post_item(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, kind: str, id: str) -> None:
         """Ids of new resources are made, not asked for. As APISIX answers."""
+        _refuse_unsupported(req, kind, Create)
         raise error_of(400, f"wrong {_noun(kind)} id, do not need it")
 
     async def on_patch_item(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, kind: str, id: str) -> None:
@@ -90,7 +92,7 @@ class Resources:
     async def _patch(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, kind: str, id: str, sub_path: tuple[str, ...]
     ) -> None:
-        _noun(kind)
+        _refuse_unsupported(req, kind, Patch)
         body = await read_json(req, self._body_limit_bytes, missing=_MISSING_PATCH)
         send_item(resp, *await self._write(req, Patch(kind, id, body, sub_path, parameters.ttl_s(req))))
 
@@ -114,3 +116,10 @@ def _noun(kind: str) -> str:
     if kind not in KINDS:
         raise error_of(404, f"Unsupported resource type: {kind}")
     return NOUNS[kind]
+
+
+def _refuse_unsupported(req: falcon.asgi.Request, kind: str, operation: type[Create | Patch]) -> None:
+    """Raises AdminError 405 for what cannot be done with a kind, 404 for a kind there is not."""
+    noun = _noun(kind)
+    if operation.op in UNSUPPORTED.get(kind, ()):
+        raise error_of(405, f"not supported `{req.method}` method for {noun}")

@@ -28,6 +28,8 @@ _COMMANDS: Final = {
     "status": "show who serves which version. Exit codes: 0 the gateway is there (--wait, --revision: every worker "
     "serves that), 1 it is not, 3 (--wait) every worker serves what was published last, but the store could not be "
     "asked",
+    "plugins": "show the plugins that are installed, and which of them are enabled. Exit codes: 0 each enabled one can "
+    "be run, 1 one cannot",
     "test": "check a configuration without starting. Exit codes: 0 accepted, 1 refused",
     "version": "show versions",
 }
@@ -63,8 +65,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--agent", action="store_true", help="restart the sync agent, too, once the new workers serve"
             )
-        if name == "status":
+        if name in ("plugins", "status"):
             command.add_argument("--json", action="store_true", help="for programs")
+        if name == "status":
             command.add_argument(
                 "--wait",
                 type=_seconds,

@@ -6,7 +6,7 @@ The layout is APISIX's (`<prefix>/routes/1`), so an existing etcd can be pointed
 from typing import Final, NamedTuple
 
 # Kinds that are published to workers. A store may hold others (APISIX's own, or a neighbour's): they are left alone.
-KINDS: Final = ("routes", "services", "upstreams")
+KINDS: Final = ("routes", "services", "upstreams", "plugin_configs", "global_rules", "plugin_metadata")
 
 
 class ResourceKey(NamedTuple):

@@ -1,14 +1,17 @@
-"""Which upstream a route has once its service is put beside it, as in APISIX: the route wins.
+"""Which upstream and which plugins a route has once its parents are put beside it, as in APISIX: the route wins.
 
-Sources, Apache APISIX 3.x: `merge_service_route` in apisix/plugin.lua, `http_access_phase` and `handle_upstream` in
-apisix/init.lua, `set_by_route` in apisix/upstream.lua. Pure: what is looked up elsewhere comes in as a callable, so
-that the caller decides when and in which version.
+Sources, Apache APISIX 3.x: `merge_service_route` and `filter` in apisix/plugin.lua, `merge` in
+apisix/plugin_config.lua, `http_access_phase` and `handle_upstream` in apisix/init.lua, `set_by_route` in
+apisix/upstream.lua. Pure: what is looked up elsewhere comes in as a callable, so that the caller decides when and in
+which version.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
+from gw.model.keys import ResourceKey
+from gw.model.plugin_config import PluginConfig
 from gw.model.route import Route
 from gw.model.service import Service
 from gw.model.upstream import Upstream
@@ -44,7 +47,7 @@ def effective_upstream(
     4. none of them: 503.
     """
     if route.service_id is not None and service is None:
-        return Missing(404, f"failed to fetch service configuration by id: {route.service_id}")
+        return _missing_service(route.service_id)
     for holder in (route, service):
         if holder is None:
             continue
@@ -54,3 +57,62 @@ def effective_upstream(
         if holder.upstream is not None:
             return holder.upstream
     return NO_UPSTREAM
+
+
+class Layer(NamedTuple):
+    """The plugins that one resource brings. `owner` is that resource."""
+
+    owner: ResourceKey
+    plugins: Mapping[str, Mapping[str, Any]]
+
+
+class PluginConf(NamedTuple):
+    """One plugin's configuration, without its `_meta`, and where it was written."""
+
+    name: str
+    conf: Mapping[str, Any]
+    meta: Mapping[str, Any]
+    owner: ResourceKey
+
+
+def merge_plugins(layers: Iterable[Layer]) -> tuple[PluginConf, ...]:
+    """The plugins of a route from those of the resources it is made of, the one that counts most first; by name.
+
+    Of a plugin that several layers have, the first configuration counts as a whole: nothing of the others is mixed in.
+    With `_meta.disable` it says that the plugin does not run, whatever the layers behind it say. APISIX's layers are
+    consumer, consumer group, route, plugin config, service. A global rule is merged alone, and runs beside a route's.
+    """
+    first: dict[str, PluginConf] = {}
+    for owner, plugins in layers:
+        for name, written in plugins.items():
+            if name not in first:
+                conf = {field: value for field, value in written.items() if field != "_meta"}
+                first[name] = PluginConf(name, conf, written.get("_meta") or {}, owner)
+    return tuple(first[name] for name in sorted(first) if not first[name].meta.get("disable"))
+
+
+def missing_parent(route: Route, plugin_config: PluginConfig | None, service: Service | None) -> Missing | None:
+    """What a route answers before any of its plugins, because something that it names is not there.
+
+    `plugin_config` and `service` are those that the route names, None when one is not there or it names none. In the
+    order of http_access_phase in init.lua.
+    """
+    if route.plugin_config_id is not None and plugin_config is None:
+        return Missing(503, f"failed to fetch plugin config by id: {route.plugin_config_id}")
+    if route.service_id is not None and service is None:
+        return _missing_service(route.service_id)
+    return None
+
+
+def plugin_layers(route: Route, plugin_config: PluginConfig | None, service: Service | None) -> tuple[Layer, ...]:
+    """What `merge_plugins` takes for a route and those of its parents that are there."""
+    layers = [Layer(ResourceKey("routes", route.id), route.plugins)]
+    if plugin_config is not None:
+        layers.append(Layer(ResourceKey("plugin_configs", plugin_config.id), plugin_config.plugins))
+    if service is not None:
+        layers.append(Layer(ResourceKey("services", service.id), service.plugins))
+    return tuple(layers)
+
+
+def _missing_service(id: str) -> Missing:
+    return Missing(404, f"failed to fetch service configuration by id: {id}")

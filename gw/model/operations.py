@@ -25,7 +25,20 @@ from gw.errors import JitterwayError
 FRAME_HEADER: Final = struct.Struct("<I")
 
 # The word for one resource of a kind, as APISIX has it in messages ("missing route id").
-NOUNS: Final[Mapping[str, str]] = {"routes": "route", "services": "service", "upstreams": "upstream"}
+NOUNS: Final[Mapping[str, str]] = {
+    "routes": "route",
+    "services": "service",
+    "upstreams": "upstream",
+    "plugin_configs": "plugin config",
+    "global_rules": "global rule",
+    "plugin_metadata": "plugin_metadata",
+}
+# What cannot be done with a kind, by the name of the operation (`unsupported_methods` in apisix/admin/*.lua).
+UNSUPPORTED: Final[Mapping[str, frozenset[str]]] = {
+    "plugin_configs": frozenset({"create"}),
+    "global_rules": frozenset({"create"}),
+    "plugin_metadata": frozenset({"create", "patch"}),
+}
 
 
 class MalformedMessage(JitterwayError):

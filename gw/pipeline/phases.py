@@ -45,7 +45,8 @@ NO_PHASES: Final = Phases()
 class Runnable(Protocol):
     """What the pipeline asks of a plugin's instance: phases are looked up as methods. See gw.plugins.api.Plugin."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
 
 class Instance(NamedTuple):

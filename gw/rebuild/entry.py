@@ -17,6 +17,8 @@ from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from gw.model.digest import decode_resource
 from gw.model.keys import ResourceKey
+from gw.model.plugin_config import PluginConfig
+from gw.model.plugin_metadata import PluginMetadata
 from gw.model.routing import RouteKey
 from gw.model.service import Service
 from gw.model.upstream import Upstream
@@ -120,14 +122,38 @@ class UpstreamEntry(_Decoded[Upstream]):
         return self._decode(lambda: Upstream.from_dict(self.decode(), self.id))
 
 
+class PluginConfigEntry(_Decoded[PluginConfig]):
+    __slots__ = ()
+
+    @property
+    def value(self) -> PluginConfig:
+        """The plugin config. Raises SegmentError."""
+        return self._decode(lambda: PluginConfig.from_dict(self.id, self.decode()))
+
+
+class PluginMetadataEntry(_Decoded[PluginMetadata]):
+    __slots__ = ()
+
+    @property
+    def value(self) -> PluginMetadata:
+        """The metadata. Raises SegmentError."""
+        return self._decode(lambda: PluginMetadata.from_dict(self.id, self.decode()))
+
+
 class Settled:
-    """What a route was last compiled into, and from which parents. See `gw.rebuild.state` for when that holds."""
+    """What a route was last compiled into, and from which parents. See `gw.rebuild.state` for when that holds.
 
-    __slots__ = ("compiled", "generation", "parents")
+    `rules` are the global rules that are part of it, as one object per version of them.
+    """
 
-    def __init__(self, compiled: CompiledRoute, parents: tuple[tuple[ResourceKey, Entry | None], ...]) -> None:
+    __slots__ = ("compiled", "generation", "parents", "rules")
+
+    def __init__(
+        self, compiled: CompiledRoute, parents: tuple[tuple[ResourceKey, Entry | None], ...], rules: object
+    ) -> None:
         self.compiled = compiled
         self.parents = parents
+        self.rules = rules
         self.generation = -1  # in which it was last found to hold
 
 
@@ -151,7 +177,12 @@ class RouteEntry(Entry):
         self.settled: Settled | None = None
 
 
-_CLASSES: Final[dict[str, type[Entry]]] = {"services": ServiceEntry, "upstreams": UpstreamEntry}
+_CLASSES: Final[dict[str, type[Entry]]] = {
+    "services": ServiceEntry,
+    "upstreams": UpstreamEntry,
+    "plugin_configs": PluginConfigEntry,
+    "plugin_metadata": PluginMetadataEntry,
+}
 # RouteKey(*routing) without its Python frame.
 _route_key: Final = cast("Callable[[Any], RouteKey]", partial(tuple.__new__, RouteKey))
 

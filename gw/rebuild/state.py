@@ -1,8 +1,9 @@
 """What a worker serves: requests find their route in it, changes are applied to it between requests.
 
-A change to a service or an upstream reaches the routes made from it by indirection: it raises the generation, and a
-route that is asked for in a newer generation than it was settled in looks whether its parents are still the same
-objects. So such a change costs the same whatever the number of its routes, and an unrelated one a few comparisons.
+A change to a service, an upstream, a plugin config or a global rule reaches the routes made from it by indirection: it
+raises the generation, and a route that is asked for in a newer generation than it was settled in looks whether its
+parents are still the same objects. So such a change costs the same whatever the number of its routes, and an unrelated
+one a few comparisons.
 
 Applying comes as steps (generators): the caller decides when the next one may run. Nothing here reads a clock or waits.
 """
@@ -10,16 +11,29 @@ Applying comes as steps (generators): the caller decides when the next one may r
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from gw.model.keys import ResourceKey
-from gw.model.merge import Missing, effective_upstream
+from gw.model.merge import Missing, effective_upstream, merge_plugins, missing_parent, plugin_layers
+from gw.model.plugin_config import PluginConfig
 from gw.model.route import Route
 from gw.model.service import Service
 from gw.model.upstream import Upstream
-from gw.pipeline.phases import NO_PHASES, Phases
+from gw.pipeline.phases import MetaFilter, Phases
 from gw.pipeline.route import DEFAULT_KEEPALIVE, CompiledRoute, RouteHandle, UpstreamRuntime, compile_route
-from gw.rebuild.entry import COPIED, Entry, RouteEntry, ServiceEntry, Settled, UpstreamEntry, entry_of
+from gw.rebuild.chains import NO_GLOBAL_RULES, ChainMaker, GlobalChain
+from gw.rebuild.entry import (
+    COPIED,
+    Entry,
+    PluginConfigEntry,
+    PluginMetadataEntry,
+    RouteEntry,
+    ServiceEntry,
+    Settled,
+    UpstreamEntry,
+    entry_of,
+)
+from gw.rebuild.instances import Instances, MakePlugin, Unusable, no_plugins
 from gw.rebuild.tables import Tables
 from gw.rebuild.unserved import approximated, unserved
 from gw.shm.base import Base
@@ -51,7 +65,7 @@ class Handle(NamedTuple):
 
 
 class ConfigState:
-    """One worker's configuration. Empty until the first `rebuild`.
+    """One worker's configuration. Empty until the first `rebuild`, and without plugins until `use_plugins`.
 
     `keepalive` is for upstreams without a keepalive_pool of their own.
     """
@@ -62,6 +76,21 @@ class ConfigState:
         self._tables = Tables(router_mode)
         self._base: Base | None = None  # where what was not asked for yet has its bytes
         self.generation = 0  # counts what was applied
+        self._global_chain = NO_GLOBAL_RULES
+        self._rules_seen: tuple[Entry, ...] = ()  # those that the chain was last found to be made of
+        self.use_plugins(no_plugins)
+
+    def use_plugins(self, make: MakePlugin, compile_filter: MetaFilter | None = None) -> None:
+        """Make plugins this way from now on. To be called before the first `rebuild`.
+
+        It is apart from the constructor because plugins ask for `metadata`.
+        """
+        self._instances = Instances(make)
+        self._chains = ChainMaker(self._instances, compile_filter)
+
+    def close(self) -> None:
+        """Close the plugins' instances. Nothing is to be asked for afterwards."""
+        self._instances.close()
 
     @property
     def digest(self) -> int:
@@ -94,22 +123,34 @@ class ConfigState:
         return None if match is None else Handle(self, match.target, match.params)
 
     def unmatched(self) -> Phases:
-        """What requests without a route walk."""
-        return NO_PHASES
+        """What requests without a route walk: the global rules."""
+        return self._current_rules().phases
+
+    def metadata(self, plugin: str) -> Mapping[str, Any]:
+        """What a plugin is told once for all of its configurations, as it is now; `{}` when it is told nothing."""
+        entry = self._tables.find(ResourceKey("plugin_metadata", plugin))
+        if not isinstance(entry, PluginMetadataEntry):
+            return {}
+        try:
+            return entry.value.values
+        except Exception as error:
+            self._tables.report(entry.key, f"cannot be read: {error}")
+            return {}
 
     def update(self, changes: Sequence[Change]) -> Iterator[None]:
         """Steps that bring the state up to date in place: a resource at a time, in the order of the changes."""
         for change in changes:
             self.generation += 1
             yield from self._apply(change, self._tables)
+            self._instances.keep(change.key, self._tables.find(change.key))
             yield
 
     def rebuild(self, loaded: Loaded) -> Generator[None, None, Iterator[None]]:
         """Steps that build everything anew aside; the last one puts it in place.
 
         An entry whose content is unchanged goes on, with all that hangs on it: only what is built over entries is new.
-        Ends with steps that let go of what was there before; take them when there is time. Raises SegmentError, and
-        what is served stays.
+        Ends with steps that let go of what was there before, and close the plugins that nothing configures any more;
+        take them when there is time. Raises SegmentError, and what is served stays.
         """
         tables, held = Tables(self._router_mode), self._tables
         for chunk in loaded.base.chunks():
@@ -125,7 +166,7 @@ class ConfigState:
                 yield
         self._tables, self._base = tables, loaded.base
         self.generation += 1
-        return held.drain()
+        return self._clean_up(held)
 
     def move_to(self, base: Base) -> Iterator[None]:
         """Steps after which nothing is read from any other base: for one no newer than what is served.
@@ -150,10 +191,16 @@ class ConfigState:
                 yield
         self._base = base
 
+    def _clean_up(self, held: Tables) -> Iterator[None]:
+        yield from self._instances.keep_all(lambda key: self._tables.find(key))
+        yield from held.drain()
+
     def settle(self, route: RouteEntry) -> CompiledRoute:
         """The route as it is to be walked, compiled anew if it never was or a parent is another one."""
         settled = route.settled
-        if settled is None or not self._has_its_parents(settled):
+        if settled is None or settled.rules is not self._current_rules() or not self._has_its_parents(settled):
+            if settled is not None and self._tables.find(route.key) is not route:
+                return settled.compiled  # replaced meanwhile: a request goes on with what it began with
             settled = route.settled = self._compile(route)
         settled.generation = self.generation
         return settled.compiled
@@ -161,6 +208,17 @@ class ConfigState:
     def _has_its_parents(self, settled: Settled) -> bool:
         find = self._tables.find
         return all(find(key) is entry for key, entry in settled.parents)
+
+    def _current_rules(self) -> GlobalChain:
+        """The chain of the global rules: the same object until one of them changes."""
+        rules = self._tables.global_rules
+        if rules is not self._rules_seen:
+            self._rules_seen = rules
+            if rules != self._global_chain.rules:
+                self._global_chain = self._chains.global_chain(rules, self._tables.find)
+                for key, reason in self._global_chain.problems:
+                    self._tables.note(key, reason)
+        return self._global_chain
 
     def _is_current(self, key: ResourceKey) -> bool:
         """A route that found a parent missing or broken is no problem any more when the parent is another one."""
@@ -183,26 +241,40 @@ class ConfigState:
 
     def _compile(self, route: RouteEntry) -> Settled:
         """Never raises: a route that cannot be compiled answers 500, for itself alone."""
-        parents = _Parents(self._tables)
+        parents, rules = _Parents(self._tables), self._current_rules()
         try:
-            decoded = Route.from_dict(route.id, route.decode())
-            service = None if decoded.service_id is None else parents.service(decoded.service_id)
-            found = effective_upstream(decoded, service, parents.upstream)
-            if (reason := unserved(decoded, service)) is not None:
-                found = Missing(500, reason)
-            if isinstance(found, Missing):
-                reason = found.reason
-                compiled = compile_route(decoded, found)
-            else:
-                runtime = _runtime(found, route, decoded, parents, self._keepalive)
-                compiled = compile_route(decoded, runtime)
-                reason = runtime.unsupported or approximated(decoded, found)
+            compiled, reason = self._compiled(route, Route.from_dict(route.id, route.decode()), parents, rules)
         except Exception as error:
-            reason = f"cannot be compiled: {error!r}"
-            compiled = CompiledRoute(route.id, Missing(500, reason), _UNUSED_TIMEOUTS)
+            reason = str(error) if isinstance(error, Unusable) else f"cannot be compiled: {error!r}"
+            compiled = CompiledRoute(route.id, Missing(500, reason), _UNUSED_TIMEOUTS, phases=rules.phases)
         if self._tables.find(route.key) is route:  # else a request still holds what was replaced meanwhile
             self._tables.note(route.key, reason)
-        return Settled(compiled, tuple(parents.met.items()))
+        return Settled(compiled, tuple(parents.met.items()), rules)
+
+    def _compiled(
+        self, route: RouteEntry, decoded: Route, parents: _Parents, rules: GlobalChain
+    ) -> tuple[CompiledRoute, str | None]:
+        """A route over its parents, and what of it does not work. Raises Unusable, and whatever damage leads to."""
+        service = None if decoded.service_id is None else parents.service(decoded.service_id)
+        config_id = decoded.plugin_config_id
+        plugin_config = None if config_id is None else parents.plugin_config(config_id)
+        stop = missing_parent(decoded, plugin_config, service)
+        if stop is None and (reason := unserved(decoded, service)) is not None:
+            stop = Missing(500, reason)
+        if stop is not None:
+            return compile_route(decoded, stop, rules.phases), stop.reason
+
+        def find_owner(key: ResourceKey) -> Entry | None:
+            entry = self._tables.find(key)
+            return None if key == route.key and entry is not route else entry
+
+        confs = merge_plugins(plugin_layers(decoded, plugin_config, service))
+        phases = self._chains.route_chain(confs, rules, find_owner)
+        found = effective_upstream(decoded, service, parents.upstream)
+        if isinstance(found, Missing):
+            return compile_route(decoded, found, phases), found.reason
+        runtime = _runtime(found, route, decoded, parents, self._keepalive)
+        return compile_route(decoded, runtime, phases), runtime.unsupported or approximated(decoded, found)
 
 
 class _Parents:
@@ -219,6 +291,10 @@ class _Parents:
     def upstream(self, id: str) -> Upstream | None:
         entry = self.find("upstreams", id)
         return entry.value if isinstance(entry, UpstreamEntry) else None
+
+    def plugin_config(self, id: str) -> PluginConfig | None:
+        entry = self.find("plugin_configs", id)
+        return entry.value if isinstance(entry, PluginConfigEntry) else None
 
     def find(self, kind: str, id: str) -> Entry | None:
         key = ResourceKey(kind, id)

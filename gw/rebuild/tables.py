@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _NO_ROUTES: Final[dict[str, RouteEntry]] = {}
 _NO_ENTRIES: Final[PartedDict[str, Entry]] = PartedDict()
+GLOBAL_RULES: Final = "global_rules"
 # Entries that one step puts in: about 0.1 ms.
 STEP_ENTRIES: Final = 32
 
@@ -31,7 +32,7 @@ _hash_of: Final = attrgetter("hash")
 class Tables:
     """`problems` names the resources of which something does not work, with the reason."""
 
-    __slots__ = ("_lodgers", "digest", "index", "kinds", "problems")
+    __slots__ = ("_global_rules", "_lodgers", "digest", "index", "kinds", "problems")
 
     def __init__(self, router_mode: str) -> None:
         self.kinds: dict[str, PartedDict[str, Entry]] = {}
@@ -40,6 +41,7 @@ class Tables:
         self.problems: dict[ResourceKey, str] = {}
         # By service: the routes without hosts of their own, which stand in the index under the service's.
         self._lodgers: dict[str, dict[str, RouteEntry]] = {}
+        self._global_rules: tuple[Entry, ...] | None = ()  # None: to be gathered anew
 
     def __len__(self) -> int:
         """How many resources there are."""
@@ -48,6 +50,14 @@ class Tables:
     def find(self, key: ResourceKey) -> Entry | None:
         """The entry of a resource, None when there is none."""
         return self.kinds.get(key.kind, _NO_ENTRIES).get(key.id)
+
+    @property
+    def global_rules(self) -> tuple[Entry, ...]:
+        """All global rules by id: the same object until one of them changes."""
+        if self._global_rules is None:
+            rules = (rule for batch in self._of_kind(GLOBAL_RULES).batches() for rule in batch)
+            self._global_rules = tuple(sorted(rules, key=attrgetter("id")))
+        return self._global_rules
 
     def take(self, chunk: Chunk, base: Base, held: Tables) -> Iterator[None]:
         """Steps that take in a chunk of a base, none of which is here yet.
@@ -59,6 +69,7 @@ class Tables:
         entries = entries_of(chunk, base)
         if before:
             entries = [_carried_on(before.get(new.id), new) for new in entries]
+        self._forget_gathered(chunk.kind)
         of_kind = self._of_kind(chunk.kind)
         for entry in entries:
             of_kind[entry.id] = entry
@@ -75,6 +86,7 @@ class Tables:
 
     def put(self, entry: Entry) -> Iterator[None]:
         """Take an entry in, in place of the one of that key. What moves with it moves in the steps that follow."""
+        self._forget_gathered(entry.kind)
         of_kind = self._of_kind(entry.kind)
         old = of_kind.get(entry.id)
         if old is not None:
@@ -94,6 +106,7 @@ class Tables:
         old = self.kinds.get(key.kind, _NO_ENTRIES).pop(key.id)
         if old is None:
             return
+        self._forget_gathered(key.kind)
         self.digest = (self.digest - old.hash) & DIGEST_MASK
         self.problems.pop(key, None)
         if isinstance(old, RouteEntry):
@@ -123,6 +136,10 @@ class Tables:
             yield from drained(lodgers)
         yield from drained(self._lodgers)
         yield from drained(self.problems)
+
+    def _forget_gathered(self, kind: str) -> None:
+        if kind == GLOBAL_RULES:
+            self._global_rules = None
 
     def _of_kind(self, kind: str) -> PartedDict[str, Entry]:
         found = self.kinds.get(kind)

@@ -1,8 +1,8 @@
 """What a route may ask for that this version does not do yet, and that must not be left out in silence.
 
 A condition or a plugin is there to keep requests out or to change them. A route served without it would let in what
-its owner keeps out, so such a route answers 500 for itself and is reported; the Admin API takes it all the same, and an
-existing store loses nothing.
+its owner keeps out, so such a route answers 500 for itself and is reported; an existing store loses nothing. (Whether a
+plugin is there and can be prepared is found out in `gw.rebuild.instances`, and ends the same way.)
 """
 
 from __future__ import annotations
@@ -21,19 +21,21 @@ def unserved(route: Route, service: Service | None) -> str | None:
         "vars": route.vars,
         "filter_func": route.filter_func,
         "remote_addrs": route.remote_addrs,
-        "plugin_config_id": route.plugin_config_id,
         "script": route.script or (service.script if service else None),
     }
     for name, value in fields.items():
         if value:
             return f"{name} is not supported yet"
-    plugins = (*_enabled(route.plugins), *_enabled(service.plugins if service else {}))
-    return f"plugin {plugins[0]} is not supported yet" if plugins else None
+    return None
 
 
-def _enabled(plugins: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The plugins that are not switched off by `_meta.disable`."""
-    return sorted(name for name, conf in plugins.items() if not (conf.get("_meta") or {}).get("disable"))
+def unserved_meta(meta: Mapping[str, Any], *, has_filters: bool) -> str | None:
+    """Why a plugin cannot run as its `_meta` asks; None when it can. `has_filters`: whether expressions are known."""
+    if meta.get("filter") is not None and not has_filters:
+        return "_meta.filter is not supported yet"
+    if meta.get("pre_function") is not None:
+        return "_meta.pre_function is not supported yet"
+    return None
 
 
 def approximated(route: Route, upstream: Upstream) -> str | None:

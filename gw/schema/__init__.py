@@ -1,6 +1,7 @@
-"""JSON Schemas of the data model, and the check of resources against them."""
+"""JSON Schemas of the data model and of plugins, and the check of resources against them."""
 
 from gw.schema.json_text import parse_json
+from gw.schema.plugin_schemas import NO_PLUGINS, PluginSchemas, load_plugin_schemas
 from gw.schema.validate import kinds, schema_of, validate
 
-__all__ = ["kinds", "parse_json", "schema_of", "validate"]
+__all__ = ["NO_PLUGINS", "PluginSchemas", "kinds", "load_plugin_schemas", "parse_json", "schema_of", "validate"]

@@ -1,8 +1,9 @@
 """Why a value does not fit a schema, and where: in the words of APISIX's jsonschema (api7/jsonschema 0.9.12).
 
 The compiled validators only say no; this walks schema and value side by side to say why. It runs for invalid values
-alone, so it is written to be read. It knows the words that our schemas use (KEYWORDS, checked by a test), and nothing
-is filled in or changed. Both must agree on what is valid; a test with random resources holds them together.
+alone, so it is written to be read. It knows draft 7 but for annotations and formats that we do not check (KEYWORDS; a
+test keeps our own schemas to those), and nothing is filled in or changed. Both must agree on what is valid; a test with
+random resources holds them together.
 
 The order of checks is that of APISIX: type, properties, array, string, number, enum, combinations.
 """
@@ -61,7 +62,10 @@ def _is_of(name: str, value: Any) -> bool:
             return isinstance(value, _PYTHON_TYPES[name])
 
 
-_PYTHON_TYPES: Final[Mapping[str, type]] = {"string": str, "boolean": bool, "object": dict, "array": list}
+_PYTHON_TYPES: Final[Mapping[str, type]] = {
+    "string": str, "boolean": bool, "object": dict, "array": list,
+    "null": type(None),
+}
 
 
 def _lua_type(value: Any) -> str:
@@ -132,16 +136,46 @@ def _additional_properties(schema: Schema, value: Any) -> Iterator[Complaint]:
             yield Complaint((name, *complaint.place), reason)
 
 
+def _property_names(schema: Schema, value: Any) -> Iterator[Complaint]:
+    if isinstance(value, dict):
+        for name in value:
+            if complaint := explain(schema["propertyNames"], name):
+                yield Complaint((name,), f"property name {quote(name)} will not do: {complaint.reason}")
+
+
+def _min_properties(schema: Schema, value: Any) -> Iterator[Complaint]:
+    if isinstance(value, dict) and len(value) < schema["minProperties"]:
+        yield Complaint((), f"expect object to have at least {schema['minProperties']} properties")
+
+
+def _max_properties(schema: Schema, value: Any) -> Iterator[Complaint]:
+    if isinstance(value, dict) and len(value) > schema["maxProperties"]:
+        yield Complaint((), f"expect object to have at most {schema['maxProperties']} properties")
+
+
 def _min_items(schema: Schema, value: Any) -> Iterator[Complaint]:
     if isinstance(value, list) and len(value) < schema["minItems"]:
         yield Complaint((), f"expect array to have at least {schema['minItems']} items")
 
 
+def _max_items(schema: Schema, value: Any) -> Iterator[Complaint]:
+    if isinstance(value, list) and len(value) > schema["maxItems"]:
+        yield Complaint((), f"expect array to have at most {schema['maxItems']} items")
+
+
 def _items(schema: Schema, value: Any) -> Iterator[Complaint]:
-    if isinstance(value, list):
-        for position, item in enumerate(value):
-            if complaint := explain(schema["items"], item):
-                yield Complaint((position, *complaint.place), reason_at((position,), complaint.reason))
+    if not isinstance(value, list):
+        return
+    inner = schema["items"]
+    listed, further = (inner, schema.get("additionalItems", True)) if isinstance(inner, list) else ([], inner)
+    for position, item in enumerate(value):
+        if complaint := explain(listed[position] if position < len(listed) else further, item):
+            yield Complaint((position, *complaint.place), reason_at((position,), complaint.reason))
+
+
+def _contains(schema: Schema, value: Any) -> Iterator[Complaint]:
+    if isinstance(value, list) and all(explain(schema["contains"], item) for item in value):
+        yield Complaint((), "failed to check contains")
 
 
 def _unique_items(schema: Schema, value: Any) -> Iterator[Complaint]:
@@ -170,8 +204,8 @@ def _pattern(schema: Schema, value: Any) -> Iterator[Complaint]:
 
 
 def _format(schema: Schema, value: Any) -> Iterator[Complaint]:
-    name, check = FORMATS[schema["format"]]
-    if isinstance(value, str) and not check(value):
+    name, check = FORMATS.get(schema["format"], ("", None))
+    if check is not None and isinstance(value, str) and not check(value):
         yield Complaint((), f"expect valid {name} but got: {bare(value)}")
 
 
@@ -190,9 +224,24 @@ def _maximum(schema: Schema, value: Any) -> Iterator[Complaint]:
         yield Complaint((), f"expected {value} to be at most {schema['maximum']}")
 
 
+def _exclusive_maximum(schema: Schema, value: Any) -> Iterator[Complaint]:
+    if _is_of("number", value) and value >= schema["exclusiveMaximum"]:
+        yield Complaint((), f"expected {value} to be smaller than {schema['exclusiveMaximum']}")
+
+
+def _multiple_of(schema: Schema, value: Any) -> Iterator[Complaint]:
+    if _is_of("number", value) and value / schema["multipleOf"] % 1:
+        yield Complaint((), f"expected {value} to be a multiple of {schema['multipleOf']}")
+
+
 def _enum(schema: Schema, value: Any) -> Iterator[Complaint]:
     if not any(type(value) is type(item) and value == item for item in schema["enum"]):
         yield Complaint((), "matches none of the enum values")
+
+
+def _const(schema: Schema, value: Any) -> Iterator[Complaint]:
+    if type(value) is not type(schema["const"]) or value != schema["const"]:
+        yield Complaint((), "failed to check const value")
 
 
 def _all_of(schema: Schema, value: Any) -> Iterator[Complaint]:
@@ -203,8 +252,9 @@ def _all_of(schema: Schema, value: Any) -> Iterator[Complaint]:
 
 def _any_of(schema: Schema, value: Any) -> Iterator[Complaint]:
     if all(explain(inner, value) for inner in schema["anyOf"]):
-        required = [json.dumps(inner["required"]) for inner in schema["anyOf"] if "required" in inner]
-        yield Complaint((), "object matches none of the required: " + " or ".join(required))
+        objects = [inner for inner in schema["anyOf"] if isinstance(inner, dict)]
+        required = " or ".join(json.dumps(inner["required"]) for inner in objects if "required" in inner)
+        yield Complaint((), f"object matches none of the required{': ' if required else ''}{required}")
 
 
 def _one_of(schema: Schema, value: Any) -> Iterator[Complaint]:
@@ -225,6 +275,12 @@ def _not(schema: Schema, value: Any) -> Iterator[Complaint]:
         yield Complaint((), "value wasn't supposed to match schema")
 
 
+def _if(schema: Schema, value: Any) -> Iterator[Complaint]:
+    clause = "else" if explain(schema["if"], value) else "then"
+    if complaint := explain(schema.get(clause, True), value):
+        yield Complaint(complaint.place, f"{clause} clause did not match")
+
+
 _CHECKS: Final = (
     ("type", _type),
     ("properties", _properties),
@@ -232,8 +288,13 @@ _CHECKS: Final = (
     ("dependencies", _dependencies),
     ("patternProperties", _pattern_properties),
     ("additionalProperties", _additional_properties),
+    ("propertyNames", _property_names),
+    ("minProperties", _min_properties),
+    ("maxProperties", _max_properties),
     ("minItems", _min_items),
+    ("maxItems", _max_items),
     ("items", _items),
+    ("contains", _contains),
     ("uniqueItems", _unique_items),
     ("minLength", _min_length),
     ("maxLength", _max_length),
@@ -242,11 +303,16 @@ _CHECKS: Final = (
     ("minimum", _minimum),
     ("exclusiveMinimum", _exclusive_minimum),
     ("maximum", _maximum),
+    ("exclusiveMaximum", _exclusive_maximum),
+    ("multipleOf", _multiple_of),
     ("enum", _enum),
+    ("const", _const),
     ("allOf", _all_of),
     ("anyOf", _any_of),
     ("oneOf", _one_of),
     ("not", _not),
+    ("if", _if),
 )
 
-KEYWORDS: Final = ANNOTATIONS | {word for word, _ in _CHECKS}
+# The last three are read with the words that they stand beside.
+KEYWORDS: Final = ANNOTATIONS | {word for word, _ in _CHECKS} | {"additionalItems", "then", "else"}

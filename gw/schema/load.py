@@ -15,7 +15,12 @@ FILES: Final = {
     "routes": "route.json",
     "services": "service.json",
     "upstreams": "upstream.json",
+    "plugin_configs": "plugin_config.json",
+    "global_rules": "global_rule.json",
+    "plugin_metadata": "plugin_metadata.json",
 }
+# What each plugin's schema gets as its property `_meta`.
+PLUGIN_META: Final = "plugin_meta.json"
 
 
 @cache
@@ -25,6 +30,13 @@ def load_schema(kind: str) -> dict[str, Any]:
     Raises KeyError for a kind that has no schema.
     """
     schema: dict[str, Any] = _written_out(_read(FILES[kind]))
+    return schema
+
+
+@cache
+def load_plugin_meta() -> dict[str, Any]:
+    """The schema of `_meta` in a plugin's configuration. Shared by all callers: not to be changed."""
+    schema: dict[str, Any] = _written_out(_read(PLUGIN_META))
     return schema
 
 

@@ -109,4 +109,7 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "routes": (_own_upstream,),
     "services": (_own_upstream,),
     "upstreams": (_upstream,),
+    "plugin_configs": (),
+    "global_rules": (),
+    "plugin_metadata": (),
 }

@@ -1,7 +1,8 @@
 """Is this a valid resource: one function, `validate`, for everything that comes from a client or a store.
 
-Three looks, the cheapest first: JSON that can be kept at all (`screen`, which makes the copy), the schema, and the
-rules between fields (`rules`). The schema is checked in two halves:
+Four looks, the cheapest first: JSON that can be kept at all (`screen`, which makes the copy), the schema, the rules
+between fields (`rules`), and what plugins ask of their configurations (`plugin_schemas`). The schema is checked in two
+halves:
 
 - its shape, by code that fastjsonschema generates once per process and kind;
 - what it says about which properties go together (`oneOf: [{required: [uri]}, ...]`), which depends on nothing but the
@@ -10,22 +11,20 @@ rules between fields (`rules`). The schema is checked in two halves:
 Only when one of them says no does `explain` walk the whole schema, to word the reason.
 """
 
-from collections.abc import Callable
 from copy import deepcopy
 from functools import cache, lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import fastjsonschema
 
 from gw.errors import InvalidResource
+from gw.schema.compiled import Check, compile_check
 from gw.schema.explain import Complaint, Schema, explain
-from gw.schema.formats import FORMATS
 from gw.schema.load import FILES, load_schema
+from gw.schema.plugin_schemas import NO_PLUGINS, PluginSchemas
 from gw.schema.rules import check_exclusive, check_rules
 from gw.schema.screen import Unfit, copy_json
 from gw.schema.wording import bare, path_of, quote, reason_at
-
-Check: TypeAlias = Callable[[Any], Any]
 
 # Names of directories wherever an id becomes part of a path: a store's, a URL's.
 _RESERVED_IDS: Final = frozenset({".", ".."})
@@ -35,8 +34,14 @@ COMBINATIONS: Final = frozenset({"allOf", "anyOf", "oneOf", "not"})
 _MAX_NAME_SETS: Final = 4096
 
 
-def validate(kind: str, id: str, resource: object) -> dict[str, Any]:
+def validate(
+    kind: str, id: str, resource: object, plugins: PluginSchemas = NO_PLUGINS, *, refuse_unknown: bool = False
+) -> dict[str, Any]:
     """A new dict with the resource and APISIX's defaults filled in. The argument is not changed.
+
+    `plugins` are those in use: their configurations are checked, and their defaults filled in. One that is not among
+    them passes as it is, because an existing store must not lose a route over it (a worker answers 500 in its place);
+    with `refuse_unknown` it is refused, as in APISIX's Admin API.
 
     `kind` is APISIX's plural (`routes`), `id` the one of the store key or URL; an `id` in the resource must be the same
     one, as a string or a number. Raises InvalidResource for whatever `resource` is instead of a valid one, KeyError for
@@ -47,7 +52,9 @@ def validate(kind: str, id: str, resource: object) -> dict[str, Any]:
         raise _invalid(kind, id, complaint)
     try:
         checked = copy_json(resource)
-        complaint = _complaint(kind, schema, id, checked)
+        complaint = _complaint(kind, schema, id, checked) or plugins.complaint(
+            kind, id, checked, refuse_unknown=refuse_unknown
+        )
     except Unfit as unfit:
         complaint = Complaint(unfit.place, reason_at(unfit.place, unfit.reason))
     except RecursionError:
@@ -101,21 +108,12 @@ def _id_complaint(kind: str, schema: Schema, id: str) -> Complaint | None:
 @cache
 def _shape_check(kind: str) -> Check:
     """The compiled check of a kind's shape. It fills defaults into what it is given."""
-    return _compiled(_shape(load_schema(kind)))
+    return compile_check(_shape(load_schema(kind)))
 
 
 @cache
 def _id_check(kind: str) -> Check:
-    return _compiled(load_schema(kind)["properties"]["id"])
-
-
-def _compiled(schema: Schema) -> Check:
-    check: Check = fastjsonschema.compile(
-        schema,
-        formats={name: accepts for name, (_, accepts) in FORMATS.items()},
-        detailed_exceptions=False,
-    )
-    return check
+    return compile_check(load_schema(kind)["properties"]["id"])
 
 
 def _shape(schema: Schema) -> dict[str, Any]:

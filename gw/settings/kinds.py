@@ -234,6 +234,15 @@ def mapping_fields(raw: object, known: dict[str, bool], form: str) -> dict[str, 
     return raw
 
 
+def plain(raw: object) -> object:
+    """A value of nobody's kind, as YAML would have read it: text from a variable is a scalar like any other."""
+    if isinstance(raw, list):
+        return [plain(item) for item in raw]
+    if isinstance(raw, dict):
+        return {key: plain(item) for key, item in raw.items()}
+    return scalar(raw)
+
+
 def scalar(raw: object) -> object:
     """The value; text from a variable is read as YAML reads a scalar (a number, a boolean, null, or text)."""
     if not isinstance(raw, EnvText):

@@ -12,22 +12,24 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from gw.errors import ConfigError
-from gw.settings import rules
+from gw.settings import kinds, rules
 from gw.settings.agent_tree import AgentSettings, AgentTree
 from gw.settings.declare import Context, Refused, Section, Setting, members
 from gw.settings.environment import substitute
-from gw.settings.tree import Settings
+from gw.settings.tree import PluginAttr, Settings
 from gw.settings.unknown import Names, Problem, inspect_keys, names_of
 from gw.settings.yaml_file import read_private_file, read_settings_file
 
 T = TypeVar("T")
 
 AGENT_FILE = "agent.yaml"
+# Those that the gateway itself reads.
+_DECLARED_SECTIONS: Final = frozenset(declared.key for _, declared in members(PluginAttr))
 
 
 class ConfigErrors(ConfigError):
@@ -83,7 +85,9 @@ class _File:
         settings = self._parse(Settings, self.raw, "")
         if self._problems:
             return settings
-        settings = _derive(settings, self.source)
+        settings = dataclasses.replace(
+            _derive(settings, self.source), plugin_sections=tuple(self._plugin_sections(settings.plugins))
+        )
         self._add(rules.settings_problems(settings))
         self.warnings += rules.settings_warnings(settings)
         return settings
@@ -111,6 +115,23 @@ class _File:
             and settings.deployment.admin.admin_key_required,
             warnings=(),
         )
+
+    def _plugin_sections(self, plugins: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What `plugin_attr` has for enabled plugins beyond what is declared here: it means something after all."""
+        for name in dict.fromkeys(plugins):
+            path, written = f"plugin_attr.{name}", (self.raw.get("plugin_attr") or {}).get(name)
+            if written is None or name in _DECLARED_SECTIONS:
+                continue
+            self.warnings = [warning for warning in self.warnings if not warning.startswith(f"{path} ")]
+            try:
+                section = kinds.plain(substitute(written, self._environ))
+            except Refused as refused:
+                self._add([Problem(f"{path}{refused.at}", refused.reason)])
+                continue
+            if isinstance(section, dict):
+                yield name, section
+            else:
+                self._add([Problem(path, f"must be a mapping of settings, not {type(written).__name__}")])
 
     def refuse_problems(self) -> None:
         """Raise what was found wrong so far."""

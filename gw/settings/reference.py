@@ -46,6 +46,8 @@ def _section_lines(trees: tuple[type, ...], depth: int) -> Iterator[str]:
                 merged.setdefault(declared.key, []).append(declared)
             else:
                 leaves += _setting_lines(declared, depth, agent=tree.__module__ == AgentTree.__module__)
+    if depth == 0 and leaves:
+        yield ""
     yield from leaves
     for key, sections in merged.items():
         if depth == 0:

@@ -7,9 +7,11 @@ end of its name. What the help says is printed into conf/config-default.yaml by 
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 from gw.settings import kinds, network
 from gw.settings.access_log import AccessLogSettings
@@ -21,6 +23,12 @@ from gw.settings.resolver import ResolverSettings
 from gw.settings.shared_state import SharedStateSettings
 
 Window: TypeAlias = tuple[int, int]
+
+# The plugins that come with the gateway, in the order in which they run.
+OWN_PLUGINS: Final = (
+    *("request-id", "forward-auth", "proxy-rewrite"),
+    *("limit-count", "response-rewrite", "http-logger"),
+)
 
 # Longer than any wait that makes sense for one client (nginx takes more, but a day is already "never").
 _MAX_TIME_S = 86400.0
@@ -428,10 +436,22 @@ class Settings:
     apisix: ApisixSettings = section(ApisixSettings)
     deployment: DeploymentSettings = section(DeploymentSettings)
     nginx_config: NginxConfig = section(NginxConfig)
+    plugins: tuple[str, ...] = setting(
+        kinds.list_of(kinds.text("the name of a plugin", r"[^\s\x00-\x1f]{1,256}"), "a list of names of plugins"),
+        default=list(OWN_PLUGINS),
+        help="Plugins that may be used, ours and those of installed packages; the list takes the place of the default. "
+        "`gw plugins` shows all there are. What uses another one answers 500.",
+    )
     plugin_attr: PluginAttr = section(PluginAttr)
     gw: GwSettings = section(GwSettings)
     source: Path = derived(Path())
     warnings: tuple[str, ...] = derived(())
+    # By plugin. Not in a repr: an operator may have written a password there.
+    plugin_sections: tuple[tuple[str, Mapping[str, Any]], ...] = dataclasses.field(default=(), repr=False)
+
+    def attr_of(self, plugin: str) -> Mapping[str, Any]:
+        """An enabled plugin's own section of `plugin_attr` as it is written, variables replaced; `{}` without one."""
+        return next((section for name, section in self.plugin_sections if name == plugin), {})
 
     @property
     def socket_path(self) -> Path:

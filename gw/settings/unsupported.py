@@ -38,7 +38,6 @@ IGNORED: Final[dict[str, str]] = {
             "deployment.admin.enable_admin_ui",
             "discovery",
             "graphql",
-            "plugins",
             "stream_plugins",
             "plugin_attr.prometheus.metrics",
             "plugin_attr.prometheus.default_buckets",

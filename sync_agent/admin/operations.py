@@ -5,7 +5,9 @@
 - A write is conditional on the revision that was read for it. When somebody else wrote in between, everything is read
   and judged again, a bounded number of times: no update is lost, and no write rests on what is no longer so.
 - What is written is admitted by the same function that later admits it for publishing, on the same bytes.
-- Defaults are not filled in: what is stored is what was sent, `id`, and the two times (as in APISIX since 3.14).
+- Defaults are not filled in: what is stored is what was sent, `id`, and the two times (as in APISIX since 3.14). Of
+  plugin_metadata it is what was sent alone, since all of it is the plugin's.
+- A plugin that is not enabled is refused. Publishing lets it pass: an existing store must not lose a route over it.
 - Writes of one resource take turns on this host, so that the condition fails for a writer elsewhere only. So do writes
   whose outcome depends on other resources; see references.py for what that does not stop.
 """
@@ -27,6 +29,7 @@ from gw.errors import InvalidResource, StoreError
 from gw.model.keys import KINDS, ResourceKey, parse_store_key
 from gw.model.operations import (
     NOUNS,
+    UNSUPPORTED,
     Answer,
     Authorize,
     Create,
@@ -42,6 +45,7 @@ from gw.model.operations import (
     Request,
     Status,
 )
+from gw.schema import NO_PLUGINS, PluginSchemas
 from sync_agent.admin import references
 from sync_agent.admin.keys import AdminKeys
 from sync_agent.admin.listing import Filter, InvalidFilter, PageOf
@@ -63,6 +67,9 @@ OPERATION_TIMEOUT_S: Final = 30.0
 ID_PATTERN: Final = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,64}")
 # Kept by the agent. Callers may not set them, as in APISIX since 3.7; a PATCH may, as there.
 MANAGED_FIELDS: Final = ("create_time", "update_time")
+
+# Kinds whose resources are stored as they come: every member is somebody else's to name.
+UNSTAMPED: Final = frozenset({"plugin_metadata"})
 
 Emit = Callable[[Sequence[Item]], Awaitable[None]]
 
@@ -109,8 +116,10 @@ class Operations:
         status: Callable[[], Mapping[str, Any]],
         processed: Callable[[], int],
         rng: random.Random | None = None,
+        plugins: PluginSchemas = NO_PLUGINS,
     ) -> None:
         self._store = store
+        self._plugins = plugins
         self._rng = rng or random.SystemRandom()
         self._keys = keys
         self._clock = clock
@@ -152,6 +161,8 @@ class Operations:
             return Answer(Outcome.OK, revision=await self._newest_of_ours())
         if operation.kind not in KINDS:
             raise _Refused(Outcome.INVALID, f"Unsupported resource type: {operation.kind}")
+        if operation.op in UNSUPPORTED.get(operation.kind, ()):
+            raise _Refused(Outcome.INVALID, f"not supported `{operation.op}` for {NOUNS[operation.kind]}")
         match operation:
             case Get(kind, id):
                 return await self._get(_key(kind, id))
@@ -293,19 +304,20 @@ class Operations:
         """The bytes to write, while what the resource names is there and stays: write inside."""
         try:
             encoded = encode_stored(value)
-            admit(key, encoded, self._resource_bytes)
+            admit(key, encoded, self._resource_bytes, self._plugins, refuse_unknown=True)
         except InvalidResource as error:
             reason = error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
             raise _Refused(Outcome.INVALID, reason) from None
         except (ValueError, TypeError, RecursionError) as error:
             raise _Refused(Outcome.INVALID, f"invalid configuration: {error}") from None
-        if not references.has_references(key.kind, value):
+        if not references.depends_on_others(key.kind, value):
             yield encoded
             return
         async with self._references_turn:
             missing = await references.find_missing(self._store, key.kind, value)
-            if missing is not None:
-                raise _Refused(Outcome.INVALID, missing)
+            conflict = missing or await references.find_conflict(self._store, key, value)
+            if conflict is not None:
+                raise _Refused(Outcome.INVALID, conflict)
             yield encoded
 
     def _turn(self, key: ResourceKey) -> asyncio.Lock:
@@ -313,6 +325,8 @@ class Operations:
 
     def _stamped(self, key: ResourceKey, body: Mapping[str, Any], found: KeyValue | None) -> dict[str, Any]:
         """The resource as it is stored: the body, its id, and the times. What is replaced gives its `create_time`."""
+        if key.kind in UNSTAMPED:
+            return dict(body)
         now = int(self._clock.wall())
         create_time = now
         if found is not None:
@@ -362,7 +376,9 @@ def _id_of(kind: str, id: str | None, body: Mapping[str, Any]) -> str:
     if in_body is not None and type(in_body) not in (str, int):
         raise _Refused(Outcome.INVALID, f"wrong type of {NOUNS[kind]} id")
     if id is None and in_body is None:
-        raise _Refused(Outcome.INVALID, f"missing {NOUNS[kind]} id")
+        # As APISIX words it for the one kind that is not known by an id.
+        missing = "plugin name" if kind == "plugin_metadata" else f"{NOUNS[kind]} id"
+        raise _Refused(Outcome.INVALID, f"missing {missing}")
     if id is not None and in_body is not None and str(in_body) != id:
         raise _Refused(Outcome.INVALID, f"wrong {NOUNS[kind]} id")
     if type(in_body) is int and in_body < 1:

@@ -1,6 +1,7 @@
-"""Which resources refer to which, and the two questions that follow: is what is named there, and is it still named?
+"""Which resources refer to which, and the questions that follow: is what is named there, and is it still named?
 
-Both are asked of the store as it stands, never of what is published. The answers hold only while no other write comes
+And does a global rule have a plugin to itself? All are asked of the store as it stands, never of what is published. The
+answers hold only while no other write comes
 between, which the caller sees to for this host; a writer on another host, or past the Admin API, is not stopped.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gw.model.keys import parse_store_key
+from gw.model.keys import ResourceKey, parse_store_key
 from gw.model.operations import NOUNS
 from sync_agent.admin.stored import StoredValueError, parse_stored
 from sync_agent.stores.base import Store
@@ -36,17 +37,21 @@ _FIELDS: Final[Mapping[str, tuple[_ReferenceField, ...]]] = {
     ),
     "services": (_UPSTREAM,),
     "upstreams": (),
+    "plugin_configs": (),
+    "global_rules": (),
+    "plugin_metadata": (),
 }
 # Kinds that others refer to, with the word that APISIX puts after "this service" alone.
 _REFUSALS: Final[Mapping[str, str]] = {
     "services": "can not delete this service directly,",
     "upstreams": "can not delete this upstream,",
+    "plugin_configs": "can not delete this plugin config,",
 }
 
 
-def has_references(kind: str, value: Mapping[str, Any]) -> bool:
-    """Does this resource name another?"""
-    return any(True for _ in _named_by(kind, value))
+def depends_on_others(kind: str, value: Mapping[str, Any]) -> bool:
+    """Do other resources decide whether this one may be written?"""
+    return kind == "global_rules" or any(True for _ in _named_by(kind, value))
 
 
 def can_be_referred_to(kind: str) -> bool:
@@ -61,6 +66,26 @@ async def find_missing(store: Store, kind: str, value: Mapping[str, Any]) -> str
         if found is None:
             noun = reference.noun
             return f"failed to fetch {noun} info by {noun} id [{id}], response code: 404"
+    return None
+
+
+async def find_conflict(store: Store, key: ResourceKey, value: Mapping[str, Any]) -> str | None:
+    """The first plugin of a global rule that another global rule has, too, in the words of newer APISIX 3.x.
+
+    None when there is none, and for every other kind. Reads the whole store.
+    """
+    if key.kind != "global_rules":
+        return None
+    async with contextlib.aclosing(store.list()) as pages:
+        async for page in pages:
+            for kv in page.items:
+                other = parse_store_key(kv.key)
+                if other is None or other.kind != key.kind or other == key:
+                    continue
+                with contextlib.suppress(StoredValueError):
+                    shared = _plugin_names(parse_stored(kv.value)) & _plugin_names(value)
+                    for name in sorted(shared):
+                        return f"plugin '{name}' already exists in global rule with id '{other.id}'"
     return None
 
 
@@ -96,6 +121,11 @@ def _named_by(kind: str, value: Mapping[str, Any]) -> Iterator[tuple[_ReferenceF
         id = value.get(reference.field)
         if id is not None:
             yield reference, str(id)
+
+
+def _plugin_names(value: Mapping[str, Any]) -> set[str]:
+    plugins = value.get("plugins")
+    return set(plugins) if isinstance(plugins, dict) else set()
 
 
 def _split_to(value: Mapping[str, Any]) -> set[str]:

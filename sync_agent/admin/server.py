@@ -29,6 +29,7 @@ from gw.model.operations import (
     encode_part,
     frame_length,
 )
+from gw.schema import NO_PLUGINS, PluginSchemas
 from sync_agent.admin.keys import AdminKeys
 from sync_agent.admin.operations import AdminLimits, Operations
 from sync_agent.admin.socket import ListeningSocket, Peer, peer_of, peer_rule
@@ -62,8 +63,11 @@ class AdminServer:
         processed: Callable[[], int] = lambda: 0,
         prefix: str = "/apisix",
         clock: Clock | None = None,
+        plugins: PluginSchemas = NO_PLUGINS,
     ) -> None:
         """`prefix` is the store's, shown in the keys of answers; `group` and `allowed_uids` are the workers'.
+
+        `plugins` are the ones that resources may use.
 
         `processed` is the store's revision up to which everything is published; 0: not known.
         """
@@ -79,6 +83,7 @@ class AdminServer:
             resource_bytes=limits.resource_bytes,
             status=status,
             processed=processed,
+            plugins=plugins,
         )
         self._turns = asyncio.Semaphore(limits.concurrent_operations)
         self._connections: set[_Connection] = set()

@@ -36,7 +36,7 @@ def test_gw_test_says_ok_and_warns(config: Path, capsys: pytest.CaptureFixture[s
     config.write_text(config.read_text() + "plugins: [cors]\n")
     assert main(["test", "-c", str(config)]) == 0
     out = capsys.readouterr().out
-    assert "warning: plugins is not supported yet" in out
+    assert "warning: plugin cors is not installed" in out
     assert f"{config}: ok (store sqlite:///{config.parent}/data/config.db, 2 workers)" in out
     assert not (config.parent / "data").exists()
 

@@ -59,6 +59,9 @@ class Maker:
                 ("routes", ["r0", "r1", "r2", "r3"], self.route),
                 ("services", ["s0", "s1"], self.service),
                 ("upstreams", ["u0", "u1"], self.upstream),
+                ("plugin_configs", ["c0", "c1"], self.plugin_config),
+                ("global_rules", ["g0", "g1"], self.global_rule),
+                ("plugin_metadata", ["a"], self.plugin_metadata),
             ]
         )
         return ResourceKey(kind, self._random.choice(ids)), None if self._chance(0.2) else make()
@@ -67,13 +70,13 @@ class Maker:
         route: dict[str, Any] = {"uris": self._some(URIS, 3)}
         route |= self._maybe(0.3, hosts=self._some(HOSTS, 2), timeout={"connect": 4, "send": 5, "read": 6})
         route |= self._maybe(0.2, methods=self._some(["GET", "POST"], 2), priority=1, plugins=self._plugins())
-        route |= self._maybe(0.1, status=0)
+        route |= self._maybe(0.1, status=0) | self._maybe(0.3, plugin_config_id=self._id("c"))
         for _ in range(self._random.choice([1, 1, 1, 2])):
             route |= self._random.choice([{"service_id": self._id("s")}, {"service_id": self._id("s")}, self._origin()])
         return route
 
     def service(self) -> Resource:
-        service = self._maybe(0.6, hosts=self._some(HOSTS, 2)) | self._maybe(0.1, plugins=self._plugins())
+        service = self._maybe(0.6, hosts=self._some(HOSTS, 2)) | self._maybe(0.3, plugins=self._plugins())
         return service | self._maybe(0.3, name=self._id("n")) | self._origin()
 
     def upstream(self) -> Resource:
@@ -87,8 +90,22 @@ class Maker:
             [{"upstream_id": self._id("u")}, {"upstream_id": self._id("u")}, {"upstream": self.upstream()}]
         )
 
+    def plugin_config(self) -> Resource:
+        return {"plugins": self._plugins()} | self._maybe(0.2, desc=self._id("d"))
+
+    def global_rule(self) -> Resource:
+        return {"plugins": self._plugins()} | self._maybe(0.2, create_time=1)
+
+    def plugin_metadata(self) -> Resource:
+        return self._maybe(0.5, n=self._random.randrange(2))
+
     def _plugins(self) -> dict[str, Any]:
-        return {"key-auth": self._maybe(0.5, _meta={"disable": True})}
+        names = self._random.choice([["a"], ["b"], ["a", "b"], ["a", "b"], ["broken"], []])
+        metas = [{}, {}, {}, {"disable": True}, {"priority": 7}, {"disable": False}]
+        return {
+            name: self._maybe(0.5, n=self._random.randrange(2)) | self._maybe(0.3, _meta=self._random.choice(metas))
+            for name in names
+        }
 
     def _maybe(self, share: float, **fields: Any) -> dict[str, Any]:
         return {name: value for name, value in fields.items() if self._chance(share)}
@@ -237,10 +254,11 @@ class Life(RuleBasedStateMachine):
     def _untouched(self, held: Model) -> dict[Probe, Answer | None]:
         """The probes that one route answers before and after the update, for the same reasons, whatever the order.
 
-        Where a service changes a route may pass through a place that it has neither before nor after.
+        Where a service changes a route may pass through a place that it has neither before nor after. A global rule is
+        part of every answer.
         """
         changed = {key for key in {*held, *self.host.model} if held.get(key) != self.host.model.get(key)}
-        if any(key.kind == "services" for key in changed):
+        if any(key.kind in ("services", "global_rules") for key in changed):
             return {}
         fresh = self._fresh()
         after = {probe: fresh.answer(*probe) for probe in self.before}
@@ -313,6 +331,9 @@ class Life(RuleBasedStateMachine):
             answer = self.worker.answer(*probe)
             assert answer == fresh.answer(*probe), probe
             assert (answer and answer[:2]) == naive.answer(routes, self.mode, *probe), probe
+        assert self.worker.unmatched() == fresh.unmatched()
+        assert self.worker.metadata("a") == fresh.metadata("a")
+        self.worker.check_instances(self.host.model)
         self._compare_problems(fresh)
         fresh.close()
 

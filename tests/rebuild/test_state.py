@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,11 +26,20 @@ class Held:
     def __init__(self, memory: Memory, mode: str = "radixtree_host_uri") -> None:
         self.memory = memory
         self.state = ConfigState(mode)
+        self.prepare()
         self.load()
+
+    def prepare(self) -> None:
+        """For who gives it plugins."""
 
     def load(self) -> None:
         loaded = self.memory.reader.load()
-        for _ in self.state.rebuild(loaded):
+
+        def steps() -> Iterator[None]:
+            left = yield from self.state.rebuild(loaded)
+            yield from left
+
+        for _ in steps():
             pass
         self.cursor = loaded.cursor
         assert self.state.digest == loaded.slot.digest

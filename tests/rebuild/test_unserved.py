@@ -19,15 +19,22 @@ from tests.rebuild.test_state import Held, route
         (route("/x", vars=[["arg_a", "==", "1"]]), "vars"),
         (route("/x", remote_addr="10.0.0.0/8"), "remote_addrs"),
         (route("/x", filter_func="function(vars) return true end"), "filter_func"),
-        (route("/x", plugin_config_id="1"), "plugin_config_id"),
         (route("/x", plugins={"key-auth": {}}), "plugin key-auth"),
         ({"uri": "/x", "service_id": "guarded"}, "plugin key-auth"),
+        (route("/x", plugin_config_id="guarded"), "plugin key-auth of plugin_configs/guarded"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_it_answers_500_for_itself_alone_and_is_reported(memory: Memory, resource: dict[str, Any], named: str):
     guarded = {"plugins": {"key-auth": {}}, "upstream": {"nodes": {"127.0.0.1:1980": 1}}}
-    memory.publish({"routes/x": resource, "routes/good": route("/good"), "services/guarded": guarded})
+    memory.publish(
+        {
+            "routes/x": resource,
+            "routes/good": route("/good"),
+            "services/guarded": guarded,
+            "plugin_configs/guarded": {"plugins": {"key-auth": {}}},
+        }
+    )
     held = Held(memory)
     found = held.upstream_at("/x")
     assert isinstance(found, Missing)

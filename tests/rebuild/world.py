@@ -16,6 +16,7 @@ from gw.model.digest import content_hash, digest_of, encode_resource
 from gw.model.keys import ResourceKey
 from gw.model.merge import Missing
 from gw.model.routing import route_key
+from gw.pipeline.phases import Phases
 from gw.pipeline.route import CompiledRoute
 from gw.rebuild.entry import RouteEntry
 from gw.rebuild.state import ConfigState, Handle
@@ -45,6 +46,26 @@ class Answer(NamedTuple):
     substance: Any
 
 
+class Live:
+    """A plugin's instance. Those named `broken` cannot be made."""
+
+    priority = 1
+
+    def __init__(self, name: str, conf: Mapping[str, Any], owner: str) -> None:
+        if name == "broken":
+            raise ValueError("it is broken")
+        self.name, self.conf, self.owner = name, dict(conf), owner
+        self.is_closed = False
+
+    def rewrite(self, ctx: Any) -> None: ...
+
+    def log(self, ctx: Any) -> None: ...
+
+    def close(self) -> None:
+        assert not self.is_closed
+        self.is_closed = True
+
+
 class Worker:
     """A reader and a state, stepped by hand as the follower steps them. `held` is the version that is served.
 
@@ -55,10 +76,16 @@ class Worker:
         self._clock = clock
         self._reader = SnapshotReader(space, NAMES, clock)
         self._state = ConfigState(mode)
+        self._state.use_plugins(self._make)
+        self._made: list[Live] = []
         self._cursor: Cursor | None = None
         self.held: Slot | None = None
         self.fulls = 0
         self.is_updating = False
+
+    def _make(self, name: str, conf: Mapping[str, Any], owner: str) -> Live:
+        self._made.append(Live(name, conf, owner))
+        return self._made[-1]
 
     # --- bringing up to date
 
@@ -143,8 +170,18 @@ class Worker:
         assert handle.resolve() is compiled, "nothing changed since"
         return Answer(match.id, match.uri, handle.params, substance(compiled))
 
+    def unmatched(self) -> Any:
+        """What a request without a route walks."""
+        return walked(self._state.unmatched())
+
+    def metadata(self, plugin: str) -> Mapping[str, Any]:
+        return self._state.metadata(plugin)
+
     def settle(self, key: ResourceKey) -> None:
-        """Compile a route whether or not a request finds it."""
+        """Compile a route whether or not a request finds it, or the global rules."""
+        if key.kind == "global_rules":
+            self._state.unmatched()
+            return
         entry = self._state._tables.find(key)
         assert isinstance(entry, RouteEntry)
         Handle(self._state, entry, None).resolve()
@@ -153,15 +190,25 @@ class Worker:
         """What must hold inside, whatever the history."""
         self._state._tables.index.check()
 
+    def check_instances(self, model: Model) -> None:
+        """What lives is configured, just so, and once."""
+        alive = [live for live in self._made if not live.is_closed]
+        assert len({(live.owner, live.name) for live in alive}) == len(alive) == len(self._state._instances)
+        for live in alive:
+            written = model[ResourceKey(*live.owner.split("/", 1))]["plugins"][live.name]
+            assert live.conf == {name: value for name, value in written.items() if name != "_meta"}
+            assert not written.get("_meta", {}).get("disable")
+        self._made = alive
+
     def close(self) -> None:
         self._reader.close()
 
 
 def substance(compiled: CompiledRoute) -> Any:
     """All that decides how a request is proxied, but for whose turn it is."""
-    upstream = compiled.upstream
+    upstream, plugins = compiled.upstream, walked(compiled.phases)
     if isinstance(upstream, Missing):
-        return compiled.id, compiled.timeouts, upstream.status, upstream.reason
+        return compiled.id, compiled.timeouts, upstream.status, upstream.reason, plugins
     balancer: Any = upstream._balancer
     is_only = isinstance(balancer, Only)
     return (
@@ -169,7 +216,18 @@ def substance(compiled: CompiledRoute) -> Any:
         *(tuple(upstream._by_preference), (balancer._candidate,) if is_only else tuple(balancer._candidates)),
         () if is_only else tuple(balancer._weights),
         *(upstream.retries, upstream._passes_host, upstream.timeouts, upstream.keepalive, upstream.unsupported),
+        plugins,
     )
+
+
+def walked(phases: Phases) -> Any:
+    """The plugins of a chain, phase by phase, with what they were configured with."""
+    steps = (phases.request, phases.before_proxy, phases.header_filter, phases.body_filter, phases.log)
+    return tuple(tuple((step.plugin, step.owner, _conf_of(step.run)) for step in phase) for phase in steps)
+
+
+def _conf_of(run: Any) -> str:
+    return repr(getattr(run.__self__, "conf", None))
 
 
 class Host:

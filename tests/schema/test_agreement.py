@@ -43,6 +43,9 @@ BASES: dict[str, dict[str, Any]] = {
     "routes": {"uri": "/a", "upstream": {"nodes": NODES}},
     "services": {"upstream": {"nodes": NODES}},
     "upstreams": {"nodes": [{"host": "a", "weight": 1}]},
+    "plugin_configs": {"plugins": {}},
+    "global_rules": {"plugins": {}},
+    "plugin_metadata": {},
 }
 
 

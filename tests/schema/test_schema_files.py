@@ -1,19 +1,23 @@
 """The schema files as data: only words that both readers of them know, and nothing that could turn slow or leak."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import gw.schema
 from gw.schema import kinds, schema_of
 from gw.schema.explain import KEYWORDS
 from gw.schema.formats import FORMATS, compile_pattern
-from gw.schema.load import load_schema
+from gw.schema.load import load_plugin_meta, load_schema
 from gw.schema.validate import COMBINATIONS
 
 SCHEMA_MAPS = ("properties", "patternProperties")
 SCHEMA_LISTS = ("allOf", "anyOf", "oneOf")
-SCHEMAS = ("items", "additionalProperties", "not")
+SCHEMAS = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
+PLUGIN_FILES = sorted((Path(gw.schema.__file__).parent / "plugins").glob("*.json"))
 
 
 def subschemas(schema: Any) -> Iterator[dict[str, Any]]:
@@ -32,7 +36,9 @@ def subschemas(schema: Any) -> Iterator[dict[str, Any]]:
             yield from subschemas(item)
 
 
-ALL = [schema for kind in kinds() for schema in subschemas(load_schema(kind))]
+OF_PLUGINS = {path.name: json.loads(path.read_text()) for path in PLUGIN_FILES}
+ROOTS = [*map(load_schema, kinds()), load_plugin_meta(), *OF_PLUGINS.values()]
+ALL = [schema for root in ROOTS for schema in subschemas(root)]
 PATTERNS = sorted(
     {schema["pattern"] for schema in ALL if "pattern" in schema}
     | {pattern for schema in ALL for pattern in schema.get("patternProperties", ())}
@@ -66,7 +72,7 @@ def test_combinations_stand_only_where_they_are_looked_for(kind: str):
                 assert not any(COMBINATIONS & deeper.keys() for deeper in subschemas(inner)), name
 
 
-@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize("kind", sorted({*kinds()} - {"plugin_metadata"}))
 def test_unknown_fields_are_refused_by_every_kind(kind: str):
     assert load_schema(kind)["additionalProperties"] is False
 
@@ -95,3 +101,12 @@ def test_no_pattern_explodes(pattern: str, piece: str):
 @pytest.mark.parametrize("pattern", [pattern for pattern in PATTERNS if pattern.endswith("$")])
 def test_no_pattern_overlooks_a_last_newline(pattern: str):
     assert not compile_pattern(pattern).search("a\n")
+
+
+@pytest.mark.parametrize("name", OF_PLUGINS)
+def test_defaults_stand_where_only_one_answer_fills_them_in(name: str):
+    """A combination is tried out: what a branch that does not hold has filled in would stay."""
+    for schema in subschemas(OF_PLUGINS[name]):
+        branches = [inner for word in SCHEMA_LISTS for inner in schema.get(word, ())]
+        branches += [schema[word] for word in ("not", "if", "contains") if word in schema]
+        assert not any("default" in deeper for branch in branches for deeper in subschemas(branch))

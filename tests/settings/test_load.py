@@ -89,7 +89,7 @@ def test_a_configuration_written_for_apisix_loads_and_says_what_does_nothing(con
     assert agent.settings.nginx_config.http.client_max_body_size_bytes == 10 << 20
     assert agent.settings.nginx_config.http.keepalive_timeout_s == 75
     named = {warning.partition(" ")[0] for warning in agent.warnings}
-    assert named >= {"apisix.ssl.enable", "plugins", "deployment.etcd.startup_retry"}
+    assert named >= {"apisix.ssl.enable", "deployment.etcd.startup_retry"}
     assert named >= {"plugin_attr.prometheus.refresh_interval", "plugin_attr.log-rotate", "plugin_attr.of-our-own"}
     assert agent.settings.plugin_attr.prometheus.listen == Listen("0.0.0.0", 9091)
     assert "apisix.proxy_mode" not in named
@@ -337,3 +337,36 @@ def test_workers_count_the_cpus_we_may_use(config: Config) -> None:
     assert load_settings(config("")).gw.workers == len(os.sched_getaffinity(0))
     assert load_settings(config("nginx_config: {worker_processes: 5}")).gw.workers == 5
     assert load_settings(config("nginx_config: {worker_processes: 5}\ngw: {workers: 2}")).gw.workers == 2
+
+
+def test_a_plugins_own_section_is_for_the_plugin_where_it_is_enabled(config: Config) -> None:
+    text = """
+plugins: [request-id, mine]
+plugin_attr:
+  mine: {hosts: ["${{HOST}}"], port: "${{PORT:=80}}", deep: {on: true}}
+  other: {a: 1}
+  prometheus: {export_uri: /metrics}
+"""
+    settings = load_settings(config(text), environ={"HOST": "a.com"})
+    assert settings.plugins == ("request-id", "mine")
+    assert settings.attr_of("mine") == {"hosts": ["a.com"], "port": 80, "deep": {True: True}}
+    assert settings.attr_of("other") == settings.attr_of("request-id") == settings.attr_of("prometheus") == {}
+    assert [warning.partition(" ")[0] for warning in settings.warnings] == ["plugin_attr.other"]
+    assert "a.com" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "reason"),
+    [
+        ("plugins: [mine]\nplugin_attr: {mine: 7}", "plugin_attr.mine", "must be a mapping"),
+        ("plugins: [mine]\nplugin_attr: {mine: {a: ['${{NOT_SET}}']}}", "plugin_attr.mine.a[0]", "NOT_SET is not set"),
+        ("plugins: cors", "plugins", "must be a list of names of plugins"),
+        ("plugins: [7]", "plugins[0]", "must be the name of a plugin"),
+        ("plugins: ['a b']", "plugins[0]", "must be the name of a plugin"),
+    ],
+)
+def test_what_is_wrong_with_plugins(config: Config, text: str, path: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_settings(config(text), environ={})
+    assert refused.value.path == path
+    assert reason in refused.value.reason

@@ -15,6 +15,7 @@ from gw.admin.agent_client import AgentClient
 from gw.admin.app import admin_app
 from gw.admin.resource import UntilServed
 from gw.clock import Clock, SystemClock
+from gw.schema import NO_PLUGINS, PluginSchemas
 from gw.settings import AdminKey, Settings, load_settings
 from sync_agent.admin.keys import AdminKeys
 from sync_agent.admin.operations import AdminLimits
@@ -116,6 +117,7 @@ async def agent(
     clock: Clock | None = None,
     status: Callable[[], Mapping[str, Any]] = dict,
     processed: Callable[[], int] = lambda: 0,
+    plugins: PluginSchemas = NO_PLUGINS,
 ) -> AsyncIterator[AdminServer]:
     """The agent's admin side, serving at `directory/agent.sock`."""
     server = AdminServer(
@@ -127,6 +129,7 @@ async def agent(
         processed=processed,
         prefix="/apisix",
         clock=clock,
+        plugins=plugins,
     )
     await server.start()
     try:

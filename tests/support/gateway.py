@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from gw.model.keys import KINDS
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_until
 
@@ -205,7 +206,8 @@ class Gateway:
     def apply(self, resources: dict[str, dict[str, Any] | None]) -> None:
         """Put resources (`{"routes_1": {...}}`; None deletes) and wait until all workers serve what they say."""
         for name, body in resources.items():
-            path = "/" + name.replace("_", "/", 1)
+            kind = next(kind for kind in KINDS if name.startswith(f"{kind}_"))
+            path = f"/{kind}/{name.removeprefix(f'{kind}_')}"
             reply = self.admin("DELETE", path + "?force=true") if body is None else self.admin("PUT", path, body)
             assert reply.status in (200, 201), reply
         revision = int(reply.headers["x-jitterway-revision"])

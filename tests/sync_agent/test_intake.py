@@ -127,7 +127,7 @@ def test_what_was_deleted_and_put_back_unchanged_while_nobody_looked_is_new():
 def test_a_mistake_of_ours_in_judging_refuses_that_value_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    def judge(kind: str, id: str, resource: Any) -> dict[str, Any]:
+    def judge(kind: str, id: str, resource: Any, *_: Any, **__: Any) -> dict[str, Any]:
         return {"uri": "/a"} if id == "2" else {}[id]
 
     monkeypatch.setattr("sync_agent.intake.validate", judge)

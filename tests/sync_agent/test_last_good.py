@@ -11,7 +11,7 @@ import pytest
 from gw.model.digest import content_hash, decode_resource, encode_resource
 from gw.model.keys import ResourceKey
 from gw.model.routing import route_key
-from gw.schema import validate
+from gw.schema import NO_PLUGINS, load_plugin_schemas, validate
 from gw.shm.snapshot import Entry
 from sync_agent.judge import FINGERPRINT_BYTES, _files
 from sync_agent.last_good import HASH_BYTES, HEADER_BYTES, KEY_BYTES, MAGIC, PIECE_ROWS, LastGood
@@ -155,8 +155,18 @@ def test_what_is_changed_by_hand_is_judged_whatever_its_hash(vouched: LastGood):
     assert decode_resource(kept.entries[ResourceKey("routes", "a")].blob)["uri"] == "/b"
 
 
+def test_other_plugins_are_another_judge(vouched: LastGood):
+    """What passed without the plugin's schema, or under another list of plugins, may not pass with it."""
+    content = vouched.path.read_bytes()
+    some, others = load_plugin_schemas(["forward-auth"]), load_plugin_schemas(["forward-auth", "http-logger"])
+    assert len({plugins.fingerprint for plugins in (some, others, NO_PLUGINS)}) == 3
+    assert load_plugin_schemas(["forward-auth"]).fingerprint == some.fingerprint
+    assert vouched._is_vouched_for(content[:HEADER_BYTES])
+    assert not LastGood(vouched.path, some)._is_vouched_for(content[:HEADER_BYTES])
+
+
 def test_another_judge_judges_again(vouched: LastGood, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sync_agent.last_good.judge_fingerprint", lambda: bytes(range(FINGERPRINT_BYTES)))
+    monkeypatch.setattr("sync_agent.last_good.judge_fingerprint", lambda _: bytes(range(FINGERPRINT_BYTES)))
     assert is_judged_again(vouched.path)
 
 

@@ -1,0 +1,205 @@
+"""What plugins ask of their configurations: the schemas of those that are enabled, and the check against them.
+
+A configuration is an object under the plugin's name; `_meta` in it is the same for all plugins, and added to each
+schema. The words of a refusal are APISIX's (check_single_plugin_schema in apisix/plugin.lua). A plugin whose schema
+cannot be used counts as one that is not there: nobody can say what a configuration of it means.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+import fastjsonschema
+
+from gw.schema.compiled import compile_check
+from gw.schema.explain import Complaint, Schema, explain
+from gw.schema.installed import InstalledPlugin, choose_plugins, installed_plugins
+from gw.schema.load import load_plugin_meta
+from gw.schema.wording import bare
+
+FINGERPRINT_BYTES: Final = 32
+# Of a plugin_metadata resource, and no part of what the plugin gets.
+_STORE_FIELDS: Final = ("id", "create_time", "update_time")
+_ANY_METADATA: Final[Schema] = {"type": "object"}
+_DRAFT_7: Final = "http://json-schema.org/draft-07/schema"
+
+
+class UnusableSchema(ValueError):
+    """A schema file is missing or no schema. Its text says which, and why."""
+
+
+class PluginSchema:
+    """The schema of one plugin's configurations, or of its metadata, ready to check with."""
+
+    def __init__(self, schema: Schema, source: object) -> None:
+        """`source` is for the error. Raises UnusableSchema."""
+        try:
+            self.schema: dict[str, Any] = _written_out(schema, schema, ())
+            self._check = compile_check(self.schema, knows_const=True)
+        except UnusableSchema as error:
+            raise UnusableSchema(f"{source}: {error}") from None
+        except Exception as error:  # fastjsonschema lets through whatever a wrong schema trips it over
+            raise UnusableSchema(f"{source} is not a JSON Schema of draft 7: {error}") from None
+
+    def complaint(self, value: dict[str, Any]) -> Complaint | None:
+        """What is wrong with a configuration. Defaults are filled into it."""
+        try:
+            self._check(value)
+        except fastjsonschema.JsonSchemaException as failure:
+            return explain(self.schema, value) or Complaint((), bare(str(failure)))
+        return None
+
+
+class PluginSchemas:
+    """The schemas of the plugins in use. `problems` names the enabled ones that are not among them, and why.
+
+    `fingerprint` is another one whenever a schema or the choice of plugins is, so whenever it matters to a judgement.
+    """
+
+    def __init__(
+        self,
+        schemas: Mapping[str, PluginSchema],
+        metadata_schemas: Mapping[str, PluginSchema] | None = None,
+        problems: Mapping[str, str] | None = None,
+    ) -> None:
+        self._schemas = schemas
+        self._metadata_schemas = metadata_schemas or {}
+        self.problems: Mapping[str, str] = problems or {}
+        self.fingerprint = _fingerprint(self._schemas, self._metadata_schemas)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The plugins whose configurations can be checked."""
+        return frozenset(self._schemas)
+
+    def schema_of(self, name: str) -> Schema:
+        """A plugin's schema, with `_meta`, standing alone: not to be changed. Raises KeyError."""
+        return self._schemas[name].schema
+
+    def complaint(self, kind: str, id: str, resource: dict[str, Any], *, refuse_unknown: bool) -> Complaint | None:
+        """What is wrong with the plugins of a resource that fits its own schema. Defaults are filled into it."""
+        if kind == "plugin_metadata":
+            return self._metadata_complaint(id, resource, refuse_unknown=refuse_unknown)
+        for name, conf in resource.get("plugins", {}).items():
+            schema = self._schemas.get(name)
+            if schema is None:
+                if refuse_unknown:
+                    return Complaint(("plugins", name), f"unknown plugin [{bare(name)}]", stands_alone=True)
+            elif complaint := schema.complaint(conf):
+                reason = f"failed to check the configuration of plugin {name} err: {complaint.reason}"
+                return Complaint(("plugins", name, *complaint.place), reason, stands_alone=True)
+        return None
+
+    def _metadata_complaint(self, name: str, resource: dict[str, Any], *, refuse_unknown: bool) -> Complaint | None:
+        if name not in self._schemas:
+            return Complaint(("id",), "invalid plugin name", stands_alone=True) if refuse_unknown else None
+        schema = self._metadata_schemas.get(name)
+        if schema is None:
+            return None
+        metadata = {field: value for field, value in resource.items() if field not in _STORE_FIELDS}
+        complaint = schema.complaint(metadata)
+        resource.update(metadata)
+        return complaint
+
+
+def load_plugin_schemas(
+    enabled: Sequence[str], installed: Iterable[InstalledPlugin] | None = None
+) -> PluginSchemas:
+    """The schemas of the enabled plugins, from the files of their packages; no code of theirs is run.
+
+    `installed` is for whoever has looked already. Raises ConfigError as `choose_plugins`.
+    """
+    chosen = choose_plugins(enabled, installed_plugins() if installed is None else installed)
+    schemas: dict[str, PluginSchema] = {}
+    metadata_schemas: dict[str, PluginSchema] = {}
+    problems = {name: "is not installed" for name in enabled if name not in chosen}
+    for name, plugin in chosen.items():
+        try:
+            schema = _with_meta(_read(_place(plugin)), plugin.schema_path)
+            metadata_path = plugin.metadata_schema_path
+            assert metadata_path is not None, "it lies beside the schema"
+            if metadata_path.is_file():
+                metadata_schemas[name] = PluginSchema(_read(metadata_path), metadata_path)
+            schemas[name] = schema
+        except UnusableSchema as error:
+            problems[name] = f"({plugin}) has no schema that can be used: {error}"
+    return PluginSchemas(schemas, metadata_schemas, problems)
+
+
+def _place(plugin: InstalledPlugin) -> Path:
+    if plugin.schema_path is None:
+        raise UnusableSchema(
+            "its name must be letters, digits, - and _, and its module must be there and lie in a package, with "
+            f"schemas/{bare(plugin.name)}.json beside it"
+        )
+    return plugin.schema_path
+
+
+def _read(path: Path) -> Schema:
+    try:
+        schema = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UnusableSchema(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UnusableSchema(f"{path} is not JSON: {error}") from None
+    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+        raise UnusableSchema(f"{path} must be the schema of an object")
+    if not str(schema.get("$schema", _DRAFT_7)).startswith(_DRAFT_7):
+        raise UnusableSchema(f"{path} is of another draft than 7")
+    return {"type": "object"} | schema
+
+
+def _with_meta(schema: Schema, source: object) -> PluginSchema:
+    properties = schema.get("properties", {})
+    if not isinstance(properties, dict) or "_meta" in properties:
+        raise UnusableSchema(f"{source}: its properties must be an object without _meta, which is added to each plugin")
+    return PluginSchema({**schema, "properties": {**properties, "_meta": load_plugin_meta()}}, source)
+
+
+def _written_out(node: Any, root: Schema, within: tuple[str, ...]) -> Any:
+    """The schema with each `$ref` (within the same file; nothing is ever fetched) replaced by what it names."""
+    if isinstance(node, list):
+        return [_written_out(item, root, within) for item in node]
+    if not isinstance(node, dict):
+        return node
+    reference = node.get("$ref")
+    if not isinstance(reference, str):
+        # What is defined apart stands where it is used.
+        words = node.keys() - {"definitions"} if node is root else node.keys()
+        return {word: _written_out(node[word], root, within) for word in node if word in words}
+    if reference in within:
+        raise UnusableSchema(f"$ref {reference} leads back to itself")
+    return _written_out(_target(reference, root), root, (*within, reference))
+
+
+def _target(reference: str, root: Schema) -> Any:
+    place, _, path = reference.partition("#")
+    target: Any = root
+    for step in filter(None, path.split("/")):
+        target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, dict) else None
+    if place or target is None:
+        raise UnusableSchema(f"$ref {reference} names nothing in this file")
+    return target
+
+
+def _fingerprint(*groups: Mapping[str, PluginSchema]) -> bytes:
+    seen = blake2b(digest_size=FINGERPRINT_BYTES)
+    for part in _parts(groups):
+        seen.update(f"{len(part)}\0".encode() + part)
+    return seen.digest()
+
+
+def _parts(groups: Iterable[Mapping[str, PluginSchema]]) -> Iterator[bytes]:
+    for group in groups:
+        yield b"group"
+        for name in sorted(group):
+            yield name.encode()
+            yield json.dumps(group[name].schema, sort_keys=True).encode()
+
+
+# Of whoever checks resources and leaves their plugins alone.
+NO_PLUGINS: Final = PluginSchemas({})

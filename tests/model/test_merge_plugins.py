@@ -1,0 +1,108 @@
+"""The plugins of a route from all that it is made of: one configuration of each, from the layer that counts most."""
+
+from typing import Any
+
+import pytest
+
+from gw.model.global_rule import GlobalRule
+from gw.model.keys import ResourceKey
+from gw.model.merge import Layer, Missing, PluginConf, merge_plugins, missing_parent, plugin_layers
+from gw.model.plugin_config import PluginConfig
+from gw.model.plugin_metadata import PluginMetadata
+from gw.model.route import Route
+from gw.model.service import Service
+from gw.schema import validate
+
+OFF = {"_meta": {"disable": True}}
+ON = {"_meta": {"disable": False}}
+
+ROUTE, CONFIG, SERVICE = ResourceKey("routes", "r"), ResourceKey("plugin_configs", "c"), ResourceKey("services", "s")
+
+
+def a_route(**fields: Any) -> Route:
+    return Route.from_dict("r", validate("routes", "r", {"uri": "/a", "plugins": {}} | fields))
+
+
+def a_config(plugins: dict[str, Any]) -> PluginConfig:
+    return PluginConfig.from_dict("c", validate("plugin_configs", "c", {"plugins": plugins}))
+
+
+def a_service(plugins: dict[str, Any]) -> Service:
+    return Service.from_dict("s", validate("services", "s", {"plugins": plugins}))
+
+
+MERGES = [
+    # plugins of route, plugin config and service (None: there is none); what runs: name, configuration, owner
+    ({}, None, None, []),
+    ({"a": {"n": 1}}, None, None, [("a", {"n": 1}, ROUTE)]),
+    ({}, {"a": {"n": 2}}, None, [("a", {"n": 2}, CONFIG)]),
+    ({}, None, {"a": {"n": 3}}, [("a", {"n": 3}, SERVICE)]),
+    ({"a": {"n": 1}}, {"a": {"n": 2}}, {"a": {"n": 3}}, [("a", {"n": 1}, ROUTE)]),
+    ({}, {"a": {"n": 2}}, {"a": {"n": 3}}, [("a", {"n": 2}, CONFIG)]),
+    ({"a": {}}, {"a": {"n": 2, "m": 2}}, None, [("a", {}, ROUTE)]),  # as a whole: nothing is mixed in
+    (
+        {"c": {"n": 1}},
+        {"b": {"n": 2}, "c": {"n": 2}},
+        {"a": {"n": 3}, "b": {"n": 3}, "c": {"n": 3}},
+        [("a", {"n": 3}, SERVICE), ("b", {"n": 2}, CONFIG), ("c", {"n": 1}, ROUTE)],
+    ),
+    ({"a": OFF}, None, None, []),
+    ({"a": OFF}, {"a": {"n": 2}}, {"a": {"n": 3}}, []),  # switched off is what the route says of it
+    ({}, {"a": OFF}, {"a": {"n": 3}}, []),
+    ({"a": {"n": 1}}, {"a": OFF}, None, [("a", {"n": 1}, ROUTE)]),
+    ({"a": ON}, None, None, [("a", {}, ROUTE)]),
+    ({"a": OFF, "b": {}}, {"a": {}}, {"c": OFF}, [("b", {}, ROUTE)]),
+]
+
+
+@pytest.mark.parametrize(("route", "config", "service", "expected"), MERGES)
+def test_the_layer_that_counts_most_wins_plugin_by_plugin(
+    route: dict[str, Any], config: dict[str, Any] | None, service: dict[str, Any] | None, expected: list[Any]
+):
+    layers = plugin_layers(
+        a_route(plugins=route),
+        None if config is None else a_config(config),
+        None if service is None else a_service(service),
+    )
+    assert [(conf.name, conf.conf, conf.owner) for conf in merge_plugins(layers)] == expected
+
+
+def test_any_number_of_layers_is_merged_and_meta_stands_apart():
+    consumer = Layer(ResourceKey("consumers", "jack"), {"a": {"n": 0, "_meta": {"priority": 7}}})
+    route = Layer(ROUTE, {"a": {"n": 1}, "b": {"n": 1}})
+    assert merge_plugins([consumer, route]) == (
+        PluginConf("a", {"n": 0}, {"priority": 7}, consumer.owner),
+        PluginConf("b", {"n": 1}, {}, ROUTE),
+    )
+    assert merge_plugins([]) == ()
+
+
+NO_CONFIG = Missing(503, "failed to fetch plugin config by id: c")
+NO_SERVICE = Missing(404, "failed to fetch service configuration by id: s")
+
+
+@pytest.mark.parametrize(
+    ("names", "has_config", "has_service", "expected"),
+    [
+        ({}, False, False, None),
+        ({"plugin_config_id": "c", "service_id": "s"}, True, True, None),
+        ({"plugin_config_id": "c"}, False, False, NO_CONFIG),
+        ({"service_id": "s"}, False, False, NO_SERVICE),
+        ({"plugin_config_id": "c", "service_id": "s"}, False, False, NO_CONFIG),
+        ({"plugin_config_id": "c", "service_id": "s"}, True, False, NO_SERVICE),
+    ],
+)
+def test_what_is_answered_before_any_plugin(
+    names: dict[str, str], has_config: bool, has_service: bool, expected: Missing | None
+):
+    config, service = a_config({}) if has_config else None, a_service({}) if has_service else None
+    assert missing_parent(a_route(**names), config, service) == expected
+
+
+def test_the_resources_of_plugins():
+    rule = GlobalRule.from_dict("1", validate("global_rules", "1", {"plugins": {"a": {}}}))
+    assert rule.plugins == {"a": {}}
+    metadata = {"id": "a", "create_time": 1, "update_time": 2, "log_format": {"host": "$host"}}
+    assert PluginMetadata.from_dict("a", validate("plugin_metadata", "a", metadata)).values == {
+        "log_format": {"host": "$host"}
+    }
