@@ -33,7 +33,15 @@ from gw.pipeline.context import Attempt, Context, Request
 from gw.pipeline.fields import Headers
 from gw.pipeline.filtering import Filtering
 from gw.pipeline.gateway import Gateway
-from gw.pipeline.headers import UnsafeRequest, admit, announces_more_than, may_trail, read_headers, request_head
+from gw.pipeline.headers import (
+    UnsafeRequest,
+    admit,
+    announces_more_than,
+    drop_named_by_connection,
+    may_trail,
+    read_headers,
+    request_head,
+)
 from gw.pipeline.path import BadTarget
 from gw.pipeline.phases import Step
 from gw.pipeline.reply import (
@@ -50,7 +58,7 @@ from gw.pipeline.reply import (
     error_reply,
     failed_reply,
 )
-from gw.pipeline.request_body import BodyTooLarge, RequestBody
+from gw.pipeline.request_body import BodyTooLarge, KeptBody, RequestBody
 from gw.pipeline.retry import Next, after
 from gw.pipeline.route import NO_ROUTE, CompiledRoute, NodeRuntime, UpstreamRuntime
 from gw.upstream.connection import UpstreamConnection
@@ -62,6 +70,7 @@ _NOT_SERVED: Final = frozenset(("CONNECT", "TRACE"))
 # nginx's status for a client that left before it was answered.
 CLIENT_CLOSED_REQUEST: Final = 499
 _NO_TRAILERS: Final[Headers] = []
+_BY_CLIENT: Final = 1
 
 
 class Exchange(Context):
@@ -78,12 +87,15 @@ class Exchange(Context):
         "_client",
         "_connection",
         "_earlier",
+        "_filtering",
         "_gateway",
         "_head",
         "_head_passed",
         "_is_fresh_asked",
+        "_kept_body",
         "_node",
         "_opening",
+        "_pauses",
         "_task",
         "_tried",
         "_upstream",
@@ -107,6 +119,9 @@ class Exchange(Context):
         self._task: asyncio.Task[None] | None = None
         self._body: RequestBody | None = None
         self._body_waiter: asyncio.Future[None] | None = None
+        self._filtering: Filtering | None = None  # where filters await: they may go on when the upstream has ended
+        self._kept_body: KeptBody | None = None
+        self._pauses = 0  # who wants the upstream to wait: _BY_CLIENT, _BY_FILTERS
         self._written = False  # the head went to the present connection
         self._head_passed = False
         self._is_fresh_asked = False  # a reused connection was stale
@@ -141,8 +156,11 @@ class Exchange(Context):
             return
         if self._connection is not None:
             self._write_body(self._connection, body)
-        elif not body.is_whole_wanted and self._client is not None:
-            self._client.pause_request()
+        elif body.wanted_bytes is None:
+            if self._client is not None:
+                self._client.pause_request()
+        elif body.is_larger_than_wanted:
+            self._wake_reader()
 
     def request_end(self, trailers: Headers = _NO_TRAILERS) -> None:
         """The request's body is complete."""
@@ -151,8 +169,7 @@ class Exchange(Context):
             return
         body.ended = True
         body.trailers = trailers
-        if self._body_waiter is not None and not self._body_waiter.done():
-            self._body_waiter.set_result(None)
+        self._wake_reader()
         if self._connection is not None:
             self._end_request(self._connection, body)
 
@@ -166,20 +183,25 @@ class Exchange(Context):
 
     def client_gone(self) -> None:
         """Nobody listens any more: stop everything. Harmless when the exchange has finished."""
-        if not self.finished:
+        filtering = self._filtering
+        if not self.finished or filtering is not None:
             self._let_go()
-            if not self.status:
+            if filtering is not None:
+                filtering.stop()
+            if not self.status or (filtering is not None and not filtering.head_left):
                 self.status = CLIENT_CLOSED_REQUEST
             self._finish()
 
-    def pause_response(self) -> None:
+    def pause_response(self, by: int = _BY_CLIENT) -> None:
         """The client is slow: leave the response in the upstream's socket."""
+        self._pauses |= by
         if self._connection is not None:
             self._connection.pause_reading()
 
-    def resume_response(self) -> None:
-        """Undo `pause_response`."""
-        if self._connection is not None:
+    def resume_response(self, by: int = _BY_CLIENT) -> None:
+        """Undo `pause_response`. The upstream goes on when nobody wants it to wait."""
+        self._pauses &= ~by
+        if self._connection is not None and not self._pauses:
             self._connection.resume_reading()
 
     def tunnel_over(self) -> None:
@@ -229,7 +251,11 @@ class Exchange(Context):
         phases = route.phases
         if phases.header_filter or phases.body_filter:
             assert self._client is not None
-            self._client = Filtering(self._client, self, gateway, phases)
+            self._client = filtering = Filtering(self._client, self, gateway, phases)
+            if filtering.awaits:
+                self._filtering = filtering
+        if phases.request or phases.before_proxy:
+            drop_named_by_connection(request)
         if phases.request:
             self._walk(phases.request, self._choose)
         else:
@@ -310,9 +336,11 @@ class Exchange(Context):
     def _reread_and_send(self) -> None:
         """Plugins may have changed the headers; how the body is framed is not theirs to change."""
         request, body = self.request, self._body
+        is_chunked, length = request.is_chunked, request.content_length
         read_headers(request)
-        if body is not None and body.ended and not request.is_chunked:
-            request.content_length = b"%d" % body.size_bytes
+        request.is_chunked = is_chunked
+        whole = body is not None and body.ended and not is_chunked
+        request.content_length = b"%d" % body.size_bytes if whole and body is not None else length
         self._send()
 
     def _send(self) -> None:
@@ -389,28 +417,46 @@ class Exchange(Context):
             return b""
         if announces_more_than(self.request.content_length, limit_bytes):
             raise BodyTooLarge
-        body.is_whole_wanted = True
-        while not body.ended:
-            if body.size_bytes > limit_bytes:
+        body.wanted_bytes = limit_bytes
+        try:
+            while not body.ended and not body.is_larger_than_wanted:
+                if self._client is not None:
+                    self._client.resume_request()
+                self._body_waiter = self._gateway.loop.create_future()
+                await self._body_waiter
+                self._body_waiter = None
+            if body.is_larger_than_wanted:
                 raise BodyTooLarge
-            if self._client is not None:
-                self._client.resume_request()
-            self._body_waiter = self._gateway.loop.create_future()
-            await self._body_waiter
-            self._body_waiter = None
-        if body.size_bytes > limit_bytes:
-            raise BodyTooLarge
-        body.is_whole_wanted = False
+        finally:
+            body.wanted_bytes = None
         return body.whole()
+
+    def _wake_reader(self) -> None:
+        if self._body_waiter is not None and not self._body_waiter.done():
+            self._body_waiter.set_result(None)
 
     def replace_body(self, body: bytes) -> None:
         """See gw.pipeline.context.Context."""
         if self._body is None:
             self._body = RequestBody(0)
+        elif not self._body.ended:
+            raise RuntimeError("replace_body before all of the body came: await ctx.read_body first")
         self._body.replace(body)
+        self.request.content_length = b"%d" % len(body)
         self.request.is_chunked = False
         self.request.remove_header("transfer-encoding")
         self.request.set_header("content-length", str(len(body)))
+
+    def keep_body(self, limit_bytes: int) -> None:
+        """See gw.pipeline.context.Context."""
+        if self._body is not None and self._kept_body is None:
+            self._kept_body = KeptBody(limit_bytes)
+            self._body.keep(self._kept_body)
+
+    @property
+    def kept_body(self) -> bytes:
+        """See gw.pipeline.context.Context."""
+        return b"" if self._kept_body is None else bytes(self._kept_body)
 
     # What the upstream connection calls.
 
@@ -454,7 +500,8 @@ class Exchange(Context):
         self.finished = True
         if client is not None:
             client.response_end(trailers)
-        self._finish()
+        if self._filtering is None:
+            self._finish()
 
     def upstream_upgraded(self, headers: Headers, rest: bytes) -> None:
         """See gw.upstream.connection.Sink."""
@@ -543,6 +590,11 @@ class Exchange(Context):
         if self.request.method != "HEAD" and reply.body:
             client.response_body(reply.body)
         client.response_end(_NO_TRAILERS)
+        if self._filtering is None:
+            self._finish()
+
+    def filters_done(self) -> None:
+        """Filters that await have passed the end on."""
         self._finish()
 
     def filters_failed(self, step: Step) -> None:
@@ -585,6 +637,7 @@ class Exchange(Context):
         self.finished = True
         self._client = None
         self._body = None
+        self._filtering = None
         if not self.ended_s:
             self.ended_s = time.monotonic()
             self._gateway.end(self)

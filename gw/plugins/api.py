@@ -57,11 +57,16 @@ class Environment:
 
 
 class Plugin:
-    """Base of all plugins. `owner` is the resource the configuration was written in: `routes/1`."""
+    """Base of all plugins. `owner` is the resource the configuration was written in: `routes/1`.
+
+    `only_reads_body`: the body filter looks at the response's body and never changes it, so that it keeps the length
+    that was announced; what the method returns is ignored.
+    """
 
     name: ClassVar[str]
     priority: ClassVar[int]
     version: ClassVar[str] = "0.1"
+    only_reads_body: ClassVar[bool] = False
 
     def __init__(self, conf: Mapping[str, Any], env: Environment, owner: str) -> None:
         self.conf = conf
