@@ -18,7 +18,7 @@ from typing import Any
 from bench.report import progress, save
 from gw.balancer.base import Balancer, Weighted
 from gw.balancer.build import TYPES, build_balancer
-from gw.pipeline.route import NodeRuntime
+from gw.pipeline.upstream import NodeRuntime
 from gw.upstream.target import Target
 
 PICKS = 20_000

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from gw.pipeline.context import Context
-from gw.pipeline.route import UpstreamRuntime
+from gw.pipeline.upstream import UpstreamRuntime
 from gw.pipeline.variable_table import MILLISECONDS, STATUSES
 
 Shown: TypeAlias = Callable[[Context], str]

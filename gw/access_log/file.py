@@ -50,6 +50,16 @@ class LogFile:
     def is_open(self) -> bool:
         return self._descriptor >= 0
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the file was moved or removed, as log rotation does, so that its name leads elsewhere."""
+        if not self._is_regular:
+            return False
+        try:
+            return not os.path.samestat(os.fstat(self._descriptor), os.stat(self.path))
+        except FileNotFoundError:
+            return True
+
     def write(self, batch: bytes) -> None:
         """Append whole lines. May wait for the disk, or for who reads a pipe."""
         if self._is_cut:

@@ -104,12 +104,13 @@ class LogWriter:
             self._complain(f"cannot be opened: {error.strerror}; see to its directory and its owner")
 
     def _write(self, batch: _Batch) -> None:
-        if not self._file.is_open:
-            self._open()
-        if not self._file.is_open:
-            self._failed_lines += batch.lines
-            return
         try:
+            # A signal would have to reach every worker through whoever started it; a look costs 2 us a batch.
+            if not self._file.is_open or self._file.is_away:
+                self._open()
+            if not self._file.is_open:
+                self._failed_lines += batch.lines
+                return
             self._file.write(batch.data)
         except OSError as error:
             self._failed_lines += batch.lines

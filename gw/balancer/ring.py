@@ -3,7 +3,7 @@
 Each name has 160 points per unit of weight, as in lua-resty-chash (weights over their greatest common divisor). They
 are drawn evenly: 5 on each of the 32 arcs. A key belongs to the next point on its own arc, and past the last one to the
 arc's first, so an arc is all that a lookup needs. It is made when a key first falls on it: with 1,000 names a ring at
-once would hold the event loop for 150 ms, an arc takes 3.
+once would hold the event loop for 150 ms, an arc takes 4.
 
 A name's points follow from the name alone, so when another name leaves or joins, no key moves but from or to that one.
 They come from blake2b: CRC32 of name#1, name#2, ... differs by the same bits for all similar names (10.0.0.1:80,

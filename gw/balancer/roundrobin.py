@@ -131,10 +131,10 @@ def _step(weights: Sequence[int], current: list[int], passed_over: Sequence[int]
 
 
 def _among(candidates: Sequence[T], owed: Mapping[T, float]) -> list[float]:
-    """What is owed to each between themselves; newcomers are owed nothing.
+    """What is owed to each between themselves. Newcomers stand where the others stand on average.
 
-    Without taking the mean off, those who leave would take credit along, and the next newcomer would stand above all
-    the others and get a burst.
+    What those who left were owed, or were ahead, has left with them: without taking the mean off it would be laid on
+    the newcomers.
     """
     kept = [owed[each] for each in candidates if each in owed]
     mean = sum(kept) / len(kept) if kept else 0.0

@@ -21,6 +21,7 @@ from gw.cli.run_lock import lock_path, run_lock, unit_directory
 from gw.clock import SystemClock
 from gw.control.convergence import AGENT_TITLE
 from gw.errors import JitterwayError
+from gw.schema.installed import choose_plugins, installed_plugins
 from gw.settings import Settings, load_settings
 
 
@@ -28,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Exit codes: those of `gw start`."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     settings = load_settings(arguments.config)
+    choose_plugins(settings.plugins, installed_plugins())  # two packages that claim one name stop the start
     for warning in settings.warnings:
         _say(f"warning: {warning}")
     lock = lock_path(settings, unit_directory(os.environ))

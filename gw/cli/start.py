@@ -14,6 +14,7 @@ from gw.cli.run_lock import lock_path, run_lock
 from gw.cli.trial import secret_variables
 from gw.clock import SystemClock
 from gw.errors import ConfigError, JitterwayError
+from gw.schema.installed import choose_plugins, installed_plugins
 from gw.settings import Settings, load_agent_settings
 
 
@@ -23,6 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     agent = load_agent_settings(arguments.config)
     settings = agent.settings
+    choose_plugins(settings.plugins, installed_plugins())  # two packages that claim one name stop the start
     text = greeting.of_settings(agent)
     for warning in agent.warnings:
         _say(f"warning: {warning}")

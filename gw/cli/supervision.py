@@ -117,7 +117,7 @@ class Supervision:
         return GUNICORN if self.state is State.SERVING and not self._is_ready else None
 
     def may_leave_workers(self, child: Child) -> bool:
-        """Whether the workers of a gunicorn that dies may finish what is in flight: others go on in its place."""
+        """Whether the workers of a gunicorn that dies may finish what is in flight: it retires, or is about to."""
         return child in self._retired or (self.state is State.RELOADING and child == self._current)
 
     def why_not_reload(self, *, with_agent: bool) -> str | None:

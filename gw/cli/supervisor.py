@@ -3,8 +3,8 @@
 One thread and no polling but for readiness, which shared memory shows and nothing announces. Children are watched
 through pidfds, signals through the wake-up descriptor, so that neither can slip in between a look and a wait.
 
-When a gunicorn master is killed, its workers are killed with it, except where others go on in its place: then they are
-watched until they have finished what is in flight, as their master would have done.
+When a gunicorn master is killed, its workers are killed with it, except where they have been told to stop or are about
+to be: then they are watched until they have finished what is in flight, as their master would have done.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from gw.cli import exit_codes
 from gw.cli.orders import Order, Orders
 from gw.cli.steps import (
     AGENT,
@@ -219,7 +220,15 @@ class Supervisor:
                     self._exit_code = exit_code
 
     def _launch(self, child: Child) -> None:
-        pid = self._duties.launch(child)
+        try:
+            pid = self._duties.launch(child)
+        except OSError as error:
+            if child == AGENT or self._supervision.state is not State.RELOADING:
+                raise
+            # Too little memory for another one is no reason to end the one that serves.
+            self._duties.say(f"cannot start {child}: {error}")
+            self._perform(self._supervision.step(GunicornExited(child, exit_codes.FAILED)))
+            return
         self._running[child] = _Running(pid, self._watch(child, pid), self._clock.monotonic())
 
     def _watch(self, child: Child, pid: int) -> int:

@@ -73,6 +73,8 @@ def try_out(source: str, running: Plan, *, has_agent: bool) -> Plan:
         )
     except subprocess.TimeoutExpired:
         raise JitterwayError(f"new code and configuration did not load within {TRIAL_TIMEOUT_S:g} s") from None
+    except OSError as error:
+        raise JitterwayError(f"cannot start a process to try the new code in: {error}") from error
     if done.returncode == os.EX_CONFIG:
         raise JitterwayError(f"configuration refused\n{done.stderr.strip()}")
     try:

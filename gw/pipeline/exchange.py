@@ -60,8 +60,10 @@ from gw.pipeline.reply import (
 )
 from gw.pipeline.request_body import BodyTooLarge, KeptBody, RequestBody
 from gw.pipeline.retry import Next, after
-from gw.pipeline.route import NO_ROUTE, CompiledRoute, NodeRuntime, UpstreamRuntime
+from gw.pipeline.route import NO_ROUTE, CompiledRoute
+from gw.pipeline.upstream import NodeRuntime, UpstreamRuntime
 from gw.upstream.connection import UpstreamConnection
+from gw.upstream.target import Target
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +94,7 @@ class Exchange(Context):
         "_head",
         "_head_passed",
         "_is_fresh_asked",
+        "_is_picked",
         "_kept_body",
         "_node",
         "_opening",
@@ -112,6 +115,7 @@ class Exchange(Context):
 
     def __init__(self, gateway: Gateway, client: Client, request: Request) -> None:
         super().__init__(request, time.monotonic())
+        gateway.counters.request_started()
         self._gateway = gateway
         self._client: Client | None = client
         self._connection: UpstreamConnection | None = None
@@ -125,6 +129,7 @@ class Exchange(Context):
         self._written = False  # the head went to the present connection
         self._head_passed = False
         self._is_fresh_asked = False  # a reused connection was stale
+        self._is_picked = False  # the balancer waits to hear how its pick did
         self._tried: tuple[NodeRuntime, ...] = ()  # nodes that failed
         self._earlier = b""  # what they came to, as APISIX shows it: `502, 504, `
         self.finished = False
@@ -206,7 +211,7 @@ class Exchange(Context):
 
     def tunnel_over(self) -> None:
         """The tunnel that the client side was given has ended."""
-        self._attempt.ended_s = time.monotonic()
+        self._attempt_over(None)
         self._finish()
 
     # The steps of a request.
@@ -227,9 +232,9 @@ class Exchange(Context):
     def _admit(self) -> None:
         """Make the request canonical, and find its route."""
         gateway, request = self._gateway, self.request
-        admit(request)
         if gateway.locate is not None:
             gateway.locate(request)
+        admit(request)
         if request.method in _NOT_SERVED:
             # Whoever sends CONNECT may go on with what is no HTTP.
             self._reply(METHOD_NOT_ALLOWED.closing() if request.method == "CONNECT" else METHOD_NOT_ALLOWED)
@@ -324,7 +329,7 @@ class Exchange(Context):
         if node is None:
             self._reply(SERVICE_UNAVAILABLE)
             return
-        self._node = node
+        self._take_node(node)
         phases = self.route.phases
         if phases.before_proxy:
             self._walk(phases.before_proxy, self._reread_and_send)
@@ -351,12 +356,17 @@ class Exchange(Context):
             host = self.upstream_host.encode("latin-1", "replace")
         upgrade = self.upgrade if self.upgrade and self.route.upgrades else b""
         self._head = request_head(request, host, method=self.upstream_method, uri=self.upstream_uri, upgrade=upgrade)
-        self._connect()
+        self._connect(self._upstream.target(self._node, host))
 
-    def _connect(self) -> None:
-        target = self._node.target
-        attempt = self._attempt = Attempt(self._node.address, self._node, time.monotonic())
-        self.attempts = (*self.attempts, attempt)
+    def _take_node(self, node: NodeRuntime) -> None:
+        self._node = node
+        self._attempt = Attempt(node.address, node, time.monotonic())
+        self._is_picked = True
+
+    def _connect(self, target: Target) -> None:
+        if self._attempt.ended_s:
+            self._attempt = Attempt(self._node.address, self._node, time.monotonic())
+        self.attempts = (*self.attempts, self._attempt)
         upstreams = self._gateway.upstreams
         connection = None if self._is_fresh_asked else upstreams.take_idle(target)
         if connection is None:
@@ -495,7 +505,7 @@ class Exchange(Context):
     def upstream_end(self, trailers: Headers) -> None:
         """See gw.upstream.connection.Sink."""
         self._connection = None
-        self._attempt.ended_s = time.monotonic()
+        self._attempt_over(None)
         client, self._client = self._client, None
         self.finished = True
         if client is not None:
@@ -515,9 +525,9 @@ class Exchange(Context):
 
     def upstream_failed(self, error: UpstreamError) -> None:
         """See gw.upstream.connection.Sink; also that no connection could be opened."""
+        self._gateway.counters.upstream_failed()
         connection, self._connection = self._connection, None
         self._opening = None
-        self._attempt.ended_s = time.monotonic()
         target, request, body = self._node.target, self.request, self._body
         then = Next.GIVE_UP
         if not self._head_passed:
@@ -529,15 +539,28 @@ class Exchange(Context):
                 can_be_sent_again=body is None or body.can_be_sent_again,
             )
         if then is Next.SAME_NODE:
+            self._attempt.ended_s = time.monotonic()
             self._is_fresh_asked = True
             self._again()
             return
-        self._attempt.status = error.status
-        if then is Next.OTHER_NODE and self._take_another_node():
+        attempt = self._attempt
+        attempt.status = attempt.status or error.status
+        if then is Next.OTHER_NODE and self._may_try_another():
+            self._attempt_over(error, is_last=False)
+            if not self._take_another_node():
+                self._fail(error)
+                return
             logger.warning("upstream %s:%s: %s; trying another node", target.host, target.port, error)
             self._earlier += b"%d, " % error.status
             self._again()
             return
+        self._fail(error)
+
+    def _fail(self, error: UpstreamError) -> None:
+        """No other node is left to try, or may be."""
+        self.status = self.status or error.status
+        self._attempt_over(error)
+        target, request = self._node.target, self.request
         asked = f"{request.method} {request.path!a}"
         logger.warning("upstream %s:%s: %s (%s)", target.host, target.port, error, asked)
         if self._head_passed:
@@ -545,19 +568,31 @@ class Exchange(Context):
         else:
             self._reply(BY_UPSTREAM_STATUS.get(error.status, BAD_GATEWAY), upstream_status=error.status)
 
+    def _may_try_another(self) -> bool:
+        upstream = self._upstream
+        return len(self._tried) < upstream.retries and not upstream.is_too_late(time.monotonic() - self.started_s)
+
     def _take_another_node(self) -> bool:
         upstream = self._upstream
         self._tried = (*self._tried, self._node)
-        if len(self._tried) > upstream.retries or upstream.is_too_late(time.monotonic() - self.started_s):
-            return False
-        node = upstream.pick_other(self, self._tried)
+        node = upstream.pick(self, self._tried)
         if node is None:
             return False
-        self._node = node
+        self._take_node(node)
         self._is_fresh_asked = False
         return True
 
+    def _attempt_over(self, error: UpstreamError | None, *, is_last: bool = True) -> None:
+        """Say once how the node that was picked did."""
+        attempt = self._attempt
+        attempt.ended_s = time.monotonic()
+        if self._is_picked:
+            self._is_picked = False
+            if self._upstream.observes:
+                self._upstream.over(attempt, error, is_last=is_last, status=self.status)
+
     def _again(self) -> None:
+        self._gateway.counters.upstream_retried()
         if self._written and self._body is not None:
             self._body.rewind()
         self._written = False
@@ -638,6 +673,8 @@ class Exchange(Context):
         self._client = None
         self._body = None
         self._filtering = None
+        if self._is_picked:
+            self._attempt_over(None)
         if not self.ended_s:
             self.ended_s = time.monotonic()
             self._gateway.end(self)

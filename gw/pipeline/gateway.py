@@ -7,36 +7,33 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from gw.pipeline.context import Context, Link, Request
+from gw.pipeline.context import Context, Request
 from gw.pipeline.phases import Step
 from gw.pipeline.route import Routes
+from gw.shm.counter_layout import ROW_BYTES
+from gw.shm.counters import TrafficCounters
 from gw.upstream.client import UpstreamClient
 
 logger = logging.getLogger(__name__)
 
+# It must not raise.
 Ended = Callable[[Context], None]
-
-
-def _nobody(_: Context) -> None:
-    """Nobody keeps account."""
 
 
 class Gateway:
     """The configuration, the connections, the gateway's name.
 
-    `on_ended` is told of each exchange when it is over, `on_refused` of what was answered with a status before it was
-    one, `on_plugin_failed` of each plugin that raised. `locate`, where there is one, works out the client's address
+    `on_ended` is told of each exchange when it is over. `locate`, where there is one, works out the client's address
     from what trusted proxies say.
     """
 
     __slots__ = (
+        "_on_ended",
         "_tasks",
+        "counters",
         "locate",
         "loop",
         "max_body_bytes",
-        "on_ended",
-        "on_plugin_failed",
-        "on_refused",
         "routes",
         "server_header",
         "upstreams",
@@ -50,9 +47,8 @@ class Gateway:
         server_name: str,
         max_body_bytes: int = 0,
         locate: Callable[[Request], None] | None = None,
-        on_ended: Ended = _nobody,
-        on_refused: Callable[[Link, int], None] = lambda _link, _status: None,
-        on_plugin_failed: Callable[[], None] = lambda: None,
+        counters: TrafficCounters | None = None,
+        on_ended: Ended | None = None,
     ) -> None:
         """`server_name`: the value of `Server` in every response, such as `Jitterway/0.1.0`.
 
@@ -64,12 +60,13 @@ class Gateway:
         self.max_body_bytes = max_body_bytes
         self.server_header: Final = (b"server", server_name.encode("ascii"))
         self.locate = locate
-        self.on_ended = on_ended
-        self.on_refused = on_refused
-        self.on_plugin_failed = on_plugin_failed
+        self.counters = counters or TrafficCounters(memoryview(bytearray(ROW_BYTES)))
+        self._on_ended = on_ended
         self._tasks: dict[asyncio.Task[Any], float] = {}
 
-    def spawn(self, work: Coroutine[Any, Any, Any], name: str, *, patience_s: float = 0.0) -> asyncio.Task[Any]:
+    def spawn(
+        self, work: Coroutine[Any, Any, Any], name: str = "plugin", *, patience_s: float = 0.0
+    ) -> asyncio.Task[Any]:
         """Start a task that this worker owns. Its failure is logged.
 
         `patience_s`: how long `close` lets it go on before it is cancelled, for what would be lost otherwise.
@@ -81,7 +78,7 @@ class Gateway:
 
     def plugin_failed(self, step: Step, ctx: Context) -> None:
         """Say which plugin of which resource raised, for which request. Called while the exception is handled."""
-        self.on_plugin_failed()
+        self.counters.plugin_failed()
         logger.exception(
             "plugin %s of %s failed (route %s, request %s)", step.plugin, step.owner, ctx.route_id, ctx.request_id
         )
@@ -91,10 +88,14 @@ class Gateway:
         route = ctx.route
         if route is not None and route.phases.log:
             self._run_log(route.phases.log, ctx)
-        try:
-            self.on_ended(ctx)
-        except Exception:
-            logger.exception("keeping account of request %s", ctx.request_id)
+        self.counters.request_done(ctx.status, ctx.received_bytes, ctx.sent_bytes, ctx.ended_s - ctx.started_s)
+        if self._on_ended is not None:
+            self._on_ended(ctx)
+
+    def refused(self, status: int, sent_bytes: int) -> None:
+        """Something that never became a request was answered so."""
+        self.counters.request_started()
+        self.counters.request_done(status, 0, sent_bytes, 0.0)
 
     def _run_log(self, steps: tuple[Step, ...], ctx: Context) -> None:
         for step in steps:

@@ -21,8 +21,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from gw.clock import Clock
+from gw.model.merge import Missing
 from gw.pipeline.context import Attempt, Context
-from gw.pipeline.route import UpstreamRuntime
 
 Getter: TypeAlias = Callable[[Context], str | None]
 Pairs: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -129,7 +129,7 @@ def _upstream_host(ctx: Context) -> str | None:
     if ctx.upstream_host is not None:
         return ctx.upstream_host
     upstream = ctx.route.upstream if ctx.route is not None else None
-    if ctx.attempts and isinstance(upstream, UpstreamRuntime):
+    if ctx.attempts and upstream is not None and not isinstance(upstream, Missing):
         return upstream.host_header(ctx.request, ctx.attempts[-1].node).decode("latin-1")
     return joined(ctx.request.headers, b"host", b", ")
 

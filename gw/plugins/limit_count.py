@@ -11,6 +11,7 @@ from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, NamedTuple
 
+from gw.pipeline.fields import field
 from gw.pipeline.reply import error_reply
 from gw.pipeline.variables import compile_template, find_variable
 from gw.plugins.api import Context, Environment, Plugin, Reply, plugin_reply
@@ -36,19 +37,28 @@ _QUIET_S: Final = 1.0
 
 _Number = Callable[[Context], int | None]
 _Key = Callable[[Context], str | None]
-_Fields = list[tuple[str, str]]
+_Fields = list[tuple[bytes, bytes]]
 
 log: Final = logging.getLogger(__name__)
 
 
-class _Rule(NamedTuple):
-    """One limit, settled: each is a callable on the request. `headers`: limit, remaining, reset; None: as metadata."""
+class _Names(NamedTuple):
+    """Header names as they are held: lower-case bytes."""
 
+    limit: bytes
+    remaining: bytes
+    reset: bytes
+
+
+class _Rule(NamedTuple):
+    """One limit, settled. `quota`: None where it comes from the request. `names`: None for those of the metadata."""
+
+    quota: Quota | None
     limit: _Number
     window_s: _Number
     key: _Key
     prefix: str
-    headers: tuple[str, str, str] | None
+    names: _Names | None
 
 
 class LimitCount(Plugin):
@@ -66,22 +76,28 @@ class LimitCount(Plugin):
         conf = self.conf
         self._rules = [_rule(each, f"{number}:", number) for number, each in enumerate(conf.get("rules", ()), 1)]
         if not self._rules:
-            self._rules = [_Rule(_number(conf["count"]), _number(conf["time_window"]), _key(conf), "", None)]
+            self._rules = [_rule(conf, "", None)]
         self._shows_quota: bool = conf.get("show_limit_quota_header", True)
         self._degrades: bool = conf.get("allow_degradation", False)
         self._refusal = _refusal(conf.get("rejected_code", 503), conf.get("rejected_msg"))
         self._failure = plugin_reply(500, {"error_msg": "failed to limit count"})
         # A changed configuration begins to count anew, an unrelated change does not.
         self._scope = f"{conf['group']}:" if "group" in conf else f"{self.owner}:{_fingerprint(conf)}:"
+        self._state_key = (self.name, self.owner)
+        self._metadata: Mapping[str, Any] = {}
+        self._names = _names(*DEFAULT_HEADERS.values())
         self._quiet_until_s = 0.0
         self._open_counter()
 
     def _open_counter(self) -> None:
-        shared, clock = self.env.shared, self.env.clock
-        if shared is None:
-            raise RuntimeError("limit-count: there is no shared state to count in")
+        shared, clock = self._shared(), self.env.clock
         is_sliding = self.conf.get("window_type") == "sliding"
         self._counter: Counter = SlidingCounter(shared, clock) if is_sliding else FixedCounter(shared)
+
+    def _shared(self) -> Any:
+        if self.env.shared is None:
+            raise RuntimeError("limit-count: there is no shared state to count in")
+        return self.env.shared
 
     def access(self, ctx: Context) -> Any:
         fields: _Fields = []
@@ -95,22 +111,24 @@ class LimitCount(Plugin):
         return None
 
     def header_filter(self, ctx: Context) -> None:
-        for name, value in ctx.state.get(self._state_key, ()):
-            ctx.response.set_header(name, value)
-
-    @property
-    def _state_key(self) -> tuple[str, str]:
-        return self.name, self.owner
+        if fields := ctx.state.get(self._state_key):
+            # PERF: one pass for all of them, where set_header takes one for each and looks at names settled long ago.
+            names = {name for name, _ in fields}
+            headers = ctx.response.headers
+            headers[:] = [pair for pair in headers if pair[0] not in names]
+            headers += fields
 
     def _asked(self, ctx: Context) -> list[tuple[_Rule, str, Quota]]:
         """What is counted under which key against what. Raises CountingFailed when that is nothing, as APISIX."""
         asked = []
         for rule in self._rules:
-            limit, window_s, key = rule.limit(ctx), rule.window_s(ctx), rule.key(ctx)
-            if key is None and rule.headers is None:
-                key = _remote_addr(ctx)
-            if limit is not None and window_s is not None and key is not None:
-                asked.append((rule, f"{self._scope}{rule.prefix}{key}", Quota(limit, window_s)))
+            if (quota := rule.quota or _resolved(rule, ctx)) is None:
+                continue
+            if (key := rule.key(ctx)) is None:
+                if rule.names is not None:
+                    continue
+                key = ctx.request.remote_addr
+            asked.append((rule, f"{self._scope}{rule.prefix}{key}", quota))
         if not asked:
             raise CountingFailed("no rule has a count, a time_window and a key for this request")
         return asked
@@ -118,17 +136,29 @@ class LimitCount(Plugin):
     def _answer(self, rule: _Rule, quota: Quota, verdict: Verdict, fields: _Fields) -> Reply | None:
         """Add the headers of one verdict; the refusal, if it is one."""
         if self._shows_quota:
-            names = rule.headers or self._header_names()
-            values = (str(quota.limit), str(verdict.remaining), _seconds(verdict.reset_s))
-            fields += zip(names, values, strict=True)
+            names = rule.names or self._names_of_metadata()
+            fields.append((names.limit, b"%d" % quota.limit))
+            fields.append((names.remaining, b"%d" % verdict.remaining))
+            fields.append((names.reset, _seconds(verdict.reset_s)))
         if verdict.is_within:
             return None
-        status, body = self._refusal
-        return plugin_reply(status, body, dict(fields))
+        return self._refusal._replace(headers=(*fields, *self._refusal.headers))
 
     def _passed(self, ctx: Context, fields: _Fields) -> None:
         if fields:
             ctx.state[self._state_key] = fields
+
+    def _names_of_metadata(self) -> _Names:
+        """Settled when the metadata is another. Names that are none are logged, and those before stay."""
+        metadata = self.env.metadata(self.name)
+        if metadata is not self._metadata:
+            if metadata != self._metadata:
+                try:
+                    self._names = _names(*(metadata.get(key, default) for key, default in DEFAULT_HEADERS.items()))
+                except ValueError as error:
+                    log.error("plugin_metadata/limit-count is not taken up: %s", error)
+            self._metadata = metadata
+        return self._names
 
     def _failed(self, why: CountingFailed) -> Reply | None:
         now_s = self.env.clock.monotonic()
@@ -136,11 +166,6 @@ class LimitCount(Plugin):
             self._quiet_until_s = now_s + _QUIET_S
             log.error("limit-count of %s: %s; requests %s", self.owner, why, "pass" if self._degrades else "get a 500")
         return None if self._degrades else self._failure
-
-    def _header_names(self) -> tuple[str, str, str]:
-        metadata = self.env.metadata(self.name)
-        limit, remaining, reset = (metadata.get(key, default) for key, default in DEFAULT_HEADERS.items())
-        return limit, remaining, reset
 
 
 class _LimitCountElsewhere(LimitCount):
@@ -157,7 +182,7 @@ class _LimitCountElsewhere(LimitCount):
         self._remote: RemoteCounter | DelayedCounter = remote
         if is_delayed:
             spawn = env.spawn or env.loop.create_task
-            self._remote = DelayedCounter(remote, env.shared, env.clock, spawn, interval_s=interval_s)
+            self._remote = DelayedCounter(remote, self._shared(), env.clock, spawn, interval_s=interval_s)
 
     def close(self) -> None:
         self._remote.close(self.env.spawn)
@@ -174,10 +199,27 @@ class _LimitCountElsewhere(LimitCount):
         return None
 
 
-def _rule(conf: Mapping[str, Any], prefix: str, number: int) -> _Rule:
-    shown = conf.get("header_prefix", number)
-    headers = (f"X-{shown}-RateLimit-Limit", f"X-{shown}-RateLimit-Remaining", f"X-{shown}-RateLimit-Reset")
-    return _Rule(_number(conf["count"]), _number(conf["time_window"]), _combination(conf["key"]), prefix, headers)
+def _rule(conf: Mapping[str, Any], prefix: str, number: int | None) -> _Rule:
+    """`number`: which of `rules` it is, None for a configuration without them."""
+    count, window_s = conf["count"], conf["time_window"]
+    quota = Quota(count, window_s) if isinstance(count, int) and isinstance(window_s, int) else None
+    limits = (quota, _number(count), _number(window_s))
+    if number is None:
+        return _Rule(*limits, _key(conf), prefix, None)
+    shown = f"X-{conf.get('header_prefix', number)}-RateLimit"
+    names = _names(f"{shown}-Limit", f"{shown}-Remaining", f"{shown}-Reset")
+    return _Rule(*limits, _combination(conf["key"]), prefix, names)
+
+
+def _names(limit: str, remaining: str, reset: str) -> _Names:
+    """Raises ValueError for what is no header name."""
+    return _Names(*(field(name, "")[0] for name in (limit, remaining, reset)))
+
+
+def _resolved(rule: _Rule, ctx: Context) -> Quota | None:
+    """The quota of this request, None when it names none."""
+    limit, window_s = rule.limit(ctx), rule.window_s(ctx)
+    return Quota(limit, window_s) if limit is not None and window_s is not None else None
 
 
 def _key(conf: Mapping[str, Any]) -> _Key:
@@ -190,7 +232,7 @@ def _key(conf: Mapping[str, Any]) -> _Key:
     get = find_variable(key)
     if get is None:
         log.warning("limit-count: there is no variable %r; the client's address is taken instead", key)
-    return get or _remote_addr
+    return get or (lambda _: None)
 
 
 def _combination(text: str) -> _Key:
@@ -218,11 +260,11 @@ def _number(value: int | str) -> _Number:
     return number
 
 
-def _refusal(status: int, message: str | None) -> tuple[int, Any]:
+def _refusal(status: int, message: str | None) -> Reply:
     if message is not None:
-        return status, {"error_msg": message}
-    is_error = status >= 400 and status in HTTPStatus.__members__.values()
-    return status, json.loads(error_reply(status).body) if is_error else None
+        return plugin_reply(status, {"error_msg": message})
+    is_known_error = status >= 400 and status in HTTPStatus.__members__.values()
+    return error_reply(status) if is_known_error else plugin_reply(status)
 
 
 def _fingerprint(conf: Mapping[str, Any]) -> str:
@@ -230,10 +272,6 @@ def _fingerprint(conf: Mapping[str, Any]) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _seconds(seconds: float) -> str:
+def _seconds(seconds: float) -> bytes:
     """Whole hundredths, no more digits than needed: `60`, `59.98`."""
-    return f"{math.floor(seconds * 100) / 100:.14g}"
-
-
-def _remote_addr(ctx: Context) -> str:
-    return ctx.request.remote_addr
+    return b"%.14g" % (math.floor(seconds * 100) / 100)

@@ -65,7 +65,7 @@ class Registry:
         def make(name: str, conf: Mapping[str, Any], owner: str) -> Plugin:
             registered = self._by_name.get(name)
             if registered is None:
-                raise PluginError(self.problems.get(name) or "is not enabled (`plugins` in config.yaml)")
+                raise PluginError(f"it {self.problems.get(name) or 'is not enabled (`plugins` in config.yaml)'}")
             return registered.cls(conf, env, owner)
 
         return make
@@ -104,7 +104,7 @@ def register(plugin: InstalledPlugin) -> Registered:
 def _import(plugin: InstalledPlugin) -> Any:
     try:
         module = importlib.import_module(plugin.module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a module that ends the process must not end the worker
         log.debug("plugin %s cannot be imported", plugin.name, exc_info=True)
         raise PluginError(f"({plugin}) cannot be imported: {type(error).__name__}: {error}") from error
     try:

@@ -22,12 +22,14 @@ from gw.model.plugin_metadata import PluginMetadata
 from gw.model.routing import RouteKey
 from gw.model.service import Service
 from gw.model.upstream import Upstream
-from gw.pipeline.route import CompiledRoute, UpstreamRuntime, compile_upstream
+from gw.pipeline.route import CompiledRoute
+from gw.pipeline.upstream import UpstreamRuntime
 from gw.shm.base import Chunk
 from gw.shm.log import Change
-from gw.upstream.target import KeepAlive
 
 V = TypeVar("V")
+# (resource in which an upstream is written, the upstream, what it takes the place of) -> what requests to it share.
+MakeRuntime = Callable[[ResourceKey, Upstream, UpstreamRuntime | None], UpstreamRuntime]
 
 
 class Source(Protocol):
@@ -69,10 +71,11 @@ class Entry:
         """Go on with the state of the entry that this one takes the place of."""
         self._runtime = other._runtime
 
-    def runtime_of(self, upstream: Upstream, keepalive: KeepAlive) -> UpstreamRuntime:
+    def runtime_of(self, upstream: Upstream, make: MakeRuntime) -> UpstreamRuntime:
         """What requests to the upstream written in this resource share: the same object while it stays equal."""
         if self._runtime is None or self._runtime[0] != upstream.fingerprint:
-            self._runtime = (upstream.fingerprint, compile_upstream(upstream, keepalive))
+            before = None if self._runtime is None else self._runtime[1]
+            self._runtime = (upstream.fingerprint, make(self.key, upstream, before))
         return self._runtime[1]
 
     def decode(self) -> dict[str, object]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from gw.errors import SegmentError
 from gw.model.keys import ResourceKey
 from gw.model.merge import Missing, effective_upstream, merge_plugins, missing_parent, plugin_layers
 from gw.model.plugin_config import PluginConfig
@@ -20,11 +21,13 @@ from gw.model.route import Route
 from gw.model.service import Service
 from gw.model.upstream import Upstream
 from gw.pipeline.phases import MetaFilter, Phases
-from gw.pipeline.route import DEFAULT_KEEPALIVE, CompiledRoute, RouteHandle, UpstreamRuntime, compile_route
+from gw.pipeline.route import CompiledRoute, RouteHandle, compile_route
+from gw.pipeline.upstream import UpstreamRuntime, compile_upstream
 from gw.rebuild.chains import NO_GLOBAL_RULES, ChainMaker, GlobalChain
 from gw.rebuild.entry import (
     COPIED,
     Entry,
+    MakeRuntime,
     PluginConfigEntry,
     PluginMetadataEntry,
     RouteEntry,
@@ -35,11 +38,17 @@ from gw.rebuild.entry import (
 )
 from gw.rebuild.instances import Instances, MakePlugin, Unusable, no_plugins
 from gw.rebuild.tables import Tables
-from gw.rebuild.unserved import approximated, unserved
+from gw.rebuild.unserved import unserved
 from gw.shm.base import Base
 from gw.shm.log import Change
 from gw.shm.reader import Loaded
-from gw.upstream.target import KeepAlive, Timeouts
+from gw.upstream.target import Timeouts
+
+
+def plain_runtime(key: ResourceKey, upstream: Upstream, before: UpstreamRuntime | None) -> UpstreamRuntime:
+    """Without health checks, and with APISIX's pool of connections."""
+    return compile_upstream(upstream, before=before)
+
 
 # Of a route that only answers that it is broken.
 _UNUSED_TIMEOUTS: Final = Timeouts(0, 0, 0)
@@ -67,12 +76,12 @@ class Handle(NamedTuple):
 class ConfigState:
     """One worker's configuration. Empty until the first `rebuild`, and without plugins until `use_plugins`.
 
-    `keepalive` is for upstreams without a keepalive_pool of their own.
+    `make_runtime` settles upstreams.
     """
 
-    def __init__(self, router_mode: str, keepalive: KeepAlive = DEFAULT_KEEPALIVE) -> None:
+    def __init__(self, router_mode: str, make_runtime: MakeRuntime = plain_runtime) -> None:
         self._router_mode = router_mode
-        self._keepalive = keepalive
+        self._make_runtime = make_runtime
         self._tables = Tables(router_mode)
         self._base: Base | None = None  # where what was not asked for yet has its bytes
         self.generation = 0  # counts what was applied
@@ -136,6 +145,14 @@ class ConfigState:
         except Exception as error:
             self._tables.report(entry.key, f"cannot be read: {error}")
             return {}
+
+    def resource(self, key: ResourceKey) -> Mapping[str, Any] | None:
+        """A resource as it is now, None when there is none, or it cannot be read."""
+        entry = self._tables.find(key)
+        try:
+            return None if entry is None else entry.decode()
+        except SegmentError:
+            return None
 
     def update(self, changes: Sequence[Change]) -> Iterator[None]:
         """Steps that bring the state up to date in place: a resource at a time, in the order of the changes."""
@@ -273,8 +290,8 @@ class ConfigState:
         found = effective_upstream(decoded, service, parents.upstream)
         if isinstance(found, Missing):
             return compile_route(decoded, found, phases), found.reason
-        runtime = _runtime(found, route, decoded, parents, self._keepalive)
-        return compile_route(decoded, runtime, phases), runtime.unsupported or approximated(decoded, found)
+        runtime = _runtime(found, route, decoded, parents, self._make_runtime)
+        return compile_route(decoded, runtime, phases), runtime.unsupported
 
 
 class _Parents:
@@ -303,7 +320,7 @@ class _Parents:
 
 
 def _runtime(
-    upstream: Upstream, route: RouteEntry, decoded: Route, parents: _Parents, keepalive: KeepAlive
+    upstream: Upstream, route: RouteEntry, decoded: Route, parents: _Parents, make: MakeRuntime
 ) -> UpstreamRuntime:
     """What requests to an upstream share, from the entry in which the upstream is written."""
     holder: Entry | None = route
@@ -312,4 +329,4 @@ def _runtime(
     elif upstream is not decoded.upstream and decoded.service_id is not None:
         holder = parents.find("services", decoded.service_id)
     assert holder is not None, "the upstream was read from it a moment ago"
-    return holder.runtime_of(upstream, keepalive)
+    return holder.runtime_of(upstream, make)

@@ -12,7 +12,6 @@ from typing import Any
 
 from gw.model.route import Route
 from gw.model.service import Service
-from gw.model.upstream import Upstream
 
 
 def unserved(route: Route, service: Service | None) -> str | None:
@@ -35,17 +34,4 @@ def unserved_meta(meta: Mapping[str, Any], *, has_filters: bool) -> str | None:
         return "_meta.filter is not supported yet"
     if meta.get("pre_function") is not None:
         return "_meta.pre_function is not supported yet"
-    return None
-
-
-def approximated(route: Route, upstream: Upstream) -> str | None:
-    """What is done in a simpler way than the route or its upstream asks for: served all the same, but reported."""
-    if upstream.type != "roundrobin":
-        return f"type {upstream.type} is not supported yet: nodes take turns by weight"
-    if upstream.checks:
-        return "checks are not supported yet: every node counts as healthy"
-    if upstream.retry_timeout:
-        return "retry_timeout is not supported yet: retries take as long as their connections"
-    if route.enable_websocket:
-        return "enable_websocket is not supported yet: a WebSocket handshake is answered 403"
     return None

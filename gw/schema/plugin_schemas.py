@@ -161,19 +161,24 @@ def _with_meta(schema: Schema, source: object) -> PluginSchema:
 
 
 def _written_out(node: Any, root: Schema, within: tuple[str, ...]) -> Any:
-    """The schema with each `$ref` (within the same file; nothing is ever fetched) replaced by what it names."""
+    """The schema with each `$ref` (within the same file; nothing is ever fetched) replaced by what it names.
+
+    Words beside it are added to that, as in our own files.
+    """
     if isinstance(node, list):
         return [_written_out(item, root, within) for item in node]
     if not isinstance(node, dict):
         return node
     reference = node.get("$ref")
+    # What is defined apart stands where it is used.
+    left_out = {"$ref"} if isinstance(reference, str) else {"definitions"} if node is root else set()
+    beside = {word: _written_out(value, root, within) for word, value in node.items() if word not in left_out}
     if not isinstance(reference, str):
-        # What is defined apart stands where it is used.
-        words = node.keys() - {"definitions"} if node is root else node.keys()
-        return {word: _written_out(node[word], root, within) for word in node if word in words}
+        return beside
     if reference in within:
         raise UnusableSchema(f"$ref {reference} leads back to itself")
-    return _written_out(_target(reference, root), root, (*within, reference))
+    target = _written_out(_target(reference, root), root, (*within, reference))
+    return {**target, **beside} if isinstance(target, dict) else target
 
 
 def _target(reference: str, root: Schema) -> Any:

@@ -127,7 +127,8 @@ def _shape(schema: Schema) -> dict[str, Any]:
 def _names_fit(kind: str, resource: dict[str, Any]) -> bool:
     if not _name_set_fits(kind, frozenset(resource)):
         return False
-    upstream = resource.get("upstream")
+    # Of a kind that is open to any member, one of that name is not ours to look into.
+    upstream = resource.get("upstream") if "upstream" in load_schema(kind)["properties"] else None
     return upstream is None or _name_set_fits("upstreams", frozenset(upstream))
 
 

@@ -47,11 +47,23 @@ class Connection(Protocol):
         ...
 
 
+class ConnectionCounters(Protocol):
+    """Who counts connections (gw.shm.counters.TrafficCounters)."""
+
+    def connection_opened(self) -> None: ...
+    def connection_closed(self) -> None: ...
+    def connection_refused(self) -> None: ...
+
+
 class Connections:
-    """Live connections of one worker. `limit` is how many there may be, one more is cut off; 0 for any number."""
+    """Live connections of one worker. `limit` is how many there may be, one more is cut off; 0 for any number.
+
+    `counters`, where there are some, are told of each.
+    """
 
     def __init__(self, limit: int = 0) -> None:
         self.limit = limit
+        self.counters: ConnectionCounters | None = None
         self._live: set[Connection] = set()
         self._emptied = asyncio.Event()
         self._is_draining = False
@@ -63,13 +75,25 @@ class Connections:
     def is_full(self) -> bool:
         return 0 < self.limit <= len(self._live)
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Connection) -> bool:
+        """False: there is no room for it, and it is to be cut off."""
+        if self.is_full:
+            if self.counters is not None:
+                self.counters.connection_refused()
+            return False
         self._live.add(connection)
+        if self.counters is not None:
+            self.counters.connection_opened()
         if self._is_draining:  # it was accepted before the listener closed
             connection.drain()
+        return True
 
     def discard(self, connection: Connection) -> None:
-        self._live.discard(connection)
+        if connection not in self._live:
+            return
+        self._live.remove(connection)
+        if self.counters is not None:
+            self.counters.connection_closed()
         if not self._live:
             self._emptied.set()
 

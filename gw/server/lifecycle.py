@@ -18,21 +18,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from gw import __version__
 from gw.admin.agent_client import AgentClient
 from gw.admin.app import admin_app
 from gw.clock import SystemClock
 from gw.collector import calm_collector, settle_heap
 from gw.control.app import control_app
 from gw.control.convergence import convergence
+from gw.control.healthcheck import Healthchecks
 from gw.control.metrics_app import metrics_app
 from gw.control.served import Observed
 from gw.control.status_app import status_app
 from gw.errors import AgentUnavailable
 from gw.metrics.host_view import view_host
 from gw.model.operations import Status
-from gw.pipeline.gateway import Gateway as TrafficGateway
-from gw.pipeline.route import keep_alive
 from gw.rebuild.follower import Applied, Follower
 from gw.rebuild.scheduler import RebuildScheduler
 from gw.rebuild.state import ConfigState
@@ -45,15 +43,13 @@ from gw.server.h1.request_head import HeadLimits
 from gw.server.listeners import ADMIN, CONTROL, METRICS, STATUS, TRAFFIC
 from gw.server.parser import MAX_HEAD_BYTES
 from gw.server.report import CellReport
+from gw.server.traffic import Traffic, open_traffic
 from gw.server.waiting import ServedWait
 from gw.server.worker import Assignment
 from gw.settings import Settings
-from gw.settings.resolver import ResolverSettings
 from gw.shm.names import SegmentNames
 from gw.shm.reader import SnapshotReader
 from gw.shm.segment import PosixSpace
-from gw.upstream.client import UpstreamClient
-from gw.upstream.lookup import ResolverOptions, SystemLookup
 
 log = logging.getLogger(__name__)
 
@@ -69,14 +65,14 @@ class Gateway:
     """A running worker. `apps` are by role; `configured` is set once there is a configuration to take traffic with."""
 
     apps: Mapping[str, Any]
-    traffic: TrafficGateway
+    traffic: Traffic
     configured: asyncio.Event
     report: CellReport
     head_limits: HeadLimits
 
     def h1_factory(self, connections: Connections, times: ClientTimes) -> Callable[[], H1Connection]:
         """What makes a protocol for each connection of the traffic listeners."""
-        return partial(H1Connection, self.traffic, connections, self.head_limits, times)
+        return partial(H1Connection, self.traffic.gateway, connections, self.head_limits, times)
 
     def draining(self) -> None:
         """Say in the cell that this worker takes nothing new."""
@@ -100,14 +96,11 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
     settings, table = assignment.settings, assignment.table
     configure_logging(settings.gw.log_level)
     calm_collector()
+    # Before the cell says that this worker lives: what the last owner of the row left open is not ours.
+    counters = assignment.counters.take(assignment.cell)
     async with AsyncExitStack() as stack:
-        following = _follow(stack, assignment)
-        upstreams = UpstreamClient(
-            asyncio.get_running_loop(),
-            settings.apisix.ssl.ssl_trusted_certificate,
-            lookup=SystemLookup(_resolver_options(settings.apisix)),
-        )
-        stack.push_async_callback(upstreams.close)
+        traffic = open_traffic(stack, settings, counters, partial(_start, stack))
+        following = _follow(stack, assignment, traffic.state)
         agent = AgentClient(settings.socket_path)
         stack.push_async_callback(agent.close)
         asking = AgentClient(settings.socket_path, timeout_s=AGENT_REPORT_TIMEOUT_S)
@@ -123,19 +116,13 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
 
         waiting = ServedWait(look, lambda: following.report.is_draining, SystemClock())
         host_names = {socket.gethostname()}
-        traffic = TrafficGateway(
-            following.state,
-            upstreams,
-            server_name=f"Jitterway/{__version__}",
-            max_body_bytes=settings.nginx_config.http.client_max_body_size_bytes,
-        )
-        stack.push_async_callback(traffic.close)
-        view = partial(view_host, following.reader, table, socket.gethostname())
+        view = partial(view_host, following.reader, table, socket.gethostname(), assignment.counters)
         metrics = settings.plugin_attr.prometheus
+        healthchecks = None if traffic.board is None else Healthchecks(traffic.board, traffic.state.resource)
         apps: dict[str, Any] = {
-            TRAFFIC: traffic_app(traffic),
+            TRAFFIC: traffic_app(traffic.gateway),
             ADMIN: http_only(admin_app(settings, agent, waiting.until_served)),
-            CONTROL: http_only(control_app(current_convergence, host_names)),
+            CONTROL: http_only(control_app(current_convergence, host_names, healthchecks)),
             STATUS: http_only(status_app(table, host_names)),
             METRICS: http_only(
                 metrics_app(view, path=metrics.export_uri, prefix=metrics.metric_prefix, host_names=host_names)
@@ -144,15 +131,13 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
         yield Gateway(apps, traffic, following.configured, following.report, _head_limits(settings))
 
 
-def _follow(stack: AsyncExitStack, assignment: Assignment) -> _Following:
+def _follow(stack: AsyncExitStack, assignment: Assignment, state: ConfigState) -> _Following:
     """Start to follow the configuration in shared memory, and to say in the cell how far that is."""
     settings, clock = assignment.settings, SystemClock()
     space = PosixSpace(settings.gw.shm.owners, settings.gw.shm.group)
     reader = SnapshotReader(space, SegmentNames(settings.gw.shm.name), clock)
     stack.callback(reader.close)
-    idle, rebuild = settings.nginx_config.http.upstream, settings.gw.rebuild
-    keepalive = keep_alive(idle.keepalive, idle.keepalive_timeout_s, idle.keepalive_requests)
-    state = ConfigState(settings.apisix.router.http, keepalive)
+    rebuild = settings.gw.rebuild
     scheduler = RebuildScheduler(
         update_jitter_ms=rebuild.update_jitter_ms,
         full_jitter_ms=rebuild.full_jitter_ms,
@@ -195,16 +180,6 @@ def _head_limits(settings: Settings) -> HeadLimits:
         limits.request_header_bytes,
         max(MAX_HEAD_BYTES, 2 * limits.request_header_bytes),
         drops_underscores=not settings.nginx_config.http.underscores_in_headers,
-    )
-
-
-def _resolver_options(settings: ResolverSettings) -> ResolverOptions:
-    return ResolverOptions(
-        servers=settings.dns_resolver,
-        valid_s=settings.dns_resolver_valid_s,
-        timeout_s=settings.resolver_timeout_s,
-        search=settings.enable_resolv_search_opt,
-        ipv6=settings.enable_ipv6,
     )
 
 

@@ -53,13 +53,12 @@ class GatewayProtocol(StrictProtocol):
         return parser is not None and (bool(parser._buffer) or parser._state != "request_line")
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        if self._connections.is_full:
+        if not self._connections.add(self):
             # Known to nobody yet: connection_lost has nothing of this connection to undo.
             self._conn_lost_handled = True
             transport.abort()
             return
         super().connection_made(transport)
-        self._connections.add(self)
         self._header_timer = self.worker.loop.call_later(self._times.header_s, self._on_header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:

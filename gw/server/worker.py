@@ -59,6 +59,7 @@ class GatewayWorker(ASGIWorker):
         self._is_stopping = False
         self._stopping: asyncio.Event | None = None
         self._hurry: asyncio.Event | None = None
+        self._reopen: Callable[[], None] | None = None
         self._traffic: Connections | None = None
         self._others: Connections | None = None
 
@@ -93,6 +94,12 @@ class GatewayWorker(ASGIWorker):
         self._wake(self._hurry)
         self._wake(self._stopping)
 
+    def handle_usr1_signal(self) -> None:
+        """Log files were moved away."""
+        super().handle_usr1_signal()
+        if self._reopen is not None:
+            self._reopen()
+
     async def _serve(self) -> None:
         self._stopping, self._hurry = asyncio.Event(), asyncio.Event()
         super().init_signals()
@@ -110,6 +117,8 @@ class GatewayWorker(ASGIWorker):
             raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
         by_role = list(zip(roles, self.sockets, strict=True))
         async with self.asgi.started(self.assignment) as gateway:
+            self._traffic.counters = gateway.traffic.counters
+            self._reopen = gateway.traffic.reopen_logs
             for role, sock in by_role:
                 if role != TRAFFIC:
                     await self._listen(gateway, role, sock)

@@ -53,6 +53,18 @@ class Damaged(Exception):
     """What lies there cannot be used, though it is ours."""
 
 
+# Not every error of LMDB: one who may not open it, or has it open already, must not take it from the others.
+_DAMAGE: Final = (
+    Damaged,
+    lmdb.CorruptedError,
+    lmdb.IncompatibleError,
+    lmdb.InvalidError,
+    lmdb.PageNotFoundError,
+    lmdb.PanicError,
+    lmdb.VersionMismatchError,
+)
+
+
 class StateFiles:
     """Opens and replaces the environment. One process may have it open once, and must open it after its fork.
 
@@ -79,9 +91,11 @@ class StateFiles:
                 return self._create()
             try:
                 return self._join()
-            except (lmdb.Error, Damaged) as error:
+            except _DAMAGE as error:
                 log.warning("shared state in %s cannot be used (%s): beginning with an empty one", self.path, error)
                 return self._create()
+            except lmdb.Error as error:
+                raise SegmentError(f"cannot open shared state {self.path}: {error}") from error
 
     def replace(self, inode: int) -> Opened:
         """A fresh one in the place of the one with this inode, unless another process has done so already.

@@ -40,6 +40,10 @@ COUNTER_RECORD: Final = struct.Struct("<QQq")
 _MOST: Final = 2**63 - 1
 
 
+class DamagedRecord(Exception):
+    """Bytes that are none of ours: somebody else wrote to the files."""
+
+
 class Record(NamedTuple):
     """An entry as it is stored. `key` is the caller's."""
 
@@ -75,14 +79,20 @@ def index_key_of(raw: bytes) -> bytes:
 
 
 def expiry_of_index_key(index_key: bytes) -> int:
-    """Microseconds, or NEVER."""
-    expires_us: int = _INDEX.unpack_from(index_key, 1)[0]
+    """Microseconds, or NEVER. Raises DamagedRecord."""
+    try:
+        expires_us: int = _INDEX.unpack_from(index_key, 1)[0]
+    except struct.error as error:
+        raise DamagedRecord(f"an entry of the order of expiry: {error}") from None
     return expires_us
 
 
 def expiry_of(raw: bytes) -> int:
-    """Microseconds, or NEVER."""
-    expires_us: int = _HEAD.unpack_from(raw)[0]
+    """Microseconds, or NEVER. Raises DamagedRecord."""
+    try:
+        expires_us: int = _HEAD.unpack_from(raw)[0]
+    except struct.error as error:
+        raise DamagedRecord(f"an entry: {error}") from None
     return expires_us
 
 
@@ -95,12 +105,15 @@ def pack_record(stored: bytes, record: Record) -> bytes:
 
 
 def unpack_record(stored: bytes, raw: bytes) -> Record:
-    """What `pack_record` packed."""
-    expires_us, serial = _HEAD.unpack_from(raw)
-    if len(stored) < LONGEST_STORED_KEY:
-        return Record(expires_us, serial, stored[1:], raw[_HEAD.size :])
-    key_at = _HEAD.size + _KEY_LENGTH.size
-    value_at = key_at + _KEY_LENGTH.unpack_from(raw, _HEAD.size)[0]
+    """What `pack_record` packed. Raises DamagedRecord."""
+    try:
+        expires_us, serial = _HEAD.unpack_from(raw)
+        if len(stored) < LONGEST_STORED_KEY:
+            return Record(expires_us, serial, stored[1:], raw[_HEAD.size :])
+        key_at = _HEAD.size + _KEY_LENGTH.size
+        value_at = key_at + _KEY_LENGTH.unpack_from(raw, _HEAD.size)[0]
+    except struct.error as error:
+        raise DamagedRecord(f"an entry: {error}") from None
     return Record(expires_us, serial, raw[key_at:value_at], raw[value_at:])
 
 

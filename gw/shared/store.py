@@ -32,6 +32,7 @@ from gw.shared.records import (
     INDEX_PREFIX,
     LONGEST_STORED_KEY,
     NEVER,
+    DamagedRecord,
     Record,
     expiry_of,
     expiry_of_index_key,
@@ -99,14 +100,15 @@ class Usage(NamedTuple):
 class SharedStore:
     """State of one gateway on its host. To be opened after the fork, once in each process.
 
-    Every operation raises SegmentError when the files are gone and cannot be made anew; nothing else is the state's
-    fault. Times are seconds of CLOCK_MONOTONIC.
+    Every operation raises SegmentError when the files are gone and cannot be made anew, or after `close`; nothing else
+    is the state's fault. Times are seconds of CLOCK_MONOTONIC.
     """
 
     def __init__(self, files: StateFiles, clock: Clock) -> None:
         self._files = files
         self._monotonic = clock.monotonic
         self._env, self._inode = files.open()
+        self._was_closed = False
         self._look_after_us = 0
         self._bytes_to_look = 0
         self._is_crowded = False
@@ -120,14 +122,19 @@ class SharedStore:
         return cls(StateFiles(directory, size_bytes, trust or Trust()), clock)
 
     def close(self) -> None:
-        """Let go of it; the state stays. Twice is no error."""
+        """Let go of it; the state stays. Twice is no error, an operation afterwards is a SegmentError."""
+        self._was_closed = True
         self._env.close()
 
     def get(self, key: bytes) -> bytes | None:
         """The value, None when there is none or it expired."""
         stored, now_us = stored_key(key), self._now_us()
-        raw = self._read(lambda transaction: transaction.get(stored))
-        return unpack_record(stored, raw).value if raw is not None and expiry_of(raw) > now_us else None
+
+        def work(transaction: _Transaction) -> bytes | None:
+            raw = transaction.get(stored)
+            return unpack_record(stored, raw).value if raw is not None and expiry_of(raw) > now_us else None
+
+        return self._read(work)
 
     def put(self, key: bytes, value: bytes, ttl_s: float | None = None) -> None:
         """Set a value for `ttl_s` seconds, None: until it is pushed out. Raises ValueError beyond MAX_VALUE_BYTES."""
@@ -272,17 +279,18 @@ class SharedStore:
         except lmdb.Error as error:
             self._replace(error)
         else:
+            self._check_open()
             self._env.close()
             self._env, self._inode = self._files.open()
 
     def _read(self, work: Callable[[_Transaction], T]) -> T:
-        try:
-            with self._env.begin() as transaction:
-                return work(transaction)
-        except lmdb.Error as error:
-            self._repair(error)
-        with self._env.begin() as transaction:
-            return work(transaction)
+        for _ in range(_ATTEMPTS):
+            try:
+                with self._env.begin() as transaction:
+                    return work(transaction)
+            except (lmdb.Error, DamagedRecord) as error:
+                self._repair(error)
+        raise SegmentError(f"shared state {self._files.path} cannot be read, not even when it is empty")
 
     def _write(self, work: Callable[[_Transaction], T]) -> T:
         for attempt in range(_ATTEMPTS):
@@ -292,7 +300,7 @@ class SharedStore:
             except lmdb.MapFullError as error:
                 if attempt or not self._evict_many():
                     self._replace(error)
-            except lmdb.Error as error:
+            except (lmdb.Error, DamagedRecord) as error:
                 self._repair(error)
         raise SegmentError(f"shared state {self._files.path} takes no value, not even an empty one")
 
@@ -306,16 +314,22 @@ class SharedStore:
             # Pages of a transaction can be used by the next but one.
             with self._env.begin(write=True) as transaction:
                 transaction.put(EVICTIONS, transaction.get(EVICTIONS, pack_count(0)))
-        except lmdb.Error:
+        except (lmdb.Error, DamagedRecord):
             return False
         return True
 
-    def _repair(self, error: lmdb.Error) -> None:
+    def _repair(self, error: Exception) -> None:
         if isinstance(error, lmdb.ReadersFullError) and self._env.reader_check():
             return
         self._replace(error)
 
-    def _replace(self, error: lmdb.Error) -> None:
+    def _check_open(self) -> None:
+        # Who comes late to its own closed store must not take the state from the others.
+        if self._was_closed:
+            raise SegmentError(f"shared state {self._files.path} was closed by this process")
+
+    def _replace(self, error: Exception) -> None:
+        self._check_open()
         broken, self._inode = self._inode, 0
         if broken:  # not again for each operation while it cannot be made anew
             log.warning("shared state %s does not work any more (%s): replacing it", self._files.path, error)

@@ -43,6 +43,13 @@ class Opener(Protocol):
         ...
 
 
+class ConnectionCounters(Protocol):
+    """Who counts connections (gw.shm.counters.TrafficCounters)."""
+
+    def upstream_connected(self) -> None: ...
+    def upstream_reused(self) -> None: ...
+
+
 class UpstreamClient:
     """One per worker. Made in the worker, on its running loop; `close` gives everything back."""
 
@@ -52,11 +59,14 @@ class UpstreamClient:
         trusted_certificates: Path | None = None,
         *,
         lookup: Lookup | None = None,
+        counters: ConnectionCounters | None = None,
     ) -> None:
         """`trusted_certificates`: PEM file of the authorities that `tls.verify` goes by; None: those of the host.
 
-        `lookup`: how addresses of a name are found; this host's files and DNS servers by default.
+        `lookup`: how addresses of a name are found; this host's files and DNS servers by default. `counters` are told
+        of each connection that is opened, and used again.
         """
+        self._counters = counters
         self._loop = loop
         self._resolver = Resolver(loop, lookup or SystemLookup(), on_moved=self._addresses_gone)
         self._turns = Turns(random.SystemRandom().randrange(MAX_ADDRESSES))
@@ -73,10 +83,16 @@ class UpstreamClient:
         """The loop all connections live on."""
         return self._loop
 
+    async def addresses(self, host: str) -> tuple[str, ...]:
+        """The addresses of a name as connections use them. Raises OSError when there are none."""
+        return await self._resolver.addresses(host)
+
     def take_idle(self, target: Target) -> UpstreamConnection | None:
         """Return a connection that waits for work, if there is one."""
         while (connection := self._pool.take(target)) is not None:
             if not connection.is_spoilt:
+                if self._counters is not None:
+                    self._counters.upstream_reused()
                 return connection
             connection.abort()
         return None
@@ -95,7 +111,7 @@ class UpstreamClient:
         except TimeoutError:
             opener.upstream_failed(ConnectTimedOut())
         except OSError as error:  # ssl.SSLError is one, too
-            opener.upstream_failed(ConnectFailed(str(error)))
+            opener.upstream_failed(ConnectFailed(_words(error)))
         except Exception:
             logger.exception("connecting to %s:%s", target.host, target.port)
             opener.upstream_failed(ConnectFailed("internal error"))
@@ -120,8 +136,8 @@ class UpstreamClient:
             except OSError as error:
                 self._turns.failed(address, port, self._loop.time())
                 if left == 1:
-                    raise OSError(f"{address}: {error}") from None
-                logger.info("upstream %s:%s: no connection to %s: %s", host, port, address, error or "no answer")
+                    raise OSError(f"{address}: {_words(error)}") from None
+                logger.info("upstream %s:%s: no connection to %s: %s", host, port, address, _words(error))
             else:
                 self._turns.worked(address, port)
                 if not self._resolver.has_address(host, address):
@@ -156,6 +172,8 @@ class UpstreamClient:
         if connection.closed:
             raise ConnectionResetError("closed as soon as it was open")
         self._connections[connection] = address
+        if self._counters is not None:
+            self._counters.upstream_connected()
         return connection
 
     def _addresses_gone(self, host: str, gone: frozenset[str]) -> None:
@@ -200,3 +218,8 @@ class UpstreamClient:
 
     def __repr__(self) -> str:
         return f"<UpstreamClient connections={len(self._connections)} opening={len(self._openings)} {self._pool!r}>"
+
+
+def _words(error: OSError) -> str:
+    """What it says; a time-out and some ends of connections say nothing."""
+    return str(error) or type(error).__name__

@@ -103,11 +103,34 @@ def test_a_file_that_was_moved_away_is_opened_anew(tmp_path: Path, logs: Callabl
     wait_until(path.read_text, what="the first line")
     path.rename(moved)
     add(log, 2)
-    wait_until(lambda: moved.read_text() == "1\n2\n", what="the second line in the file that was moved")
-    log.reopen()
+    wait_until(path.read_text, what="the second line in a new file")
+    assert (moved.read_text(), path.read_text()) == ("1\n", "2\n")
+    path.unlink()
     add(log, 3)
-    wait_until(path.read_text, what="the third line in a new file")
-    assert (moved.read_text(), path.read_text()) == ("1\n2\n", "3\n")
+    wait_until(lambda: path.read_text() == "3\n", what="the third line in a third file")
+
+
+def test_a_file_that_was_emptied_goes_on_at_its_beginning(tmp_path: Path, logs: Callable[..., AccessLog]) -> None:
+    path = tmp_path / "access.log"
+    log = logs(path)
+    add(log, 1)
+    wait_until(path.read_text, what="the first line")
+    os.truncate(path, 0)
+    add(log, 2)
+    wait_until(lambda: path.read_text() == "2\n", what="the second line, without a hole before it")
+
+
+def test_reopening_on_demand(tmp_path: Path) -> None:
+    """SIGUSR1: lines go on, and what was open is closed."""
+    path = tmp_path / "access.log"
+    log = log_to(path)
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(10):
+        log.reopen()
+        add(log, number)
+    wait_until(lambda: path.read_text().count("\n") == 10, what="all lines")
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    log.close()
 
 
 def test_several_processes_append_whole_lines(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def all_in_turn(balancer: Balancer[str], key: bytes = b"key") -> list[str]:
     """Whom a request gets that finds nobody: each pick is tried."""
     tried: tuple[str, ...] = ()
     while (picked := balancer.pick(key, tried)) is not None:
+        assert picked not in tried
         tried = (*tried, picked)
     return list(tried)
 
@@ -142,6 +143,17 @@ def test_groups_go_on_with_what_all_groups_knew():
     only_low.done("a", 0.0, 1.0, ok=True)
     again.done("a", 0.0, 1.0, ok=True)
     assert [again.pick() for _ in range(2)] == ["a", "b"]
+
+
+def test_nodes_that_come_and_go_leave_nothing_behind():
+    balancer = None
+    for number in range(20):
+        balancer = build("least_conn", [candidate(f"{number}"), candidate(f"{number}b")], balancer)
+        picked = balancer.pick()
+        assert picked is not None
+        balancer.done(picked, 0.0, 1.0, ok=True)
+    assert isinstance(balancer, LeastConn)
+    assert sorted(balancer.connections._cells) == ["19", "19b"]
 
 
 def test_round_robin_owes_on_across_groups():

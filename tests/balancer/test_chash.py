@@ -87,6 +87,7 @@ GOLDEN = {
     b"10.1.2.3": "10.0.0.10:80",
     b"/hello": "10.0.0.8:80",
     b"user-00001": "10.0.0.4:80",
+    b"user-00003": "10.0.0.1:80",  # past the last point of its arc
     b"jack": "10.0.0.2:80",
     "Jürgen".encode(): "10.0.0.8:80",
 }
@@ -156,6 +157,13 @@ def test_how_many_points(weights: dict[bytes, int], points: dict[bytes, int]):
     assert points_for(weights) == points
 
 
+def test_points_that_do_not_go_round_lie_far_apart_and_in_one_order():
+    arcs = Ring({b"a": 8, b"b": ARCS}), Ring({b"b": ARCS, b"a": 8})
+    light = [[point for point in arcs[0].arc(number) if point & OWNER_MASK == 0] for number in range(ARCS)]
+    assert [number for number, points in enumerate(light) if points] == list(range(0, ARCS, 4))
+    assert all(arcs[0].arc(number) == arcs[1].arc(number) for number in range(ARCS))
+
+
 def test_one_so_light_that_most_arcs_have_no_point_of_it():
     balancer = chash({"a:80": 1, "b:80": 20_000})
     assert Counter(mapping(balancer))["a:80"] < 30
@@ -169,6 +177,7 @@ def test_who_was_tried_hands_on_to_who_would_be_next_without_it():
         assert balancer.pick(key, (RACK[0],)) == without.pick(key)
     tried: tuple[str, ...] = ()
     while (picked := balancer.pick(b"key", tried)) is not None:
+        assert picked not in tried
         tried = (*tried, picked)
     assert sorted(tried) == sorted(RACK)
 

@@ -66,6 +66,8 @@ def drawn(balancer: RoundRobin[str], count: int) -> str:
         ({"a": 3, "b": 1}, 1, {"a": 3, "b": 1}, "abaa" + "aaba"),
         ({"a": 3, "b": 1}, 2, {"a": 3, "b": 1}, "baaa" + "aaba"),
         ({"a": 5, "b": 1, "c": 1}, 3, {"a": 5, "c": 1}, "aacaaa" + "aaacaa"),
+        # What c was owed leaves with it: a and b are even, and d stands where they do.
+        ({"a": 1, "b": 1, "c": 1}, 2, {"a": 1, "b": 1, "d": 1}, "abdabd"),
         # Nobody of those who were owed is left.
         ({"a": 1, "b": 1}, 1, {"c": 2, "d": 1}, "cdccdc"),
         ({"a": 1, "b": 1}, 1, {}, "NoneNone"),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gw.cli.orders import order_reload
 from tests.support.waiting import wait_until
 
 # Starts the supervisor on two scripts given as arguments; prints what it says, and READY when is_ready answered.
@@ -151,3 +152,57 @@ def test_an_agent_that_refuses_its_configuration_ends_the_start_with_78(tmp_path
     hosts.append(host)
     assert host.process.wait(20) == 78
     assert host.lines("READY") == []
+
+
+# As HOST, with reloads: the second gunicorn cannot be started, the third can.
+RELOADING_HOST = """
+import os, sys
+from pathlib import Path
+from gw.cli.orders import taking_orders
+from gw.cli.spawn import adopt_orphans, spawn
+from gw.cli.steps import AGENT, Child
+from gw.cli.supervision import Supervision
+from gw.cli.supervisor import Duties, Supervisor
+from gw.cli.trial import Plan
+from gw.clock import SystemClock
+
+def launch(child):
+    if child == Child(2):
+        raise OSError(12, "Cannot allocate memory")
+    pid = spawn([sys.executable, "-c", sys.argv[1]], environ=dict(os.environ))
+    print("GUNICORN", pid, flush=True)
+    return pid
+def plan():
+    return Plan(60.0, 60.0, "", "", [], [])
+adopt_orphans()
+with taking_orders(Path("sock")) as orders:
+    duties = Duties(
+        launch=launch, is_ready=lambda pid: Path("ready").exists(), announce=lambda: print("READY", flush=True),
+        plan=plan, hand_over=lambda pid: print("HANDED", pid, flush=True),
+        stop_listening=lambda: print("CLOSED", flush=True), say=lambda text: print("SAY", text, flush=True))
+    sys.exit(Supervisor(Supervision(60.0, has_agent=False), duties, SystemClock(), orders).run())
+"""
+
+
+def test_a_successor_that_cannot_be_started_does_not_end_the_one_that_serves(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        host = subprocess.Popen(
+            [sys.executable, "-c", RELOADING_HOST, GRACEFUL], cwd=tmp_path, stdout=file, stderr=file
+        )
+    try:
+        wait_until(lambda: "READY" in output.read_text(), what="the first one to serve")
+        failed = order_reload(tmp_path / "sock", host.pid, with_agent=False, timeout_s=20)
+        assert not failed.is_done
+        assert "SAY cannot start gunicorn: [Errno 12]" in output.read_text()
+        done = order_reload(tmp_path / "sock", host.pid, with_agent=False, timeout_s=20)
+        assert done.is_done
+        first, second = (int(line.split()[1]) for line in output.read_text().splitlines() if "GUNICORN" in line)
+        assert f"HANDED {second}" in output.read_text()
+        wait_until(lambda: is_gone(first), what="the old one to end")
+        host.terminate()
+        assert host.wait(20) == 0
+        assert is_gone(second)
+    finally:
+        host.kill()
+        host.wait(10)

@@ -7,14 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import gw.server.lifecycle
 from tests.support.gateway import NO_ROUTE, Gateway, running_gateway
 from tests.support.packages import GREETING, install, install_greeting
 from tests.support.upstream import running_upstream
-
-pytestmark = pytest.mark.skipif(
-    "use_plugins" not in Path(gw.server.lifecycle.__file__).read_text(), reason="workers are not given plugins yet"
-)
 
 
 def test_it_runs_where_it_is_configured_and_never_in_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

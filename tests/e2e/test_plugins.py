@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -104,13 +106,13 @@ def test_two_packages_with_one_name_stop_the_start(tmp_path: Path, monkeypatch: 
         install_greeting(tmp_path / "site", package)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     gateway = Gateway(tmp_path / "gateway", {"plugins": ["greeting"]})
-    done = gateway.gw("test")
-    assert done.returncode == 1
-    assert "two plugins are called greeting" in done.stderr
-    gateway.start(ready=False)
-    try:
-        assert gateway.process is not None
-        assert gateway.process.wait(30) == 78
-        assert "two plugins are called greeting" in gateway.output()
-    finally:
-        gateway.kill()
+    for command, code in (("test", 1), ("start", 78), ("serve", 78)):
+        done = gateway.gw(command)
+        assert done.returncode == code
+        assert "two plugins are called greeting" in done.stderr
+    with gateway.output_path.open("ab") as output:
+        agent = subprocess.run(
+            [sys.executable, "-m", "sync_agent", "-c", str(gateway.config_path)], stderr=output, timeout=60
+        )
+    assert agent.returncode == 78
+    assert "two plugins are called greeting" in gateway.output()

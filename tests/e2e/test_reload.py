@@ -84,6 +84,16 @@ def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def wait_new_alone(gateway: Gateway, version: str) -> None:
+    """Wait until the old workers have heard that they are to accept no more, and see that they do not."""
+
+    def all_new() -> bool:
+        return {server_of(gateway) for _ in range(10)} == {f"Jitterway/{version}"}
+
+    wait_until(all_new, what=f"all new connections to go to {version}")
+    assert all_new()
+
+
 def wait_old_gone(gateway: Gateway, old: set[int]) -> None:
     wait_until(lambda: not old & set(gateway.pids()), what="the old gunicorn and its workers to end")
 
@@ -103,8 +113,8 @@ def test_five_reloads_under_load_lose_nothing(gateway: Gateway, code: Code, upst
             done = gateway.gw("reload")
             assert done.returncode == 0, done.stderr
             assert "reloaded" in done.stdout
-            # Whatever the old workers still hold, a new connection is the new ones'.
-            assert {server_of(gateway) for _ in range(10)} == {f"Jitterway/2.{number}"}
+            # Whatever the old workers still hold, new connections are the new ones'.
+            wait_new_alone(gateway, f"2.{number}")
             assert not slow.done()
             wait_until(lambda last=last_before: tally.last > last, what="an answer that says it is the last")
             upstream.release.set()
@@ -227,7 +237,7 @@ def test_what_is_no_good_leaves_the_old_workers_serving(gateway: Gateway, code: 
         gateway.config_path.write_text(good)
     assert tally.failures == []
     assert gateway.gw("reload").returncode == 0
-    assert server_of(gateway) == "Jitterway/2.0"
+    wait_new_alone(gateway, "2.0")
 
 
 def test_a_reload_reads_the_settings_anew_and_changes_the_agent_when_told(gateway: Gateway):
@@ -255,7 +265,7 @@ def test_the_old_master_may_be_killed_while_its_workers_drain(gateway: Gateway, 
         os.kill(old_master, signal.SIGKILL)
         wait_until(lambda: old_master not in gateway.pids(), what="the old master to be gone")
         assert old_workers & set(gateway.pids()), "the one with the slow request drains without it"
-        assert {server_of(gateway) for _ in range(10)} == {"Jitterway/2.0"}
+        wait_new_alone(gateway, "2.0")
         upstream.release.set()
         assert slow.result(10).status == 200
         wait_old_gone(gateway, old_workers)
@@ -277,7 +287,7 @@ def test_the_old_master_may_be_killed_before_the_new_one_serves(gateway: Gateway
         assert reload.result(30).returncode == 0
         upstream.release.set()
         assert slow.result(10).status == 200
-    assert server_of(gateway) == "Jitterway/2.0"
+    wait_new_alone(gateway, "2.0")
 
 
 def test_two_reloads_at_once(gateway: Gateway, code: Code):
@@ -291,7 +301,20 @@ def test_two_reloads_at_once(gateway: Gateway, code: Code):
         assert "a reload is under way already" in second.stderr
         code.hold_gunicorn(False)
         assert first.wait(30) == 0
-    assert server_of(gateway) == "Jitterway/2.0"
+    wait_new_alone(gateway, "2.0")
+
+
+def test_an_old_master_that_hangs_is_killed_with_its_workers(gateway: Gateway, code: Code):
+    edit(gateway, "gw", workers=1)
+    config = yaml.safe_load(gateway.config_path.read_text())
+    gateway.config_path.write_text(yaml.safe_dump({**config, "nginx_config": {"worker_shutdown_timeout": "1s"}}))
+    assert gateway.gw("reload").returncode == 0  # the time of the one that will hang
+    hanging, workers = master_pid(gateway), set(gateway.worker_pids())
+    os.kill(hanging, signal.SIGSTOP)
+    code.set_version("2.0")
+    assert gateway.gw("reload").returncode == 0
+    wait_old_gone(gateway, {hanging, *workers})
+    wait_new_alone(gateway, "2.0")
 
 
 def test_a_stop_during_a_reload_stops_both(gateway: Gateway, code: Code):

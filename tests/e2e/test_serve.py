@@ -99,7 +99,10 @@ def test_the_unit_starts_without_an_agent_reloads_and_stops(unit: Unit, code: Co
                 code.set_version(version)
                 done = unit.run("reload")
                 assert done.returncode == 0, done.stderr
-                assert gateway.call("/hello").headers["server"] == f"Jitterway/{version}"
+                wait_until(
+                    lambda server=f"Jitterway/{version}": gateway.call("/hello").headers["server"] == server,
+                    what="the new code to answer",
+                )
             code.set_dying(True)
             failed = unit.run("reload")
             assert failed.returncode == 1

@@ -7,7 +7,8 @@ from gw.model.route import Route
 from gw.model.upstream import Upstream
 from gw.pipeline.context import Context, Link, Request
 from gw.pipeline.headers import admit
-from gw.pipeline.route import DEFAULT_KEEPALIVE, compile_route, compile_upstream
+from gw.pipeline.route import compile_route
+from gw.pipeline.upstream import DEFAULT_KEEPALIVE, compile_upstream
 from gw.upstream.target import KeepAlive, Target, Timeouts, TlsIdentity
 
 
@@ -101,7 +102,7 @@ def test_tls_is_part_of_the_target() -> None:
     [
         {"scheme": "grpc"},
         {"scheme": "https", "tls": {"client_cert_id": "1"}},
-        {"scheme": "https", "tls": {"verify": True, "ca_certs": ["x"]}},
+        {"scheme": "https", "tls": {"verify": True, "ca_certs": ["no certificate"]}},
         {"nodes": [], "service_name": "x", "discovery_type": "dns"},
     ],
 )

@@ -16,6 +16,8 @@ from gw.plugins.counting.sliding import is_within
 from gw.shared.store import SharedStore
 from tests.shm.world import HandClock
 from tests.support.asynchronous import asynchronous
+from tests.support.etcd import TLS_DIR
+from tests.support.ports import free_ports
 from tests.support.redis import RedisServer, has_redis, redis_cluster, redis_sentinel
 
 pytestmark = pytest.mark.skipif(not has_redis(), reason="redis-server and redis-cli are not installed")
@@ -160,6 +162,26 @@ async def test_a_server_that_does_not_answer_is_given_up():
     async with listening, counting(conf(port, redis_timeout=50)) as counter:
         with pytest.raises(CountingFailed, match="Timeout"):
             await counter.count(fresh_key(), Quota(1, 1))
+
+
+@asynchronous
+async def test_tls_is_spoken_and_a_certificate_is_verified_where_that_is_asked_for(tmp_path):
+    (port,) = free_ports(1)
+    tls = [f"tls-cert-file {TLS_DIR}/server.pem", f"tls-key-file {TLS_DIR}/server.key", "tls-auth-clients no"]
+    try:
+        server = RedisServer(tmp_path, f"tls-port {port}", *tls)
+        server.start()
+    except AssertionError:
+        pytest.skip("this redis-server was built without TLS")
+    try:
+        async with counting(conf(port, redis_ssl=True)) as counter:
+            assert (await counter.count(fresh_key(), Quota(1, 100))).is_within
+        # The test's authority is none of the host's.
+        async with counting(conf(port, redis_ssl=True, redis_ssl_verify=True)) as counter:
+            with pytest.raises(CountingFailed, match=r"(?i)certificate"):
+                await counter.count(fresh_key(), Quota(1, 100))
+    finally:
+        server.kill()
 
 
 @asynchronous

@@ -100,6 +100,19 @@ def test_what_a_refusal_says(env, conf, status, body):
     assert (reply.status, reply.body) == (status, body)
 
 
+def test_headers_of_the_upstream_by_these_names_are_replaced(env):
+    plugin, ctx = made(env), context()
+    plugin.access(ctx)
+    ctx.response = Response(200, [(b"x-ratelimit-limit", b"9"), (b"a", b"1"), (b"x-ratelimit-limit", b"8")])
+    plugin.header_filter(ctx)
+    assert ctx.response.headers == [
+        (b"a", b"1"),
+        (b"x-ratelimit-limit", b"2"),
+        (b"x-ratelimit-remaining", b"1"),
+        (b"x-ratelimit-reset", b"60"),
+    ]
+
+
 def test_headers_can_be_left_out(env):
     plugin = made(env, count=1, show_limit_quota_header=False)
     ctx = context()
@@ -108,16 +121,20 @@ def test_headers_can_be_left_out(env):
     assert [name for name, _ in plugin.access(context()).headers] == [b"content-type"]
 
 
-def test_metadata_names_the_headers_as_it_is_at_the_request(env):
-    metadata = {}
-    plugin = made(dataclasses.replace(env, metadata=lambda name: metadata if name == "limit-count" else {}))
+def test_metadata_names_the_headers_as_it_is_at_the_request(env, caplog):
+    metadata = {"limit-count": {}}
+    plugin = made(dataclasses.replace(env, metadata=metadata.__getitem__))
     ctx = context()
     plugin.access(ctx)
     assert set(headers_of(plugin, ctx)) == {name.lower() for name in LIMITS}
-    metadata.update(limit_header="RateLimit-Limit", reset_header="Retry-After")
+    metadata["limit-count"] = {"limit_header": "RateLimit-Limit", "reset_header": "Retry-After"}
     ctx = context()
     plugin.access(ctx)
     assert headers_of(plugin, ctx) == {"ratelimit-limit": "2", "x-ratelimit-remaining": "0", "retry-after": "60"}
+    metadata["limit-count"] = {"limit_header": "no header"}
+    reply = plugin.access(context())
+    assert {name for name, _ in reply.headers} >= {b"ratelimit-limit", b"retry-after"}
+    assert "'no header' is no header name" in caplog.text
 
 
 KEYS = [

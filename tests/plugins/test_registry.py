@@ -139,6 +139,7 @@ def test_nobody_takes_the_name_of_one_of_ours(site: Path):
 FAULTS = [
     # the module, what is said of it
     ("raise RuntimeError('no database')", "cannot be imported: RuntimeError: no database"),
+    ("raise SystemExit('bye')", "cannot be imported: SystemExit: bye"),
     ("import jwtest_not_there", "cannot be imported: ModuleNotFoundError"),
     ("syntax error", "cannot be imported: SyntaxError"),
     ("", "the module has no 'Greeting'"),

@@ -10,7 +10,7 @@ import pytest
 from gw.model.keys import ResourceKey
 from gw.model.merge import Missing
 from gw.pipeline.phases import NO_PHASES, Phases
-from gw.pipeline.route import UpstreamRuntime
+from gw.pipeline.upstream import UpstreamRuntime
 from tests.rebuild.conftest import Memory
 from tests.rebuild.test_state import Held, route
 

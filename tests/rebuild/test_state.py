@@ -10,7 +10,7 @@ import pytest
 from gw.model.digest import encode_resource
 from gw.model.keys import ResourceKey
 from gw.model.merge import Missing
-from gw.pipeline.route import UpstreamRuntime
+from gw.pipeline.upstream import UpstreamRuntime
 from gw.rebuild.state import ConfigState
 from gw.shm.log import Change
 from tests.rebuild.conftest import Memory

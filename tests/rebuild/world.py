@@ -10,7 +10,6 @@ import random
 from collections.abc import Generator, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from gw.balancer.roundrobin import Only
 from gw.errors import SegmentError
 from gw.model.digest import content_hash, digest_of, encode_resource
 from gw.model.keys import ResourceKey
@@ -209,13 +208,10 @@ def substance(compiled: CompiledRoute) -> Any:
     upstream, plugins = compiled.upstream, walked(compiled.phases)
     if isinstance(upstream, Missing):
         return compiled.id, compiled.timeouts, upstream.status, upstream.reason, plugins
-    balancer: Any = upstream._balancer
-    is_only = isinstance(balancer, Only)
     return (
-        *(compiled.id, compiled.timeouts),
-        *(tuple(upstream._by_preference), (balancer._candidate,) if is_only else tuple(balancer._candidates)),
-        () if is_only else tuple(balancer._weights),
-        *(upstream.retries, upstream._passes_host, upstream.timeouts, upstream.keepalive, upstream.unsupported),
+        *(compiled.id, compiled.timeouts, tuple(upstream._candidates.items())),
+        *(type(upstream._balancer), upstream._type, upstream._key, upstream.scheme, upstream.keepalive),
+        *(upstream.retries, upstream.retry_timeout_s, upstream._passes_host, upstream.timeouts, upstream.unsupported),
         plugins,
     )
 

@@ -128,6 +128,7 @@ METADATA = [
     ("http-logger", {"log_format": {"host": "$host"}}, None),
     ("http-logger", {"id": "http-logger", "create_time": 1, "update_time": 2, "log_format": {}}, None),
     ("request-id", {"whatever": 1}, None),
+    ("request-id", {"upstream": False}, None),
     (
         "http-logger",
         {"log_format": 7},

@@ -12,6 +12,7 @@ from gw.schema import kinds, schema_of
 from gw.schema.explain import KEYWORDS
 from gw.schema.formats import FORMATS, compile_pattern
 from gw.schema.load import load_plugin_meta, load_schema
+from gw.schema.plugin_schemas import PluginSchema
 from gw.schema.validate import COMBINATIONS
 
 SCHEMA_MAPS = ("properties", "patternProperties")
@@ -36,7 +37,7 @@ def subschemas(schema: Any) -> Iterator[dict[str, Any]]:
             yield from subschemas(item)
 
 
-OF_PLUGINS = {path.name: json.loads(path.read_text()) for path in PLUGIN_FILES}
+OF_PLUGINS = {path.name: PluginSchema(json.loads(path.read_text()), path).schema for path in PLUGIN_FILES}
 ROOTS = [*map(load_schema, kinds()), load_plugin_meta(), *OF_PLUGINS.values()]
 ALL = [schema for root in ROOTS for schema in subschemas(root)]
 PATTERNS = sorted(

@@ -1,12 +1,14 @@
 """Where the state lies: who may share it, what is refused, what is replaced."""
 
 import os
+import random
 import stat
 
 import pytest
 
 from gw.errors import SegmentError
 from gw.shared.files import StateFiles, remove_state, state_directory
+from gw.shared.records import stored_key
 from gw.shared.store import SharedStore
 from gw.shm.names import SegmentNames
 from gw.shm.segment import UntrustedSegment
@@ -52,6 +54,28 @@ def test_directory_and_files_are_the_groups_whatever_the_umask(directory):
 def test_the_group_is_the_one_that_is_named(directory):
     opened(directory, trust=Trust(group=NOBODY)).close()
     assert {path.lstat().st_gid for path in (directory, *directory.iterdir())} == {NOBODY}
+
+
+@needs_root
+def test_another_user_of_the_group_counts_in_the_same_state(directory):
+    """As two users whose workers share a group do."""
+    mine = opened(directory, trust=Trust(owners=[NOBODY], group=NOBODY))
+    assert mine.increment(b"counter", 1, ttl_s=60).value == 1
+    mine.close()  # an environment must not be open across a fork
+    child = os.fork()
+    if not child:
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            theirs = opened(directory)
+            os._exit(theirs.increment(b"counter", 1, ttl_s=60).value)
+        finally:
+            os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    mine = opened(directory, trust=Trust(owners=[NOBODY], group=NOBODY))
+    assert mine.increment(b"counter", 1, ttl_s=60).value == 3
+    mine.close()
 
 
 def test_it_is_reserved_in_full(directory):
@@ -178,6 +202,67 @@ def test_an_environment_that_fails_is_replaced_under_the_operation(directory):
     store._env.close()
     assert store.increment(b"counter", 1, ttl_s=9).value == 1
     assert data_file(directory).lstat().st_ino != inode
+    store.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pages_that_somebody_overwrote_are_met_and_replaced(directory, caplog, seed):
+    """Garbage at random in the map of an open state: no operation fails, and it counts on."""
+    store, rng = opened(directory), random.Random(seed)
+    for number in range(3000):
+        store.increment(b"%d" % number, 1, ttl_s=60)
+    with data_file(directory).open("r+b") as file:
+        for _ in range(40):
+            file.seek(rng.randrange(2, 120) * 4096)
+            file.write(rng.randbytes(4096))
+    for number in range(3000):
+        store.increment(b"%d" % rng.randrange(6000), 1, ttl_s=60)
+        store.get(b"%d" % number)
+    store.items(b"")
+    assert "does not work any more" in caplog.text
+    store.close()
+
+
+@pytest.mark.parametrize("key", [b"key", b"k" * 600])
+def test_an_entry_that_is_none_of_ours_is_met_and_replaced(directory, key):
+    store = opened(directory)
+    with store._env.begin(write=True) as transaction:
+        transaction.put(stored_key(key), b"?")
+    assert store.get(key) is None
+    with store._env.begin(write=True) as transaction:
+        transaction.put(stored_key(key), b"?")
+    assert store.increment(key, 1, ttl_s=9).value == 1
+    with store._env.begin(write=True) as transaction:
+        transaction.put(b"x?", b"?")
+    store.put(b"other", b"value")
+    assert store.get(b"other") == b"value"
+    store.close()
+
+
+def test_who_comes_late_to_a_closed_store_takes_nothing_from_the_others(directory):
+    clock = HandClock()
+    store = opened(directory, clock=clock)
+    store.put(b"key", b"value")
+    store.close()
+    inode = data_file(directory).lstat().st_ino
+    for _ in range(2):
+        for operation in (lambda: store.get(b"key"), lambda: store.increment(b"counter", 1, 1), store.usage):
+            with pytest.raises(SegmentError, match="was closed"):
+                operation()
+        clock.now_s += 2
+    assert data_file(directory).lstat().st_ino == inode
+    again = opened(directory)
+    assert again.get(b"key") == b"value"
+    again.close()
+
+
+def test_opening_it_twice_in_a_process_is_refused_and_changes_nothing(directory):
+    """LMDB's locks belong to the process: a second opening would give up those of the first."""
+    store = opened(directory)
+    store.put(b"key", b"value")
+    with pytest.raises(SegmentError, match="already open"):
+        opened(directory)
+    assert store.get(b"key") == b"value"
     store.close()
 
 

@@ -35,12 +35,16 @@ class Records:
 
 @dataclass
 class DnsServer:
-    """`records` by name in lower case, `behaviour` by name or for all. `asked`: (name, type, udp or tcp)."""
+    """`records` by name in lower case, `behaviour` by name or for all. `asked`: (name, type, udp or tcp).
+
+    `lost`: so many of the next queries get no answer, as when a datagram is lost.
+    """
 
     port: int
     records: dict[str, Records] = field(default_factory=dict)
     behaviour: dict[str, str] = field(default_factory=dict)
     silent_types: set[str] = field(default_factory=set)
+    lost: int = 0
     asked: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
@@ -59,6 +63,9 @@ class DnsServer:
         record_type = dns.rdatatype.to_text(question.rdtype)
         self.asked.append((name, record_type, transport))
         behaviour = self.behaviour.get(name, self.behaviour.get("", OK))
+        if self.lost:
+            self.lost -= 1
+            return []
         if behaviour == SILENT or record_type in self.silent_types:
             return []
         response = dns.message.make_response(query)

@@ -27,7 +27,8 @@ from gw.model.route import Route
 from gw.model.upstream import Upstream
 from gw.pipeline.gateway import Gateway
 from gw.pipeline.phases import NO_PHASES, Phases
-from gw.pipeline.route import CompiledRoute, compile_route, compile_upstream
+from gw.pipeline.route import CompiledRoute, compile_route
+from gw.pipeline.upstream import compile_upstream
 from gw.server.asgi import traffic_app
 from gw.server.client_pace import ClientTimes
 from gw.server.draining import Connections

@@ -7,7 +7,8 @@ from typing import Any
 from gw.model.upstream import Upstream
 from gw.pipeline.context import Attempt, Context, Link, Request
 from gw.pipeline.headers import admit
-from gw.pipeline.route import CompiledRoute, UpstreamRuntime, compile_upstream
+from gw.pipeline.route import CompiledRoute
+from gw.pipeline.upstream import UpstreamRuntime, compile_upstream
 from gw.upstream.target import Timeouts
 
 Pairs = list[tuple[bytes, bytes]]

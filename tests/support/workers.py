@@ -25,7 +25,8 @@ from gw.control.convergence import convergence
 from gw.model.digest import content_hash, encode_resource
 from gw.model.keys import ResourceKey
 from gw.model.routing import route_key
-from gw.schema import validate
+from gw.schema import load_plugin_schemas, validate
+from gw.settings.tree import OWN_PLUGINS
 from gw.shm.cells import WorkerTable
 from gw.shm.layout import AgentState, Cell
 from gw.shm.log import Change
@@ -39,6 +40,8 @@ from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _numbers = itertools.count()
+# The agent fills in the defaults of plugins as well.
+PLUGINS = load_plugin_schemas(OWN_PLUGINS)
 
 
 def change(kind: str, id: str, resource: Mapping[str, Any] | None) -> Change:
@@ -46,7 +49,7 @@ def change(kind: str, id: str, resource: Mapping[str, Any] | None) -> Change:
     key = ResourceKey(kind, id)
     if resource is None:
         return Change(key, 0, None, None)
-    validated = validate(kind, id, dict(resource))
+    validated = validate(kind, id, dict(resource), PLUGINS)
     blob = encode_resource(validated)
     return Change(key, content_hash(key, blob), blob, route_key(validated) if kind == "routes" else None)
 

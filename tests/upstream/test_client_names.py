@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import socket
+import ssl
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,8 +20,9 @@ from gw.upstream.errors import ConnectFailed, ConnectTimedOut
 from gw.upstream.fetch import KEPT, NOT_KEPT, Fetcher
 from gw.upstream.lookup import ResolverOptions, SystemLookup
 from tests.support.dns_server import SERVFAIL, SILENT, DnsServer, Records, dns_server
-from tests.support.edge import PATIENCE_S, eventually, run
+from tests.support.edge import OK, PATIENCE_S, eventually, run, scripted_upstream
 
+TLS = Path(__file__).resolve().parent.parent / "data" / "tls"
 A, B, SIX = "127.0.0.1", "127.0.0.2", "::1"
 
 
@@ -59,9 +63,15 @@ class Names:
         self.client = UpstreamClient(asyncio.get_running_loop(), lookup=lookup)
         self.port = port
 
-    async def ask(self, name: str = "n.test", *, keeps: bool = False, timeout_s: float = PATIENCE_S) -> str:
+    async def ask(
+        self, name: str = "n.test", *, scheme: str = "http", keeps: bool = False, timeout_s: float = PATIENCE_S
+    ) -> str:
         fetched = await Fetcher(self.client).fetch(
-            "GET", f"http://{name}:{self.port}/", timeout_s=timeout_s, keepalive=KEPT if keeps else NOT_KEPT
+            "GET",
+            f"{scheme}://{name}:{self.port}/",
+            timeout_s=timeout_s,
+            ssl_verify=False,
+            keepalive=KEPT if keeps else NOT_KEPT,
         )
         return fetched.body.decode()
 
@@ -98,14 +108,19 @@ def test_one_address_is_enough(dns: DnsServer, tmp_path: Path, host: str) -> Non
     run(main())
 
 
-def test_a_dead_address_costs_no_request(dns: DnsServer, tmp_path: Path) -> None:
+def test_a_dead_address_costs_no_request_and_is_not_tried_each_time(
+    dns: DnsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     dns.records["n.test"] = Records(a=[A, B], aaaa=["100::1"])
 
     async def main() -> None:
         async with nodes(B) as port, names(dns, port, tmp_path) as asking:
-            assert [await asking.ask() for _ in range(6)] == [B] * 6
+            assert [await asking.ask() for _ in range(9)] == [B] * 9
 
-    run(main())
+    with caplog.at_level(logging.INFO, "gw.upstream.client"):
+        run(main())
+    tried = [record.args[2] for record in caplog.records if isinstance(record.args, tuple)]
+    assert sorted(tried) == ["100::1", A]
 
 
 def test_an_address_that_is_silent_has_a_share_of_the_time_alone(dns: DnsServer, tmp_path: Path) -> None:
@@ -154,6 +169,68 @@ def test_a_moved_name_is_followed_after_its_ttl_by_kept_connections_too(dns: Dns
             asked = dns.count("n.test")
             await eventually(lambda: "empty" in repr(asking.client) and dns.count("n.test") > asked)
             assert await asking.ask(keeps=True) == B
+
+    run(main())
+
+
+def test_a_connection_that_is_busy_when_its_name_moves_serves_no_other_request(
+    dns: DnsServer, tmp_path: Path
+) -> None:
+    dns.records["n.test"] = Records(a=[A], ttl_s=1)
+
+    async def main() -> None:
+        async with scripted_upstream() as upstream, names(dns, upstream.port, tmp_path) as asking:
+            first = asyncio.ensure_future(asking.ask(keeps=True))
+            wire = await upstream.accept()
+            await wire.head()
+            await moved(dns)
+            wire.send(OK)
+            assert await first == "ok"
+            assert await wire.rest() == b""
+            assert "empty" in repr(asking.client)
+
+    run(main())
+
+
+async def moved(dns: DnsServer) -> None:
+    """Let the name lead elsewhere, and wait until that has been noticed: the one after is asked for."""
+    dns.records["n.test"] = Records(a=[B], ttl_s=1)
+    asked = dns.count("n.test")
+    await eventually(lambda: dns.count("n.test") > asked + 1)
+
+
+def test_a_connection_that_is_being_opened_when_its_name_moves_serves_one_request(
+    dns: DnsServer, tmp_path: Path
+) -> None:
+    dns.records["n.test"] = Records(a=[A], ttl_s=1)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
+    has_moved = threading.Event()
+
+    def serve(listener: socket.socket) -> bytes:
+        """Take a connection, leave its handshake lying until the name has moved; then answer one request."""
+        plain, _ = listener.accept()
+        plain.settimeout(PATIENCE_S)
+        has_moved.wait(PATIENCE_S)
+        with plain, context.wrap_socket(plain, server_side=True) as accepted:
+            accepted.recv(4096)
+            accepted.sendall(OK)
+            with contextlib.suppress(OSError):
+                return accepted.recv(4096)
+            return b""
+
+    async def main() -> None:
+        with socket.create_server((A, 0)) as listener:
+            listener.settimeout(PATIENCE_S)
+            async with names(dns, listener.getsockname()[1], tmp_path) as asking:
+                serving = asyncio.get_running_loop().run_in_executor(None, serve, listener)
+                first = asyncio.ensure_future(asking.ask(scheme="https", keeps=True))
+                await eventually(lambda: dns.count("n.test") > 0)
+                await moved(dns)
+                has_moved.set()
+                assert await first == "ok"
+                assert await serving == b""
+                assert "empty" in repr(asking.client)
 
     run(main())
 

@@ -126,6 +126,12 @@ def test_another_server_is_asked_and_then_goes_first(server: DnsServer, tmp_path
         assert len(server.asked) == 2
 
 
+def test_a_datagram_that_is_lost_is_sent_again(server: DnsServer, tmp_path: Path) -> None:
+    server.lost = 1
+    assert set(run(lookup(server, tmp_path, timeout_s=1.0, ipv6=False)("both.test")).addresses) == set(BOTH[:2])
+    assert server.count("both.test") == 2
+
+
 def test_a_type_that_is_never_answered_does_not_keep_the_other_from_us(server: DnsServer, tmp_path: Path) -> None:
     server.silent_types.add("AAAA")
     assert set(run(lookup(server, tmp_path, timeout_s=30.0)("both.test")).addresses) == set(BOTH[:2])

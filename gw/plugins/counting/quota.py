@@ -29,4 +29,6 @@ class CountingFailed(JitterwayError):
 def fixed_verdict(quota: Quota, consumed: int, reset_s: float) -> Verdict:
     """For a fixed window in which `consumed` requests were counted, this one included."""
     remaining = quota.limit - consumed
-    return Verdict(remaining >= 0, max(remaining, 0), max(reset_s, 0.0))
+    if remaining >= 0:
+        return Verdict(True, remaining, reset_s)
+    return Verdict(False, 0, reset_s)

@@ -135,11 +135,10 @@ class H1Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        if self._connections.is_full:
+        if not self._connections.add(self):
             self._is_closing = True
             self._transport.abort()
             return
-        self._connections.add(self)
         peer: Any = transport.get_extra_info("peername")
         here: Any = transport.get_extra_info("sockname")
         scheme = "http" if transport.get_extra_info("ssl_object") is None else "https"
@@ -326,8 +325,9 @@ class H1Connection(asyncio.Protocol):
 
     def _refuse(self, refusal: Refused) -> None:
         logger.info("refused: %s", refusal.reason)
-        self._transport.write(refusal_bytes(refusal.status, self._gateway.server_header, date_line()))
-        self._gateway.on_refused(self._link, refusal.status)
+        answer = refusal_bytes(refusal.status, self._gateway.server_header, date_line())
+        self._transport.write(answer)
+        self._gateway.refused(refusal.status, len(answer))
         self._partial = bytearray()
         self._linger()
 
