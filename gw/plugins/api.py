@@ -44,7 +44,10 @@ class Environment:
     `shared`: counters and values that all workers of the host share (gw.shared.store.SharedStore); `fetcher`: HTTP
     requests of a plugin's own (gw.upstream.fetch.Fetcher); `metadata`: a plugin's plugin_metadata resource as it is
     now, `{}` without one; `attr`: its section of `plugin_attr` in the configuration file; `spawn`: start a task that
-    the worker owns, ends with, and whose failure it logs.
+    the worker owns, ends with, and whose failure it logs; with `patience_s`, a worker that stops lets it go on so long.
+    `state`: what plugins keep once per worker; keys are theirs to keep apart.
+    `compile_filter`: makes a predicate of an expression (`vars` in APISIX), and raises ValueError; None: they are not
+    served.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -54,6 +57,8 @@ class Environment:
     metadata: Callable[[str], Mapping[str, Any]] = _no_metadata
     attr: Callable[[str], Mapping[str, Any]] = _no_metadata
     spawn: Callable[..., asyncio.Task[Any]] | None = None
+    state: dict[Any, Any] = field(default_factory=dict)
+    compile_filter: Callable[[Any], Callable[[Context], bool]] | None = None
 
 
 class Plugin:

@@ -16,6 +16,7 @@ from gw.pipeline.fields import field, folded
 from gw.pipeline.reply import Reply, plugin_reply
 from gw.pipeline.variables import Template, compile_template
 from gw.plugins.api import Context, Plugin
+from gw.plugins.shared.seldom import Seldom
 from gw.upstream.errors import BadResponse
 from gw.upstream.fetch import NOT_KEPT, Fetched, parse_url
 from gw.upstream.target import KeepAlive
@@ -67,7 +68,7 @@ class ForwardAuth(Plugin):
         self._shown = frozenset(_names(conf, "client_headers"))
         self._degrades: bool = conf.get("allow_degradation", False)
         self._failure = plugin_reply(conf.get("status_on_error", 403))
-        self._quiet_until_s = 0.0
+        self._seldom = Seldom(self.env.clock, _QUIET_S)
 
     async def rewrite(self, ctx: Context) -> Reply | None:
         body = await ctx.read_body(self._max_body_bytes) if self._sends_body else b""
@@ -134,9 +135,7 @@ class ForwardAuth(Plugin):
     def _not_answered(self, ctx: Context, error: UpstreamError) -> Reply | None:
         """No answer that can be used. A service that says something else than HTTP is there: nobody is let in."""
         passes = self._degrades and not isinstance(error, BadResponse)
-        now_s = self.env.clock.monotonic()
-        if now_s >= self._quiet_until_s:
-            self._quiet_until_s = now_s + _QUIET_S
+        if self._seldom():
             outcome = "requests pass unasked" if passes else f"requests get a {self._failure.status}"
             where = self.conf["uri"].partition("?")[0]
             log.warning("forward-auth of %s: %s: %s; %s", self.owner, where, error, outcome)
