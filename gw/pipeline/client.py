@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 from gw.pipeline.fields import Headers
 
 if TYPE_CHECKING:
-    from gw.pipeline.exchange import Exchange
+    from gw.pipeline.forwarding import Forwarding
     from gw.upstream.connection import UpstreamConnection
 
 
@@ -21,6 +21,10 @@ class Client(Protocol):
 
         `reason` is empty for the status's usual phrase. The head may wait for the body's first piece, or a flush.
         """
+        ...
+
+    def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+        """A whole response at once: head, body (none for HEAD) and end. `now_s`: CLOCK_MONOTONIC."""
         ...
 
     def response_body(self, piece: bytes) -> None:
@@ -39,7 +43,7 @@ class Client(Protocol):
         """The response breaks off after its head: let the client see that it is not whole."""
         ...
 
-    def tunnel(self, exchange: "Exchange", connection: "UpstreamConnection", headers: Headers, rest: bytes) -> None:
+    def tunnel(self, exchange: "Forwarding", connection: "UpstreamConnection", headers: Headers, rest: bytes) -> None:
         """The upstream switched protocols as the client asked: say 101 with these headers, and pass bytes both ways.
 
         `rest` is what came behind the upstream's head. `exchange.tunnel_over` is called at the end.

@@ -42,14 +42,17 @@ class Request:
 
     An adapter gives what the client sent: `headers` with lower-case names, in order, duplicates kept; `target` and
     `query` as raw bytes; `link`, the connection it came on. `gw.pipeline.headers.admit` adds what the headers mean
-    (`content_length` as digits, `is_chunked`, `kept`: pieces of the lines that are passed on, four to a line) and the
+    (`content_length` as digits, `is_chunked`, `tells_origin`: one may say where the request comes from, `kept`: pieces
+    of the lines that are passed on, four to a line) and the
     canonical form: `path` (what routes and plugins see), `wire_path` (what leaves), `host`, `host_header`.
 
-    `remote_addr` is the client's address: the socket's other end, or what a trusted proxy said.
+    `remote_addr` is the client's address: the socket's other end, or what a trusted proxy said. `is_settled`: only such
+    forwarding headers are left as count (gw.pipeline.origin); until then none does. `claims`: what they say.
     """
 
     __slots__ = (
         "_args",
+        "claims",
         "connection_requests",
         "content_length",
         "forwarded_for",
@@ -58,6 +61,7 @@ class Request:
         "host_header",
         "http_version",
         "is_chunked",
+        "is_settled",
         "kept",
         "link",
         "method",
@@ -68,6 +72,7 @@ class Request:
         "scheme",
         "server_port",
         "target",
+        "tells_origin",
         "unframed_body",
         "wire_path",
     )
@@ -79,6 +84,7 @@ class Request:
     is_chunked: bool
     kept: list[bytes]
     path: str
+    tells_origin: bool
     wire_path: bytes
 
     def __init__(
@@ -101,6 +107,8 @@ class Request:
         self.http_version = http_version
         self.connection_requests = connection_requests
         self.unframed_body = unframed_body
+        self.is_settled = False
+        self.claims: dict[bytes, bytes] | None = None
         self.remote_addr = link.peer
         self.remote_port = link.peer_port
         self.scheme = link.scheme

@@ -13,9 +13,10 @@ client must be able to see that), or says `client_gone`. After that neither side
 holds neither: no cycle is left for the collector.
 
 Steps of a request: admit (canonical form), match, plugins, choose a node, plugins, connect, send; each is a method that
-the one before calls, so that any of them can be followed by a wait. A plugin that awaits gets a task, from that plugin
-on; all others run in the callback that brought the request. Where a route has filters, what goes back passes through
-`gw.pipeline.filtering`, which stands in the client's place. `gw.pipeline.retry` says what is tried again.
+the one before calls, so that any of them can be followed by a wait. From the node on they stand in
+`gw.pipeline.forwarding`. A plugin that awaits gets a task, from that plugin on; all others run in the callback that
+brought the request. Where a route has filters, what goes back passes through
+`gw.pipeline.filtering`, which stands in the client's place.
 """
 
 from __future__ import annotations
@@ -26,21 +27,19 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from gw.errors import UpstreamError
 from gw.model.merge import Missing
 from gw.pipeline.client import Client
-from gw.pipeline.context import Attempt, Context, Request
+from gw.pipeline.context import Request
 from gw.pipeline.fields import Headers
 from gw.pipeline.filtering import Filtering
+from gw.pipeline.forwarding import NO_TRAILERS, Forwarding
 from gw.pipeline.gateway import Gateway
 from gw.pipeline.headers import (
     UnsafeRequest,
     admit,
     announces_more_than,
     drop_named_by_connection,
-    may_trail,
     read_headers,
-    request_head,
 )
 from gw.pipeline.path import BadTarget
 from gw.pipeline.phases import Step
@@ -48,7 +47,6 @@ from gw.pipeline.reply import (
     BAD_GATEWAY,
     BAD_REQUEST,
     BODY_TOO_LARGE,
-    BY_UPSTREAM_STATUS,
     INTERNAL_ERROR,
     METHOD_NOT_ALLOWED,
     REQUEST_TIMEOUT,
@@ -59,11 +57,7 @@ from gw.pipeline.reply import (
     failed_reply,
 )
 from gw.pipeline.request_body import BodyTooLarge, KeptBody, RequestBody
-from gw.pipeline.retry import Next, after
-from gw.pipeline.route import NO_ROUTE, CompiledRoute
-from gw.pipeline.upstream import NodeRuntime, UpstreamRuntime
-from gw.upstream.connection import UpstreamConnection
-from gw.upstream.target import Target
+from gw.pipeline.route import NO_ROUTE
 
 logger = logging.getLogger(__name__)
 
@@ -71,76 +65,28 @@ logger = logging.getLogger(__name__)
 _NOT_SERVED: Final = frozenset(("CONNECT", "TRACE"))
 # nginx's status for a client that left before it was answered.
 CLIENT_CLOSED_REQUEST: Final = 499
-_NO_TRAILERS: Final[Headers] = []
-_BY_CLIENT: Final = 1
 
 
-class Exchange(Context):
-    """See the module's rules. The client side makes one per request, calls `start`, and feeds the body, if any.
+class Exchange(Forwarding):
+    """See the module's rules. The client side makes one per request, calls `start`, and feeds the body, if any."""
 
-    `finished`: nothing more will be said, nor be listened to. `upgrade`: the protocol a client asks to switch to, set
-    by an adapter that can tunnel.
-    """
-
-    __slots__ = (
-        "_attempt",
-        "_body",
-        "_body_waiter",
-        "_client",
-        "_connection",
-        "_earlier",
-        "_filtering",
-        "_gateway",
-        "_head",
-        "_head_passed",
-        "_is_fresh_asked",
-        "_is_picked",
-        "_kept_body",
-        "_node",
-        "_opening",
-        "_pauses",
-        "_task",
-        "_tried",
-        "_upstream",
-        "_written",
-        "finished",
-        "upgrade",
-    )
-
-    _attempt: Attempt
-    _head: bytes
-    _node: NodeRuntime
-    _upstream: UpstreamRuntime
-    route: CompiledRoute
+    __slots__ = ("_body_waiter", "_filtering", "_task")
 
     def __init__(self, gateway: Gateway, client: Client, request: Request) -> None:
-        super().__init__(request, time.monotonic())
+        # PERF: by name, here and in the bases: super() costs as much as a call (bench/request_path.py).
+        Forwarding.__init__(self, gateway, client, request)
         gateway.counters.request_started()
-        self._gateway = gateway
-        self._client: Client | None = client
-        self._connection: UpstreamConnection | None = None
-        self._opening: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._body: RequestBody | None = None
         self._body_waiter: asyncio.Future[None] | None = None
         self._filtering: Filtering | None = None  # where filters await: they may go on when the upstream has ended
-        self._kept_body: KeptBody | None = None
-        self._pauses = 0  # who wants the upstream to wait: _BY_CLIENT, _BY_FILTERS
-        self._written = False  # the head went to the present connection
-        self._head_passed = False
-        self._is_fresh_asked = False  # a reused connection was stale
-        self._is_picked = False  # the balancer waits to hear how its pick did
-        self._tried: tuple[NodeRuntime, ...] = ()  # nodes that failed
-        self._earlier = b""  # what they came to, as APISIX shows it: `502, 504, `
-        self.finished = False
-        self.upgrade = b""
 
     # What the client side calls.
 
     def start(self) -> None:
         """Find the route, choose a node, and begin: the response may be there when this returns. Raises nothing."""
-        if not self.finished:
-            self._proceed(self._admit)
+        if self.finished:
+            return
+        self._proceed(self._admit)
 
     @property
     def wants_body(self) -> bool:
@@ -167,7 +113,7 @@ class Exchange(Context):
         elif body.is_larger_than_wanted:
             self._wake_reader()
 
-    def request_end(self, trailers: Headers = _NO_TRAILERS) -> None:
+    def request_end(self, trailers: Headers = NO_TRAILERS) -> None:
         """The request's body is complete."""
         body = self._body
         if self.finished or body is None:
@@ -197,21 +143,32 @@ class Exchange(Context):
                 self.status = CLIENT_CLOSED_REQUEST
             self._finish()
 
-    def pause_response(self, by: int = _BY_CLIENT) -> None:
+    def pause_response(self) -> None:
         """The client is slow: leave the response in the upstream's socket."""
-        self._pauses |= by
+        if self._filtering is not None:
+            self._filtering.client_is_slow = True
+        self.pause_upstream()
+
+    def resume_response(self) -> None:
+        """Undo `pause_response`. Where filters await, they may want the upstream to wait on."""
+        if self._filtering is not None:
+            self._filtering.client_is_slow = False
+        self.resume_upstream()
+
+    # What filters that await call.
+
+    def pause_upstream(self) -> None:
+        """Too much waits."""
         if self._connection is not None:
             self._connection.pause_reading()
 
-    def resume_response(self, by: int = _BY_CLIENT) -> None:
-        """Undo `pause_response`. The upstream goes on when nobody wants it to wait."""
-        self._pauses &= ~by
-        if self._connection is not None and not self._pauses:
+    def resume_upstream(self) -> None:
+        """Nothing waits any more, if that is so on both sides of the filters."""
+        if self._connection is not None and (self._filtering is None or not self._filtering.is_held_up):
             self._connection.resume_reading()
 
-    def tunnel_over(self) -> None:
-        """The tunnel that the client side was given has ended."""
-        self._attempt_over(None)
+    def filters_done(self) -> None:
+        """They have passed the end on."""
         self._finish()
 
     # The steps of a request.
@@ -232,9 +189,7 @@ class Exchange(Context):
     def _admit(self) -> None:
         """Make the request canonical, and find its route."""
         gateway, request = self._gateway, self.request
-        if gateway.locate is not None:
-            gateway.locate(request)
-        admit(request)
+        admit(request, gateway.locate)
         if request.method in _NOT_SERVED:
             # Whoever sends CONNECT may go on with what is no HTTP.
             self._reply(METHOD_NOT_ALLOWED.closing() if request.method == "CONNECT" else METHOD_NOT_ALLOWED)
@@ -329,8 +284,9 @@ class Exchange(Context):
         if node is None:
             self._reply(SERVICE_UNAVAILABLE)
             return
-        self._take_node(node)
         phases = self.route.phases
+        # Without plugins hardly any time has passed.
+        self._take_node(node, time.monotonic() if phases.request else self.started_s)
         if phases.before_proxy:
             self._walk(phases.before_proxy, self._reread_and_send)
         elif phases.request:
@@ -347,78 +303,6 @@ class Exchange(Context):
         whole = body is not None and body.ended and not is_chunked
         request.content_length = b"%d" % body.size_bytes if whole and body is not None else length
         self._send()
-
-    def _send(self) -> None:
-        """Write the head for the node, and find a connection to it."""
-        request = self.request
-        host = self._upstream.host_header(request, self._node)
-        if self.upstream_host is not None:
-            host = self.upstream_host.encode("latin-1", "replace")
-        upgrade = self.upgrade if self.upgrade and self.route.upgrades else b""
-        self._head = request_head(request, host, method=self.upstream_method, uri=self.upstream_uri, upgrade=upgrade)
-        self._connect(self._upstream.target(self._node, host))
-
-    def _take_node(self, node: NodeRuntime) -> None:
-        self._node = node
-        self._attempt = Attempt(node.address, node, time.monotonic())
-        self._is_picked = True
-
-    def _connect(self, target: Target) -> None:
-        if self._attempt.ended_s:
-            self._attempt = Attempt(self._node.address, self._node, time.monotonic())
-        self.attempts = (*self.attempts, self._attempt)
-        upstreams = self._gateway.upstreams
-        connection = None if self._is_fresh_asked else upstreams.take_idle(target)
-        if connection is None:
-            self._opening = upstreams.open(target, self.route.timeouts.connect_s, self)
-        else:
-            self._use(connection)
-
-    def upstream_connected(self, connection: UpstreamConnection) -> None:
-        """A connection that was opened for this exchange stands."""
-        self._opening = None
-        self._use(connection)
-
-    def _use(self, connection: UpstreamConnection) -> None:
-        """Send what there is: all of a request without a body, else the head with the body's first piece."""
-        self._connection = connection
-        self._attempt.connected_s = time.monotonic()
-        connection.begin(
-            self,
-            answers_head=(self.upstream_method or self.request.method) == "HEAD",
-            timeouts=self.route.timeouts,
-            keepalive=self._upstream.keepalive,
-            may_upgrade=bool(self.upgrade) and self.route.upgrades,
-        )
-        body = self._body
-        if body is None:
-            self._written = True
-            connection.write(self._head)
-            connection.request_complete()
-            return
-        self._written = False
-        self._write_body(connection, body)
-        if body.ended:
-            self._end_request(connection, body)
-        elif self._client is not None:
-            self._client.resume_request()
-
-    def _write_body(self, connection: UpstreamConnection, body: RequestBody) -> None:
-        """Write what came of the body; the head goes before the first of it."""
-        for piece in body.take():
-            if not self._written:
-                self._written = True
-                connection.write(self._head)
-            connection.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self.request.is_chunked else piece)
-
-    def _end_request(self, connection: UpstreamConnection, body: RequestBody) -> None:
-        if not self._written:
-            self._written = True
-            connection.write(self._head)
-        if self.request.is_chunked:
-            trailers = b"".join([b"%b: %b\r\n" % pair for pair in body.trailers if may_trail(pair[0])])
-            connection.write(b"0\r\n%b\r\n" % trailers)
-        connection.request_complete()
 
     async def read_body(self, limit_bytes: int) -> bytes:
         """See gw.pipeline.context.Context."""
@@ -459,154 +343,14 @@ class Exchange(Context):
 
     def keep_body(self, limit_bytes: int) -> None:
         """See gw.pipeline.context.Context."""
-        if self._body is not None and self._kept_body is None:
-            self._kept_body = KeptBody(limit_bytes)
-            self._body.keep(self._kept_body)
+        if self._body is not None and KeptBody not in self.state:
+            kept = self.state[KeptBody] = KeptBody(limit_bytes)
+            self._body.keep(kept)
 
     @property
     def kept_body(self) -> bytes:
         """See gw.pipeline.context.Context."""
-        return b"" if self._kept_body is None else bytes(self._kept_body)
-
-    # What the upstream connection calls.
-
-    def upstream_interim(self, status: int, headers: Headers) -> None:
-        """See gw.upstream.connection.Sink."""
-        if self._client is not None:
-            self._client.response_interim(status, headers)
-
-    def upstream_head(self, status: int, reason: bytes, headers: Headers) -> None:
-        """See gw.upstream.connection.Sink."""
-        self._attempt.status = status
-        self._attempt.head_s = time.monotonic()
-        headers.append(self._gateway.server_header)
-        if status >= 500:
-            headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, status)))
-        self.status = status
-        self.response_headers = headers
-        self._head_passed = True
-        client = self._client
-        if client is not None:
-            client.response_head(status, reason, headers)
-            if status >= 300 and self._body is not None and not self._body.ended:
-                # It has decided without the rest; a 2xx may be an answer to the body as it comes.
-                client.pause_request()
-
-    def upstream_body(self, piece: bytes) -> None:
-        """See gw.upstream.connection.Sink."""
-        if self._client is not None:
-            self._client.response_body(piece)
-
-    def upstream_flush(self) -> None:
-        """See gw.upstream.connection.Sink."""
-        if self._client is not None and self._head_passed:
-            self._client.response_flush()
-
-    def upstream_end(self, trailers: Headers) -> None:
-        """See gw.upstream.connection.Sink."""
-        self._connection = None
-        self._attempt_over(None)
-        client, self._client = self._client, None
-        self.finished = True
-        if client is not None:
-            client.response_end(trailers)
-        if self._filtering is None:
-            self._finish()
-
-    def upstream_upgraded(self, headers: Headers, rest: bytes) -> None:
-        """See gw.upstream.connection.Sink."""
-        connection, self._connection = self._connection, None
-        self._attempt.status = self.status = 101
-        self._attempt.head_s = time.monotonic()
-        client, self._client = self._client, None
-        if client is not None and connection is not None:
-            headers.append(self._gateway.server_header)
-            client.tunnel(self, connection, headers, rest)
-
-    def upstream_failed(self, error: UpstreamError) -> None:
-        """See gw.upstream.connection.Sink; also that no connection could be opened."""
-        self._gateway.counters.upstream_failed()
-        connection, self._connection = self._connection, None
-        self._opening = None
-        target, request, body = self._node.target, self.request, self._body
-        then = Next.GIVE_UP
-        if not self._head_passed:
-            then = after(
-                error,
-                method=self.upstream_method or request.method,
-                is_stale=connection is not None and connection.reused and not connection.response_started,
-                was_written=self._written,
-                can_be_sent_again=body is None or body.can_be_sent_again,
-            )
-        if then is Next.SAME_NODE:
-            self._attempt.ended_s = time.monotonic()
-            self._is_fresh_asked = True
-            self._again()
-            return
-        attempt = self._attempt
-        attempt.status = attempt.status or error.status
-        if then is Next.OTHER_NODE and self._may_try_another():
-            self._attempt_over(error, is_last=False)
-            if not self._take_another_node():
-                self._fail(error)
-                return
-            logger.warning("upstream %s:%s: %s; trying another node", target.host, target.port, error)
-            self._earlier += b"%d, " % error.status
-            self._again()
-            return
-        self._fail(error)
-
-    def _fail(self, error: UpstreamError) -> None:
-        """No other node is left to try, or may be."""
-        self.status = self.status or error.status
-        self._attempt_over(error)
-        target, request = self._node.target, self.request
-        asked = f"{request.method} {request.path!a}"
-        logger.warning("upstream %s:%s: %s (%s)", target.host, target.port, error, asked)
-        if self._head_passed:
-            self._cut()
-        else:
-            self._reply(BY_UPSTREAM_STATUS.get(error.status, BAD_GATEWAY), upstream_status=error.status)
-
-    def _may_try_another(self) -> bool:
-        upstream = self._upstream
-        return len(self._tried) < upstream.retries and not upstream.is_too_late(time.monotonic() - self.started_s)
-
-    def _take_another_node(self) -> bool:
-        upstream = self._upstream
-        self._tried = (*self._tried, self._node)
-        node = upstream.pick(self, self._tried)
-        if node is None:
-            return False
-        self._take_node(node)
-        self._is_fresh_asked = False
-        return True
-
-    def _attempt_over(self, error: UpstreamError | None, *, is_last: bool = True) -> None:
-        """Say once how the node that was picked did."""
-        attempt = self._attempt
-        attempt.ended_s = time.monotonic()
-        if self._is_picked:
-            self._is_picked = False
-            if self._upstream.observes:
-                self._upstream.over(attempt, error, is_last=is_last, status=self.status)
-
-    def _again(self) -> None:
-        self._gateway.counters.upstream_retried()
-        if self._written and self._body is not None:
-            self._body.rewind()
-        self._written = False
-        self._proceed(self._send)
-
-    def upstream_full(self) -> None:
-        """See gw.upstream.connection.Sink."""
-        if self._client is not None and self.wants_body:
-            self._client.pause_request()
-
-    def upstream_drained(self) -> None:
-        """See gw.upstream.connection.Sink."""
-        if self._client is not None and self.wants_body:
-            self._client.resume_request()
+        return bytes(self.state.get(KeptBody, b""))
 
     # Ends.
 
@@ -624,12 +368,7 @@ class Exchange(Context):
         client.response_head(reply.status, b"", headers)
         if self.request.method != "HEAD" and reply.body:
             client.response_body(reply.body)
-        client.response_end(_NO_TRAILERS)
-        if self._filtering is None:
-            self._finish()
-
-    def filters_done(self) -> None:
-        """Filters that await have passed the end on."""
+        client.response_end(NO_TRAILERS)
         self._finish()
 
     def filters_failed(self, step: Step) -> None:
@@ -672,9 +411,15 @@ class Exchange(Context):
         self.finished = True
         self._client = None
         self._body = None
-        self._filtering = None
         if self._is_picked:
             self._attempt_over(None)
-        if not self.ended_s:
+        if self._filtering is not None:
+            if self._filtering.is_working:
+                return  # until `filters_done`
+            self._filtering = None
             self.ended_s = time.monotonic()
+            self._gateway.end(self)
+        elif not self.ended_s:
+            attempts = self.attempts
+            self.ended_s = (attempts[-1].ended_s if attempts else 0.0) or time.monotonic()
             self._gateway.end(self)

@@ -25,14 +25,13 @@ from gw.pipeline.reply import failed_reply
 
 if TYPE_CHECKING:
     from gw.pipeline.exchange import Exchange
+    from gw.pipeline.forwarding import Forwarding
     from gw.upstream.connection import UpstreamConnection
 
 # Of a response that waits for a filter that awaits: as much as waits for a slow client elsewhere.
 _HIGH_WATER_BYTES: Final = 64 * 1024
 _NO_BODY_STATUSES: Final = frozenset((204, 304))
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
-# Who pauses the upstream, beside the client itself: see Exchange.pause_response.
-_BY_FILTERS: Final = 2
 
 
 class _Failed(Exception):
@@ -42,7 +41,10 @@ class _Failed(Exception):
 
 
 class Filtering:
-    """Made per exchange. See the module's rules. `awaits`: a filter does; `head_left`: the client was given a head."""
+    """Made per exchange. See the module's rules.
+
+    `awaits`: a filter does; `client_is_slow`: it wants the response to pause; `head_left`: it was given a head.
+    """
 
     __slots__ = (
         "_client",
@@ -54,6 +56,7 @@ class Filtering:
         "_queued_bytes",
         "_task",
         "awaits",
+        "client_is_slow",
         "head_left",
     )
 
@@ -63,11 +66,22 @@ class Filtering:
         self._gateway = gateway
         self._phases = phases
         self.awaits = phases.filters_await
+        self.client_is_slow = False
         self.head_left = False
         self._queue: deque[tuple[Callable[..., Awaitable[None]], tuple[Any, ...]]] = deque()
         self._queued_bytes = 0
         self._task: asyncio.Task[None] | None = None
         self._is_paused = False
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether filters or the client have enough for now."""
+        return self._is_paused or self.client_is_slow
+
+    @property
+    def is_working(self) -> bool:
+        """Whether the client has not been given the end yet."""
+        return self._client is not None
 
     # What the exchange calls; see gw.pipeline.client.Client.
 
@@ -89,6 +103,12 @@ class Filtering:
             self._fail(failure.step)
             return
         self._pass_head(response, framing, status, reason)
+
+    def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+        self.response_head(status, reason, headers)
+        if body:
+            self.response_body(body)
+        self.response_end([])
 
     def response_body(self, piece: bytes) -> None:
         if self.awaits:
@@ -125,7 +145,7 @@ class Filtering:
             self._task.cancel()
             self._task = None
 
-    def tunnel(self, exchange: Exchange, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
+    def tunnel(self, exchange: Forwarding, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
         client, self._client = self._client, None
         if client is not None:
             client.tunnel(exchange, connection, headers, rest)
@@ -247,7 +267,7 @@ class Filtering:
         self._pass_body(piece)
         if self._is_paused and self._queued_bytes <= _HIGH_WATER_BYTES and self._exchange is not None:
             self._is_paused = False
-            self._exchange.resume_response(_BY_FILTERS)
+            self._exchange.resume_upstream()
 
     async def _end_awaited(self, trailers: Headers) -> None:
         if self._has_body_filters:
@@ -260,7 +280,7 @@ class Filtering:
     def _pause_if_full(self) -> None:
         if self._queued_bytes > _HIGH_WATER_BYTES and not self._is_paused and self._exchange is not None:
             self._is_paused = True
-            self._exchange.pause_response(_BY_FILTERS)
+            self._exchange.pause_upstream()
 
 
 def _run(step: Step, *arguments: Any) -> Any:

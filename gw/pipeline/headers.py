@@ -10,11 +10,13 @@ Whatever the adapter checked before, the finished head is counted once: a CR, LF
 """
 
 import re
+from collections.abc import Callable
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final
 
 from gw.pipeline.context import Request
+from gw.pipeline.forwarded import observed
 from gw.pipeline.path import BadTarget, UnsafeRequest
 
 __all__ = ["UnsafeRequest", "admit", "announces_more_than", "may_trail", "request_head"]
@@ -28,22 +30,25 @@ class _Fate(IntEnum):
     TRANSFER_ENCODING = 4
     CONNECTION = 5
     HOST = 6
+    CLAIM = 7
+    ORIGIN = 8
 
 
-# RFC 9110 section 7.6.1 and what older agents treat likewise. Expect is answered by our own side; Forwarded and the
-# X-Forwarded-* of a client are not to be trusted while there is no list of trusted addresses.
+# RFC 9110 section 7.6.1 and what older agents treat likewise. Expect is answered by our own side.
 _HOP_BY_HOP: Final = frozenset((b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade", b"http2-settings"))
-_SET_BY_US: Final = frozenset(
-    (b"x-real-ip", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded", b"expect")
-)
+_SET_BY_US: Final = frozenset((b"x-real-ip", b"expect"))
+# Passed on when they count, which gw.pipeline.origin settles.
+_CLAIMS: Final = frozenset((b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded"))
 _FATES: Final = {
     **dict.fromkeys(_HOP_BY_HOP | _SET_BY_US, _Fate.DROP),
+    **dict.fromkeys(_CLAIMS, _Fate.CLAIM),
     b"x-forwarded-for": _Fate.FORWARDED_FOR,
     b"content-length": _Fate.CONTENT_LENGTH,
     b"transfer-encoding": _Fate.TRANSFER_ENCODING,
     b"connection": _Fate.CONNECTION,
     b"host": _Fate.HOST,
 }
+_FORWARDING: Final = b"%bx-forwarded-proto: %b\r\nx-forwarded-host: %b\r\nx-forwarded-port: %b\r\n"
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _USUAL_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"))
@@ -73,12 +78,24 @@ def _judge(name: bytes) -> int:
     return fate
 
 
-def admit(request: Request) -> None:
-    """Read a request's headers, and set its canonical fields. Raises UnsafeRequest or BadTarget: it is answered 400."""
+def note_origin_header(name: bytes) -> None:
+    """Have `admit` ask where a request comes from when it has this header, too (in lower case)."""
+    if _fate_of.get(name, _Fate.KEEP) == _Fate.KEEP:
+        _fate_of[name] = _Fate.ORIGIN
+
+
+def admit(request: Request, locate: Callable[[Request], None] | None = None) -> None:
+    """Read a request's headers, and set its canonical fields. Raises UnsafeRequest or BadTarget: it is answered 400.
+
+    `locate` works out where the request comes from; it is asked where a header may tell, and may change the headers.
+    """
     method = request.method
     if method not in _USUAL_METHODS and not _METHOD(method):
         raise UnsafeRequest("malformed method")
     read_headers(request)
+    if locate is not None and request.tells_origin:
+        locate(request)
+        read_headers(request)
     request.settle_target()
 
 
@@ -87,8 +104,9 @@ def read_headers(request: Request) -> None:
     host: bytes | None = None
     forwarded_for: bytes | None = None
     length: bytes | None = None
-    is_chunked = False
+    is_chunked = tells_origin = False
     named: set[bytes] | None = None
+    claims: dict[bytes, bytes] | None = None
     fate_of = _fate_of
     kept: list[bytes] = []
     for name, value in request.headers:
@@ -103,19 +121,28 @@ def read_headers(request: Request) -> None:
                 raise BadTarget("more than one Host")
             host = value
         elif fate == 1:
-            continue
+            tells_origin = True
         elif fate == 5:
             named = _named_by_connection(value, named)
         elif fate == 2:
+            tells_origin = True
             forwarded_for = value if forwarded_for is None else forwarded_for + b", " + value
         elif fate == 3:
             if length is not None or not value.isdigit():
                 raise UnsafeRequest("malformed or repeated Content-Length")
             length = value
-        else:
+        elif fate == 7:
+            tells_origin = True
+            if request.is_settled and value:
+                claims = claims or {}
+                claims.setdefault(name, value)
+        elif fate == 4:
             if is_chunked or value.lower() != b"chunked":
                 raise UnsafeRequest("unsupported Transfer-Encoding")
             is_chunked = True
+        else:
+            tells_origin = True
+            kept += (name, b": ", value, b"\r\n")
     if named:
         kept = _without(kept, named)
     if is_chunked and length is not None:
@@ -125,6 +152,8 @@ def read_headers(request: Request) -> None:
     request.content_length = length
     request.is_chunked = is_chunked or (request.unframed_body and length is None)
     request.kept = kept
+    request.claims = claims
+    request.tells_origin = tells_origin
 
 
 def drop_named_by_connection(request: Request) -> None:
@@ -164,6 +193,12 @@ def request_head(
         framing += b"connection: Upgrade\r\nupgrade: %b\r\n" % upgrade
         lines += 2
     forwarded_for = request.forwarded_for
+    forwarding = _forwarding(
+        request.remote_addr, request.scheme, request.host_header, request.server_port, forwarded_for is None
+    )
+    if request.claims is not None:
+        forwarding, claimed_lines = _claimed_forwarding(request, request.claims, is_first=forwarded_for is None)
+        lines += claimed_lines
     data = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%b%b\r\n" % (
         (method or request.method).encode("ascii"),
         uri,
@@ -171,7 +206,7 @@ def request_head(
         b"".join(kept),
         framing,
         b"" if forwarded_for is None else b"x-forwarded-for: %b, " % forwarded_for,
-        _forwarding(request.remote_addr, request.scheme, request.host, request.server_port, forwarded_for is None),
+        forwarding,
     )
     if data.count(b"\n") != lines or data.count(b"\r") != lines or b"\0" in data:
         raise UnsafeRequest("control character in the head")
@@ -196,16 +231,27 @@ def announces_more_than(length: bytes | None, limit_bytes: int) -> bool:
 
 # The same few for all requests of a client; the bound keeps many clients from growing the cache (some 2 MB).
 @lru_cache(maxsize=4096)
-def _forwarding(remote_addr: str, scheme: str, host: str, port: int | None, is_first: bool) -> bytes:
-    """The lines that we vouch for; the first is the rest of X-Forwarded-For's where that has begun.
+def _forwarding(remote_addr: str, scheme: str, host: bytes | None, port: int | None, is_first: bool) -> bytes:
+    """The lines that we vouch for; the first is the rest of X-Forwarded-For's where that has begun."""
+    return _FORWARDING % (_addresses(remote_addr, is_first), *observed(scheme, host, port))
 
-    An HTTP/1.0 client may name no host, a Unix socket has no port: the value is empty then.
-    """
-    return (
-        f"{'x-forwarded-for: ' if is_first else ''}{remote_addr}\r\nx-real-ip: {remote_addr}\r\n"
-        f"x-forwarded-proto: {scheme}\r\nx-forwarded-host: {host}\r\n"
-        f"x-forwarded-port: {'' if port is None else port}\r\n"
-    ).encode("latin-1")
+
+def _claimed_forwarding(request: Request, claims: dict[bytes, bytes], *, is_first: bool) -> tuple[bytes, int]:
+    """The same where somebody who may do so says otherwise, and by how many lines it is longer."""
+    seen = observed(request.scheme, request.host_header, request.server_port)
+    data = _FORWARDING % (
+        _addresses(request.remote_addr, is_first),
+        claims.get(b"x-forwarded-proto", seen.proto),
+        claims.get(b"x-forwarded-host", seen.host),
+        claims.get(b"x-forwarded-port", seen.port),
+    )
+    forwarded = claims.get(b"forwarded")
+    return (data, 0) if forwarded is None else (data + b"forwarded: %b\r\n" % forwarded, 1)
+
+
+def _addresses(remote_addr: str, is_first: bool) -> bytes:
+    name = "x-forwarded-for: " if is_first else ""
+    return f"{name}{remote_addr}\r\nx-real-ip: {remote_addr}\r\n".encode("latin-1")
 
 
 def _named_by_connection(value: bytes, named: set[bytes] | None) -> set[bytes] | None:

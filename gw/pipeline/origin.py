@@ -1,7 +1,7 @@
 """Settles where a request came from, before anything reads its headers: `Gateway.locate` of a worker.
 
-Call it with the request as the adapter made it, before `gw.pipeline.headers.admit`: what that reads, and what plugins,
-variables and the upstream get to see afterwards, are the headers that count.
+`gw.pipeline.headers.admit` calls it where a header may tell, and reads the headers again: what it, plugins, variables
+and the upstream get to see afterwards are the headers that count.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Final
 from gw.pipeline.client_address import RealIp
 from gw.pipeline.context import Request
 from gw.pipeline.forwarded import Trust, TrustedAddresses, has_forgeries, observed, without_forgeries
+from gw.pipeline.headers import note_origin_header
 from gw.settings.tree import Settings
 
 # Peers come back; one that does not makes room for the others at last.
@@ -31,6 +32,7 @@ class Origin:
     def from_settings(cls, settings: Settings) -> Origin:
         """From nginx_config.http.real_ip_* and apisix.trusted_addresses."""
         http = settings.nginx_config.http
+        note_origin_header(http.real_ip_header.lower().encode("ascii"))
         return cls(
             RealIp(http.real_ip_header, http.real_ip_from, is_recursive=http.real_ip_recursive),
             TrustedAddresses(settings.apisix.trusted_addresses),
@@ -47,6 +49,7 @@ class Origin:
             host = next((value for name, value in headers if name == b"host"), None)
             seen = observed(link.scheme, host, link.server_port)
             request.headers = without_forgeries(trust, headers, seen)
+        request.is_settled = True
 
     def _judge(self, peer: str) -> tuple[bool, Trust]:
         """Whether real_ip_header of a peer is believed, and what the rest of its word is worth."""

@@ -19,7 +19,7 @@ APISIX matches on the normalised path but sends the original one; that gap is it
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class BadTarget(ValueError):
@@ -51,8 +51,17 @@ _PARAMETER = re.compile(rb";|%3B")
 _DOT_SEGMENTS = frozenset((b".", b".."))
 
 
+# Paths of an API repeat; the bounds keep a client that invents paths from growing the cache (at most some 2 MB).
+_MAX_REMEMBERED: Final = 4096
+_MAX_REMEMBERED_BYTES: Final = 128
+
+
 def canonical_path(raw: bytes) -> CanonicalPath:
     """Normalise the path of an origin-form target (no query). Raises BadTarget."""
+    return _remembered_path(raw) if len(raw) <= _MAX_REMEMBERED_BYTES else _canonical_path(raw)
+
+
+def _canonical_path(raw: bytes) -> CanonicalPath:
     if _ALREADY_CANONICAL(raw) and raw:
         return CanonicalPath(raw.decode("ascii"), raw)
     if not raw.startswith(b"/"):
@@ -63,6 +72,9 @@ def canonical_path(raw: bytes) -> CanonicalPath:
     wire = _resolve(unified.split(b"/")[1:])
     text = _ENCODED_RUN.sub(_decode, wire).decode("utf-8", "surrogateescape")
     return CanonicalPath(text, wire)
+
+
+_remembered_path = lru_cache(_MAX_REMEMBERED)(_canonical_path)
 
 
 def _unify(match: re.Match[bytes]) -> bytes:

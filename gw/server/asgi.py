@@ -20,6 +20,7 @@ from typing import Any, Final
 from gw.pipeline.context import Link, Request
 from gw.pipeline.exchange import Exchange
 from gw.pipeline.fields import Headers
+from gw.pipeline.forwarding import Forwarding
 from gw.pipeline.gateway import Gateway
 from gw.server.asgi_types import Application, Receive, Scope, Send
 from gw.upstream.connection import UpstreamConnection
@@ -134,10 +135,19 @@ class _AsgiClient:
         self._head = (status, headers)
         self._wake()
 
+    def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+        if self.exchange is not None:
+            self.exchange.sent_bytes += len(body)
+            self.exchange.body_sent_bytes += len(body)
+        self._head = (status, headers)
+        self._pieces.append(body)
+        self._ended = True
+        self._wake()
+
     def response_flush(self) -> None:
         """What is here is on its way already."""
 
-    def tunnel(self, exchange: Exchange, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
+    def tunnel(self, exchange: Forwarding, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
         """Never called: no handshake is passed on from here."""
         raise NotImplementedError
 

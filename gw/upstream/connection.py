@@ -1,5 +1,8 @@
 """One HTTP/1.1 connection to an upstream node: writes a request, parses its response, reports to a sink.
 
+A response that comes in one read, as most of an API's do, is reported in one call (PERF: bench/request_path.py); any
+other one piece by piece.
+
 Everything happens in protocol callbacks; there is no task and no future. A connection has one owner at a time, its
 `sink`: from `begin` until it called `upstream_end` or `upstream_failed` exactly once (or `abort` was called, after
 which it calls nothing). Without a sink it is idle, and whatever arrives then ends it: nobody asked for it.
@@ -19,6 +22,7 @@ import asyncio
 import logging
 import math
 import select
+import time
 from typing import Final, Protocol, cast
 
 import httptools
@@ -36,6 +40,8 @@ logger = logging.getLogger(__name__)
 MAX_HEAD_BYTES: Final = 64 * 1024
 # Bytes of a request that wait for the upstream's socket before the client is paused: one full socket buffer ahead.
 WRITE_HIGH_WATER_BYTES: Final = 64 * 1024
+
+_NO_TRAILERS: Final[Headers] = []
 
 
 class Sink(Protocol):
@@ -55,6 +61,13 @@ class Sink(Protocol):
 
     def upstream_flush(self) -> None:
         """All that is here has been said, and the response is not complete."""
+        ...
+
+    def upstream_answered(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+        """All of a response at once, in place of `upstream_head`, `upstream_body` and `upstream_end`.
+
+        `now_s`: CLOCK_MONOTONIC. The connection no longer belongs to the sink.
+        """
         ...
 
     def upstream_end(self, trailers: Headers) -> None:
@@ -101,6 +114,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_fed_bytes",
         "_head_done",
         "_head_reader",
+        "_head_waits",
         "_home",
         "_interim",
         "_keep_alive",
@@ -110,12 +124,14 @@ class UpstreamConnection(asyncio.Protocol):
         "_parser",
         "_parser_spent",
         "_passed",
+        "_piece",
         "_poll",
         "_reading_paused",
         "_reason",
         "_request_complete",
         "_requests",
         "_sink",
+        "_status",
         "_timeouts",
         "_timer",
         "_timer_at",
@@ -176,7 +192,6 @@ class UpstreamConnection(asyncio.Protocol):
     def begin(
         self,
         sink: Sink,
-        *,
         answers_head: bool,
         timeouts: Timeouts,
         keepalive: KeepAlive,
@@ -193,7 +208,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._answers_head = answers_head
         self._may_upgrade = may_upgrade
         self._upgraded: Headers | None = None
-        self._reason = b""
+        self._reason = self._piece = b""
+        self._head_waits = False
         self._deadline = math.inf
         self._head_reader.reset()
         self._fed_bytes = 0
@@ -270,6 +286,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             if not self._complete:
+                if self._head_waits and self._piece:
+                    # What came of the body before the nonsense is the client's.
+                    self._pass_head()
                 self._fail(_translate(error))
                 return
             self._extra_bytes = True
@@ -281,6 +300,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             self._finish()
             return
+        if self._head_waits:
+            self._pass_head()
         if self._fed_bytes > MAX_HEAD_BYTES:
             self._fail(BadResponse("trailer or chunk extension too large" if self._head_done else "head too large"))
             return
@@ -344,14 +365,24 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             self._take_interim(status)
             return
-        headers = self._passed = self._head_reader.end_to_end(is_http_1_0=version == "1.0")
+        self._passed = self._head_reader.end_to_end(is_http_1_0=version == "1.0")
         self._head_done = True
         self._fed_bytes = 0
         if self._answers_head:
             self._keep_alive = version == "1.1" and not self._head_reader.asks_to_close
             self._parser_spent = True
             self._complete = True
-        self._sink.upstream_head(status, self._reason, headers)
+        self._status = status
+        self._head_waits = True
+
+    def _pass_head(self) -> None:
+        """Report the head, and what waited with it, now that more is to come."""
+        self._head_waits = False
+        piece, self._piece = self._piece, b""
+        if self._sink is not None:
+            self._sink.upstream_head(self._status, self._reason, self._passed)
+        if piece and self._sink is not None:
+            self._sink.upstream_body(piece)
 
     def _take_interim(self, status: int) -> None:
         """Raises BadResponse."""
@@ -372,8 +403,14 @@ class UpstreamConnection(asyncio.Protocol):
     def on_body(self, piece: bytes) -> None:
         if self._complete:
             self._extra_bytes = True
-        elif self._sink is not None:
-            self._fed_bytes = 0
+            return
+        self._fed_bytes = 0
+        if self._head_waits:
+            if not self._piece:
+                self._piece = piece
+                return
+            self._pass_head()
+        if self._sink is not None:
             self._sink.upstream_body(piece)
 
     def on_message_complete(self) -> None:
@@ -389,30 +426,38 @@ class UpstreamConnection(asyncio.Protocol):
     def _finish(self) -> None:
         """The response is complete: go home or close, then say so."""
         sink, self._sink = self._sink, None
-        trailers = self._head_reader.trailers()
-        if self._can_serve_again():
-            if self._parser_spent:
-                self._parser = httptools.HttpResponseParser(self)
-                self._parser_spent = False
-            if self._reading_paused:
-                self._reading_paused = False
-                self._transport.resume_reading()
-            self._arm(self._keepalive.idle_timeout_s)
-            self._home.connection_idle(self, self._keepalive.max_idle)
-        else:
-            self._close()
-        if sink is not None:
-            sink.upstream_end(trailers)
-
-    def _can_serve_again(self) -> bool:
-        return (
+        reader = self._head_reader
+        trailers = reader.trailers() if reader.has_more else _NO_TRAILERS
+        if trailers and self._head_waits and sink is not None:
+            self._head_waits = False
+            sink.upstream_head(self._status, self._reason, self._passed)
+            sink.upstream_body(self._piece)
+        now_s = time.monotonic()
+        if (
             self._keep_alive
             and self._request_complete
             and not self._extra_bytes
             and not self._writing_paused
             and self._requests < self._keepalive.max_requests
             and not self._transport.is_closing()
-        )
+        ):
+            if self._parser_spent:
+                self._parser = httptools.HttpResponseParser(self)
+                self._parser_spent = False
+            if self._reading_paused:
+                self._reading_paused = False
+                self._transport.resume_reading()
+            self._arm_at(now_s + self._keepalive.idle_timeout_s)
+            self._home.connection_idle(self, self._keepalive.max_idle)
+        else:
+            self._close()
+        if sink is None:
+            return
+        if self._head_waits:
+            self._head_waits = False
+            sink.upstream_answered(self._status, self._reason, self._passed, self._piece, now_s)
+        else:
+            sink.upstream_end(trailers)
 
     def _fail(self, error: UpstreamError) -> None:
         sink, self._sink = self._sink, None
@@ -432,10 +477,14 @@ class UpstreamConnection(asyncio.Protocol):
     # Time.
 
     def _arm(self, seconds: float) -> None:
-        """Let the deadline be in `seconds`; the timer may be earlier than that, never later."""
-        deadline = self._deadline = self._loop.time() + seconds
-        if self._timer is None or self._timer_at > deadline:
-            self._set_timer(deadline)
+        """Let the deadline be in `seconds`."""
+        self._arm_at(self._loop.time() + seconds)
+
+    def _arm_at(self, deadline_s: float) -> None:
+        """Let this be the deadline, CLOCK_MONOTONIC as loops count; the timer may be earlier, never later."""
+        self._deadline = deadline_s
+        if self._timer is None or self._timer_at > deadline_s:
+            self._set_timer(deadline_s)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -256,6 +256,11 @@ class _Call:
             if announced.isdigit() and int(announced) > self._max_body_bytes:
                 self._refuse_body()
 
+    def upstream_answered(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+        self.upstream_head(status, reason, headers)
+        self.upstream_body(body)
+        self.upstream_end([])
+
     def upstream_body(self, piece: bytes) -> None:
         self._body.append(piece)
         self._body_bytes += len(piece)

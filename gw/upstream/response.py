@@ -98,10 +98,13 @@ class HeadReader:
             return [pair for pair in headers if pair[0] not in named]
         return headers
 
+    @property
+    def has_more(self) -> bool:
+        """Whether fields came since `end_to_end`."""
+        return bool(self._headers)
+
     def trailers(self) -> Headers:
         """The fields that came behind the body of this response, those left out that mean something in a head alone."""
-        if not self._headers:
-            return self._headers
         trailers, self._headers = self._headers, []
         return [pair for pair in trailers if pair[0] not in NOT_IN_TRAILERS]
 

@@ -222,14 +222,15 @@ def test_forwarding_headers(world: World) -> None:
         "x-real-ip": "127.0.0.1",
         "x-forwarded-for": "1.2.3.4, 5.6.7.8, 127.0.0.1",
         "x-forwarded-proto": "http",
-        "x-forwarded-host": "client.example",
-        "x-forwarded-port": str(world.gateway.port),
+        "x-forwarded-host": "Client.Example:8080",
+        "x-forwarded-port": "8080",
     }
+    # By default loopback may say who the client is (real_ip_from), and nothing else.
     world.gateway.call(
-        "/raw/a", headers={"X-Real-IP": "6.6.6.6", "X-Forwarded-Port": "1", "X-Forwarded-Proto": "https"}
+        "/raw/a", headers={"X-Real-IP": "192.0.2.7", "X-Forwarded-Port": "1", "X-Forwarded-Proto": "https"}
     )
     fields = world.upstream.last().fields
-    assert (fields["x-real-ip"], fields["x-forwarded-for"]) == ("127.0.0.1", "127.0.0.1")
+    assert (fields["x-real-ip"], fields["x-forwarded-for"]) == ("192.0.2.7", "192.0.2.7")
     assert (fields["x-forwarded-proto"], fields["x-forwarded-port"]) == ("http", str(world.gateway.port))
 
 

@@ -21,6 +21,7 @@ def admitted(
         Link("http", str(more.get("peer", "192.0.2.1")), 40000, "127.0.0.1", 9080),
         unframed_body=bool(more.get("unframed_body", False)),
     )
+    request.is_settled = bool(more.get("is_settled", False))
     admit(request)
     return request
 
@@ -38,8 +39,9 @@ OURS = [
     b"x-forwarded-for: 192.0.2.1",
     b"x-real-ip: 192.0.2.1",
     b"x-forwarded-proto: http",
-    b"x-forwarded-host: example.com",
-    b"x-forwarded-port: 9080",
+    # As the client wrote it, and its port (APISIX since 3.14).
+    b"x-forwarded-host: Example.com:8080",
+    b"x-forwarded-port: 8080",
 ]
 
 
@@ -91,6 +93,32 @@ def test_connection_removes_the_clients_headers_and_never_ours() -> None:
 def test_forwarded_for_is_appended_to() -> None:
     head = written([(b"x-forwarded-for", b"1.1.1.1, 2.2.2.2"), (b"x-forwarded-for", b"3.3.3.3")])
     assert b"x-forwarded-for: 1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.1" in lines(head)
+
+
+def test_claims_that_count_are_passed_on() -> None:
+    claims = [(b"x-forwarded-proto", b"https"), (b"x-forwarded-host", b"a"), (b"forwarded", b"for=1.2.3.4")]
+    told = lines(written([*claims, (b"x-forwarded-port", b"")], is_settled=True))
+    assert told[2:] == [
+        *OURS[:2],
+        b"x-forwarded-proto: https",
+        b"x-forwarded-host: a",
+        b"x-forwarded-port: 8080",
+        b"forwarded: for=1.2.3.4",
+    ]
+
+
+# CVE-2024-45410: what somebody who may do so says stands as if we had said it.
+def test_connection_removes_no_claim_that_counts() -> None:
+    told = lines(
+        written([(b"x-forwarded-proto", b"https"), (b"connection", b"x-forwarded-proto, forwarded")], is_settled=True)
+    )
+    assert b"x-forwarded-proto: https" in told
+
+
+@pytest.mark.parametrize("value", [b"a\rb", b"a\nx: 1", b"a\0"])
+def test_a_claim_cannot_break_the_head(value: bytes) -> None:
+    with pytest.raises(UnsafeRequest):
+        written([(b"x-forwarded-host", value)], is_settled=True)
 
 
 def test_mapped_address_is_an_ipv4_address() -> None:

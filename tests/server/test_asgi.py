@@ -50,8 +50,8 @@ def test_a_request_as_the_upstream_gets_it() -> None:
                 ("host", "Example.com:1234"),
                 ("user-agent", "t"),
                 ("x-forwarded-for", "6.6.6.6, 127.0.0.1"),
-                ("x-forwarded-host", "example.com"),
-                ("x-forwarded-port", str(running.port)),
+                ("x-forwarded-host", "Example.com:1234"),
+                ("x-forwarded-port", "1234"),
                 ("x-forwarded-proto", "http"),
                 ("x-real-ip", "127.0.0.1"),
             ]

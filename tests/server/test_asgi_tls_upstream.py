@@ -46,7 +46,7 @@ def test_verified_by_the_authorities_that_are_configured() -> None:
     async def main() -> None:
         async with scripted_upstream(replying(OK), tls=context) as upstream:
             for authorities, status in (("ca.pem", 200), ("other-ca.pem", 502), ("absent.pem", 502)):
-                routes = {"/": https(upstream.port, tls={"verify": True})}
+                routes = {"/": https(upstream.port, tls={"verify": True}, pass_host="node")}
                 async with edge(routes, trusted_certificates=TLS / authorities) as running:
                     assert (await running.ask(get())).status == status, authorities
 

@@ -24,6 +24,7 @@ from typing import Any, Final, cast
 from gw.pipeline.context import Link, Request
 from gw.pipeline.exchange import Exchange
 from gw.pipeline.fields import Headers
+from gw.pipeline.forwarding import Forwarding
 from gw.pipeline.gateway import Gateway
 from gw.server.client_pace import ClientTimes, Lingering, SendWatch
 from gw.server.draining import Connections
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_END: Final = b"\r\n\r\n"
+_CR: Final = 0x0D
 # Bytes of a response that wait for the client before the upstream is paused.
 _HIGH_WATER_BYTES: Final = 64 * 1024
 # Methods of an upgrade that RFC 6455 knows.
@@ -213,7 +215,7 @@ class H1Connection(asyncio.Protocol):
             data = bytes(self._partial)
         else:
             end = data.find(_HEAD_END)
-        if data.startswith(b"\r\n"):
+        if data[0] == _CR and data.startswith(b"\r\n"):
             # RFC 9112 section 2.2: an empty line before a request is let pass, here as many as make a head's end.
             data = data.lstrip(b"\r\n") if data.startswith(b"\r\n\r\n") else data[2:]
             self._partial = bytearray()
@@ -354,6 +356,34 @@ class H1Connection(asyncio.Protocol):
             keeps_alive=keeps_alive,
         )
 
+    def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        self._exchange = None
+        request = exchange.request
+        is_last = self._is_draining and not self._pending
+        head, framing, keeps_alive = response_head(
+            status,
+            reason,
+            headers,
+            is_head=request.method == "HEAD",
+            is_http_1_0=request.http_version == "1.0",
+            keeps_alive=self._keeps_alive and self._body is None and not is_last and self._times.idle_s > 0,
+        )
+        if framing is Framing.LENGTH or framing is Framing.CLOSE:
+            data = head + body
+            exchange.body_sent_bytes = len(body)
+        elif framing is Framing.CHUNKED:
+            data = b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(body), body) if body else head + b"0\r\n\r\n"
+            exchange.body_sent_bytes = len(body)
+        else:
+            data = head
+        exchange.sent_bytes += len(data)
+        self._transport.write(data)
+        self._keeps_alive = keeps_alive
+        self._over(now_s)
+
     def response_body(self, piece: bytes) -> None:
         exchange = self._exchange
         if exchange is None or self._framing is Framing.NONE:
@@ -382,6 +412,10 @@ class H1Connection(asyncio.Protocol):
         if last:
             exchange.sent_bytes += len(last)
             self._transport.write(last)
+        self._over(self._loop.time())
+
+    def _over(self, now_s: float) -> None:
+        """A response is written: close, or wait for the next request."""
         if not self._keeps_alive:
             if self._body is not None:
                 self._linger()
@@ -390,7 +424,7 @@ class H1Connection(asyncio.Protocol):
         elif self._pending or self._eof:
             self._loop.call_soon(self._go_on)
         else:
-            self._arm(self._times.idle_s)
+            self._arm_at(now_s + self._times.idle_s)
 
     def response_cut(self) -> None:
         self._exchange = None
@@ -401,7 +435,7 @@ class H1Connection(asyncio.Protocol):
         else:
             self._close()
 
-    def tunnel(self, exchange: Exchange, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
+    def tunnel(self, exchange: Forwarding, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
         idle_s = connection.read_timeout_s
         upstream = connection.detach()
         head, _, _ = response_head(101, b"", headers, is_head=False, is_http_1_0=False, keeps_alive=True)
@@ -413,7 +447,7 @@ class H1Connection(asyncio.Protocol):
         over = partial(self._tunnel_over, exchange)
         self._tunnel = Tunnel(self._loop, self._transport, upstream, idle_s, over)
 
-    def _tunnel_over(self, exchange: Exchange, received_bytes: int, sent_bytes: int) -> None:
+    def _tunnel_over(self, exchange: Forwarding, received_bytes: int, sent_bytes: int) -> None:
         exchange.received_bytes += received_bytes
         exchange.sent_bytes += sent_bytes
         exchange.body_sent_bytes += sent_bytes
@@ -485,10 +519,14 @@ class H1Connection(asyncio.Protocol):
     # Time.
 
     def _arm(self, seconds: float) -> None:
-        """Let the deadline be in `seconds`; the timer may be earlier than that, never later."""
-        deadline = self._deadline = self._loop.time() + seconds
-        if self._timer is None or self._timer_at > deadline:
-            self._set_timer(deadline)
+        """Let the deadline be in `seconds`."""
+        self._arm_at(self._loop.time() + seconds)
+
+    def _arm_at(self, deadline_s: float) -> None:
+        """Let this be the deadline, CLOCK_MONOTONIC as loops count; the timer may be earlier, never later."""
+        self._deadline = deadline_s
+        if self._timer is None or self._timer_at > deadline_s:
+            self._set_timer(deadline_s)
 
     def _set_timer(self, at: float) -> None:
         if self._timer is not None:

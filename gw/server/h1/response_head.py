@@ -47,12 +47,9 @@ class _Date:
 
 
 date_line = _Date().line
-_CONNECTION: Final = {  # (keeps alive, HTTP/1.0)
-    (True, False): b"",
-    (True, True): b"connection: keep-alive\r\n",
-    (False, False): b"connection: close\r\n",
-    (False, True): b"connection: close\r\n",
-}
+
+
+_MEANT_FOR_US: Final = frozenset((b"content-length", b"date", b"connection"))
 
 
 def response_head(
@@ -66,15 +63,16 @@ def response_head(
     has_length = has_date = False
     no_length = status == 204 or status < 200
     for name, value in headers:
-        if name == b"content-length":
-            has_length = True
-            if no_length:
+        if name in _MEANT_FOR_US:
+            if name == b"content-length":
+                has_length = True
+                if no_length:
+                    continue
+            elif name == b"date":
+                has_date = True
+            else:
+                keeps_alive = keeps_alive and value != b"close"
                 continue
-        elif name == b"date":
-            has_date = True
-        elif name == b"connection":
-            keeps_alive = keeps_alive and value != b"close"
-            continue
         lines += (name, b": ", value, b"\r\n")
     framing = Framing.LENGTH
     if is_head or no_length or status == 304:
@@ -87,7 +85,10 @@ def response_head(
             lines.append(b"transfer-encoding: chunked\r\n")
     if not has_date:
         lines.append(date_line())
-    lines += (_CONNECTION[keeps_alive, is_http_1_0], b"\r\n")
+    if not keeps_alive:
+        lines.append(b"connection: close\r\n\r\n")
+    else:
+        lines.append(b"connection: keep-alive\r\n\r\n" if is_http_1_0 else b"\r\n")
     return b"".join(lines), framing, keeps_alive
 
 

@@ -1,0 +1,340 @@
+"""The way of an exchange to an upstream and back: a node, a connection to it, the request's bytes, the response's.
+
+The half of `gw.pipeline.exchange` that knows nodes and connections, and nothing of routes and plugins. What is tried
+again after a failure says `gw.pipeline.retry`; the balancer hears once how each of its picks did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Final
+
+from gw.errors import UpstreamError
+from gw.pipeline.client import Client
+from gw.pipeline.context import Attempt, Context, Request
+from gw.pipeline.fields import Headers
+from gw.pipeline.gateway import Gateway
+from gw.pipeline.headers import may_trail, request_head
+from gw.pipeline.reply import BAD_GATEWAY, BY_UPSTREAM_STATUS, Reply
+from gw.pipeline.request_body import RequestBody
+from gw.pipeline.retry import Next, after
+from gw.pipeline.route import CompiledRoute
+from gw.pipeline.upstream import NodeRuntime, UpstreamRuntime
+from gw.upstream.connection import UpstreamConnection
+from gw.upstream.target import Target
+
+logger = logging.getLogger(__name__)
+
+NO_TRAILERS: Final[Headers] = []
+
+
+class Forwarding(Context):
+    """See the module's rules. `finished`: nothing more will be said, nor be listened to.
+
+    `upgrade`: the protocol a client asks to switch to, set by an adapter that can tunnel.
+    """
+
+    __slots__ = (
+        "_attempt",
+        "_body",
+        "_client",
+        "_connection",
+        "_earlier",
+        "_gateway",
+        "_head",
+        "_head_passed",
+        "_is_fresh_asked",
+        "_is_picked",
+        "_node",
+        "_opening",
+        "_tried",
+        "_upstream",
+        "_written",
+        "finished",
+        "upgrade",
+    )
+
+    _attempt: Attempt
+    _head: bytes
+    _node: NodeRuntime
+    _upstream: UpstreamRuntime
+    route: CompiledRoute
+
+    def __init__(self, gateway: Gateway, client: Client, request: Request) -> None:
+        Context.__init__(self, request, time.monotonic())
+        self._gateway = gateway
+        self._client: Client | None = client
+        self._connection: UpstreamConnection | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._body: RequestBody | None = None
+        self._written = False  # the head went to the present connection
+        self._head_passed = False
+        self._is_fresh_asked = False  # a reused connection was stale
+        self._is_picked = False  # the balancer waits to hear how its pick did
+        self._tried: tuple[NodeRuntime, ...] = ()  # nodes that failed
+        self._earlier = b""  # what they came to, as APISIX shows it: `502, 504, `
+        self.finished = False
+        self.upgrade = b""
+
+    # The other half.
+
+    @property
+    @abstractmethod
+    def wants_body(self) -> bool:
+        """Whether the request has a body of which not all came."""
+
+    @abstractmethod
+    def _proceed(self, step: Callable[[], None]) -> None:
+        """Take a step that may find the request unfit, or fail."""
+
+    @abstractmethod
+    def _reply(self, reply: Reply, *, upstream_status: int | None = None) -> None:
+        """Answer in an upstream's stead."""
+
+    @abstractmethod
+    def _cut(self) -> None:
+        """Break the response off."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """It is over."""
+
+    # To the upstream.
+
+    def _send(self) -> None:
+        """Write the head for the node, and find a connection to it."""
+        request = self.request
+        host = self._upstream.host_header(request, self._node)
+        if self.upstream_host is not None:
+            host = self.upstream_host.encode("latin-1", "replace")
+        upgrade = self.upgrade if self.upgrade and self.route.upgrades else b""
+        self._head = request_head(request, host, method=self.upstream_method, uri=self.upstream_uri, upgrade=upgrade)
+        self._connect(self._upstream.target(self._node, host))
+
+    def _take_node(self, node: NodeRuntime, now_s: float) -> None:
+        """What the balancer picked; `_send` follows."""
+        self._node = node
+        self._attempt = Attempt(node.address, node, now_s)
+        self._is_picked = True
+
+    def _connect(self, target: Target) -> None:
+        if self._attempt.ended_s:
+            self._attempt = Attempt(self._node.address, self._node, time.monotonic())
+        self.attempts = (*self.attempts, self._attempt)
+        upstreams = self._gateway.upstreams
+        connection = None if self._is_fresh_asked else upstreams.take_idle(target)
+        if connection is None:
+            self._opening = upstreams.open(target, self.route.timeouts.connect_s, self)
+        else:
+            self._attempt.connected_s = self._attempt.started_s
+            self._use(connection)
+
+    def upstream_connected(self, connection: UpstreamConnection) -> None:
+        """A connection that was opened for this exchange stands."""
+        self._opening = None
+        self._attempt.connected_s = time.monotonic()
+        self._use(connection)
+
+    def _use(self, connection: UpstreamConnection) -> None:
+        """Send what there is: all of a request without a body, else the head with the body's first piece."""
+        self._connection = connection
+        route = self.route
+        answers_head = (self.upstream_method or self.request.method) == "HEAD"
+        may_upgrade = route.upgrades and self.upgrade != b""
+        connection.begin(self, answers_head, route.timeouts, self._upstream.keepalive, may_upgrade)
+        body = self._body
+        if body is None:
+            self._written = True
+            connection.write(self._head)
+            connection.request_complete()
+            return
+        self._written = False
+        self._write_body(connection, body)
+        if body.ended:
+            self._end_request(connection, body)
+        elif self._client is not None:
+            self._client.resume_request()
+
+    def _write_body(self, connection: UpstreamConnection, body: RequestBody) -> None:
+        """Write what came of the body; the head goes before the first of it."""
+        for piece in body.take():
+            if not self._written:
+                self._written = True
+                connection.write(self._head)
+            connection.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self.request.is_chunked else piece)
+
+    def _end_request(self, connection: UpstreamConnection, body: RequestBody) -> None:
+        if not self._written:
+            self._written = True
+            connection.write(self._head)
+        if self.request.is_chunked:
+            trailers = b"".join([b"%b: %b\r\n" % pair for pair in body.trailers if may_trail(pair[0])])
+            connection.write(b"0\r\n%b\r\n" % trailers)
+        connection.request_complete()
+
+    # What the upstream connection calls.
+
+    def upstream_interim(self, status: int, headers: Headers) -> None:
+        """See gw.upstream.connection.Sink."""
+        if self._client is not None:
+            self._client.response_interim(status, headers)
+
+    def upstream_head(self, status: int, reason: bytes, headers: Headers) -> None:
+        """See gw.upstream.connection.Sink."""
+        self._attempt.status = status
+        self._attempt.head_s = time.monotonic()
+        headers.append(self._gateway.server_header)
+        if status >= 500:
+            headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, status)))
+        self.status = status
+        self.response_headers = headers
+        self._head_passed = True
+        client = self._client
+        if client is not None:
+            client.response_head(status, reason, headers)
+            if status >= 300 and self._body is not None and not self._body.ended:
+                # It has decided without the rest; a 2xx may be an answer to the body as it comes.
+                client.pause_request()
+
+    def upstream_body(self, piece: bytes) -> None:
+        """See gw.upstream.connection.Sink."""
+        if self._client is not None:
+            self._client.response_body(piece)
+
+    def upstream_flush(self) -> None:
+        """See gw.upstream.connection.Sink."""
+        if self._client is not None and self._head_passed:
+            self._client.response_flush()
+
+    def upstream_end(self, trailers: Headers) -> None:
+        """See gw.upstream.connection.Sink."""
+        self._connection = None
+        self._attempt_over(None)
+        client, self._client = self._client, None
+        self.finished = True
+        if client is not None:
+            client.response_end(trailers)
+        self._finish()
+
+    def upstream_answered(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+        """See gw.upstream.connection.Sink."""
+        self._connection = None
+        attempt = self._attempt
+        attempt.status = self.status = status
+        attempt.head_s = attempt.ended_s = now_s
+        headers.append(self._gateway.server_header)
+        if status >= 500:
+            headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, status)))
+        self.response_headers = headers
+        self._head_passed = self.finished = True
+        self._is_picked = False
+        if self._upstream.observes:
+            self._upstream.over(attempt, None, is_last=True, status=status)
+        client, self._client = self._client, None
+        if client is not None:
+            client.response(status, reason, headers, body, now_s)
+        self._finish()
+
+    def upstream_upgraded(self, headers: Headers, rest: bytes) -> None:
+        """See gw.upstream.connection.Sink."""
+        connection, self._connection = self._connection, None
+        self._attempt.status = self.status = 101
+        self._attempt.head_s = time.monotonic()
+        client, self._client = self._client, None
+        if client is not None and connection is not None:
+            headers.append(self._gateway.server_header)
+            client.tunnel(self, connection, headers, rest)
+
+    def tunnel_over(self) -> None:
+        """The tunnel that the client side was given has ended."""
+        self._attempt_over(None)
+        self._finish()
+
+    def upstream_failed(self, error: UpstreamError) -> None:
+        """See gw.upstream.connection.Sink; also that no connection could be opened."""
+        self._gateway.counters.upstream_failed()
+        connection, self._connection = self._connection, None
+        self._opening = None
+        target, request, body = self._node.target, self.request, self._body
+        then = Next.GIVE_UP
+        if not self._head_passed:
+            then = after(
+                error,
+                method=self.upstream_method or request.method,
+                is_stale=connection is not None and connection.reused and not connection.response_started,
+                was_written=self._written,
+                can_be_sent_again=body is None or body.can_be_sent_again,
+            )
+        if then is Next.SAME_NODE:
+            self._attempt.ended_s = time.monotonic()
+            self._is_fresh_asked = True
+            self._again()
+            return
+        attempt = self._attempt
+        attempt.status = attempt.status or error.status
+        if then is Next.OTHER_NODE and self._may_try_another():
+            self._attempt_over(error, is_last=False)
+            if not self._take_another_node():
+                self._fail(error)
+                return
+            logger.warning("upstream %s:%s: %s; trying another node", target.host, target.port, error)
+            self._earlier += b"%d, " % error.status
+            self._again()
+            return
+        self._fail(error)
+
+    def _fail(self, error: UpstreamError) -> None:
+        """No other node is left to try, or may be."""
+        self.status = self.status or error.status
+        self._attempt_over(error)
+        target, request = self._node.target, self.request
+        asked = f"{request.method} {request.path!a}"
+        logger.warning("upstream %s:%s: %s (%s)", target.host, target.port, error, asked)
+        if self._head_passed:
+            self._cut()
+        else:
+            self._reply(BY_UPSTREAM_STATUS.get(error.status, BAD_GATEWAY), upstream_status=error.status)
+
+    def _may_try_another(self) -> bool:
+        upstream = self._upstream
+        return len(self._tried) < upstream.retries and not upstream.is_too_late(time.monotonic() - self.started_s)
+
+    def _take_another_node(self) -> bool:
+        upstream = self._upstream
+        self._tried = (*self._tried, self._node)
+        node = upstream.pick(self, self._tried)
+        if node is None:
+            return False
+        self._take_node(node, time.monotonic())
+        self._is_fresh_asked = False
+        return True
+
+    def _attempt_over(self, error: UpstreamError | None, *, is_last: bool = True) -> None:
+        """Say once how the node that was picked did."""
+        attempt = self._attempt
+        attempt.ended_s = time.monotonic()
+        if self._is_picked:
+            self._is_picked = False
+            if self._upstream.observes:
+                self._upstream.over(attempt, error, is_last=is_last, status=self.status)
+
+    def _again(self) -> None:
+        self._gateway.counters.upstream_retried()
+        if self._written and self._body is not None:
+            self._body.rewind()
+        self._written = False
+        self._proceed(self._send)
+
+    def upstream_full(self) -> None:
+        """See gw.upstream.connection.Sink."""
+        if self._client is not None and self.wants_body:
+            self._client.pause_request()
+
+    def upstream_drained(self) -> None:
+        """See gw.upstream.connection.Sink."""
+        if self._client is not None and self.wants_body:
+            self._client.resume_request()
