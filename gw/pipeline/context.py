@@ -315,6 +315,21 @@ class Context:
             self._request_id = os.urandom(16).hex()
         return self._request_id
 
+    @request_id.setter
+    def request_id(self, id: str) -> None:
+        """What logs and error bodies show from now on."""
+        self._request_id = id
+
+    def set_upstream_uri(self, uri: bytes) -> None:
+        """Let the upstream be asked for this path and query, encoded as they leave. Raises BadTarget.
+
+        The last look at what a plugin made: a space, a line end or a `#` in it would be read as something else.
+        """
+        if not uri.startswith(b"/"):
+            raise BadTarget("the rewritten path does not begin with a slash")
+        check_query(uri)
+        self.upstream_uri = uri
+
     @property
     def route_id(self) -> str:
         return self.route.id if self.route is not None else ""

@@ -114,7 +114,9 @@ def _step(instance: Instance, phase: str, compile_filter: MetaFilter | None) -> 
         run = _only_reading(run, is_async)
     if (response := instance.meta.get("error_response")) is not None and phase in REQUEST_PHASES:
         run = _with_error_response(run, response, is_async)
-    if (expression := instance.meta.get("filter")) is not None and compile_filter is not None:
+    expression = instance.meta.get("filter")
+    unconditional = getattr(instance.plugin, "unconditional_phases", ())
+    if expression is not None and compile_filter is not None and phase not in unconditional:
         run = _only_where(run, _Filter(instance, compile_filter(expression)), phase, is_async)
     return Step(run, instance.plugin.name, instance.owner, is_async)
 

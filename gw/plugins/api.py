@@ -46,8 +46,6 @@ class Environment:
     now, `{}` without one; `attr`: its section of `plugin_attr` in the configuration file; `spawn`: start a task that
     the worker owns, ends with, and whose failure it logs; with `patience_s`, a worker that stops lets it go on so long.
     `state`: what plugins keep once per worker; keys are theirs to keep apart.
-    `compile_filter`: makes a predicate of an expression (`vars` in APISIX), and raises ValueError; None: they are not
-    served.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -58,7 +56,6 @@ class Environment:
     attr: Callable[[str], Mapping[str, Any]] = _no_metadata
     spawn: Callable[..., asyncio.Task[Any]] | None = None
     state: dict[Any, Any] = field(default_factory=dict)
-    compile_filter: Callable[[Any], Callable[[Context], bool]] | None = None
 
 
 class Plugin:
@@ -66,12 +63,16 @@ class Plugin:
 
     `only_reads_body`: the body filter looks at the response's body and never changes it, so that it keeps the length
     that was announced; what the method returns is ignored.
+
+    `unconditional_phases` run also where `_meta.filter` does not hold, and do not ask it: its first answer counts for
+    all phases, so a phase that only makes ready for a response must not ask before there is one.
     """
 
     name: ClassVar[str]
     priority: ClassVar[int]
     version: ClassVar[str] = "0.1"
     only_reads_body: ClassVar[bool] = False
+    unconditional_phases: frozenset[str] = frozenset()
 
     def __init__(self, conf: Mapping[str, Any], env: Environment, owner: str) -> None:
         self.conf = conf

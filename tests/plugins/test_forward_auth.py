@@ -29,6 +29,7 @@ from tests.support.edge import (
     scripted_upstream,
 )
 from tests.support.lent import environment
+from tests.support.plugin_edge import checked
 
 pytestmark = pytest.mark.usefixtures("each_edge")
 
@@ -85,7 +86,7 @@ async def world(
         scripted_upstream(recording(served, OK)) as upstream,
     ):
         conf = {"uri": f"http://127.0.0.1:{auth.port}/auth?v=1", **conf}
-        route = walking(upstream.port, instance(ForwardAuth, conf, env))
+        route = walking(upstream.port, instance(ForwardAuth, checked("forward-auth", conf), env))
         async with edge({"/": route}) as running:
             yield World(running, auth, asked, served)
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
+from gw.pipeline.conditions import compile_condition
 from gw.pipeline.request_body import KeptBody
 from gw.plugins.api import Context, Environment, Plugin
 from gw.plugins.shared.batches import MAX_PENDING_ENTRIES, Batches, BatchSettings, Room, Sink
@@ -38,8 +39,8 @@ class BatchLogger(Plugin):
         self._max_req_body_bytes: int = conf.get("max_req_body_bytes", _MAX_BODY_BYTES)
         self._max_resp_body_bytes: int = conf.get("max_resp_body_bytes", _MAX_BODY_BYTES)
         self._logs_request_body: bool = conf.get("include_req_body", False)
-        self._if_request_body = _condition(conf, "include_req_body_expr", self.env)
-        self._if_response_body = _condition(conf, "include_resp_body_expr", self.env)
+        self._if_request_body = _condition(conf, "include_req_body_expr")
+        self._if_response_body = _condition(conf, "include_resp_body_expr")
         log_format = conf.get("log_format")
         self._own_entry: Entry | None = compile_format(log_format, self.owner) if log_format else None
         self._told: Mapping[str, Any] = {}
@@ -112,13 +113,9 @@ class BatchLogger(Plugin):
             entry["response"]["body"] = text_of(body)
 
 
-def _condition(conf: Mapping[str, Any], key: str, env: Environment) -> _Condition | None:
+def _condition(conf: Mapping[str, Any], key: str) -> _Condition | None:
     """None: there is none, so it holds."""
-    if key not in conf:
-        return None
-    if env.compile_filter is None:
-        raise ValueError(f"{key}: expressions are not served yet")
-    return env.compile_filter(conf[key])
+    return compile_condition(conf[key]) if key in conf else None
 
 
 def _batch_settings(conf: Mapping[str, Any]) -> BatchSettings:
