@@ -238,6 +238,9 @@ class Attempt:
         return self.ended_s - self.started_s if self.ended_s else None
 
 
+_NO_HEADERS: Final[Headers] = []  # never changed
+
+
 class Context:
     """One request and its response, for plugins, variables and logs.
 
@@ -249,52 +252,35 @@ class Context:
     `upstream_host`; None for what the request says.
     """
 
-    __slots__ = (
-        "_request_id",
-        "_response",
-        "_state",
-        "attempts",
-        "body_sent_bytes",
-        "consumer_name",
-        "ended_s",
-        "params",
-        "received_bytes",
-        "request",
-        "response_headers",
-        "route",
-        "sent_bytes",
-        "started_s",
-        "status",
-        "upstream_host",
-        "upstream_method",
-        "upstream_uri",
-    )
+    # PERF: no __slots__, but defaults of the class: most of these are never set for most requests, and each that is
+    # set costs as much as any other step (bench/request_path.py).
+    ended_s = 0.0
+    status = 0
+    sent_bytes = 0
+    body_sent_bytes = 0
+    attempts: tuple[Attempt, ...] = ()
+    route: CompiledRoute | None = None
+    params: Mapping[str, str] | None = None
+    response_headers: Headers = _NO_HEADERS
+    consumer_name = ""
+    upstream_method: str | None = None
+    upstream_uri: bytes | None = None
+    upstream_host: str | None = None
+    _response: Response | None = None
+    _request_id = ""
+    _state: dict[Any, Any] | None = None
 
-    def __init__(self, request: Request, started_s: float) -> None:
+    def __init__(self, request: Request, started_s: float, received_bytes: int = 0) -> None:
         self.request = request
         self.started_s = started_s
-        self.ended_s = 0.0
-        self.status = 0
-        self.received_bytes = 0
-        self.sent_bytes = 0
-        self.body_sent_bytes = 0
-        self.attempts: tuple[Attempt, ...] = ()
-        self.route: CompiledRoute | None = None
-        self.params: Mapping[str, str] | None = None
-        self.response_headers: Headers = []
-        self._response: Response | None = None
-        self.consumer_name = ""
-        self.upstream_method: str | None = None
-        self.upstream_uri: bytes | None = None
-        self.upstream_host: str | None = None
-        self._request_id = ""
-        self._state: dict[Any, Any] | None = None
+        self.received_bytes = received_bytes
 
     @property
     def response(self) -> Response:
         """The head as it goes to the client: from header_filter on."""
         if self._response is None:
-            self._response = Response(self.status, self.response_headers)
+            headers = self.response_headers
+            self._response = Response(self.status, [] if headers is _NO_HEADERS else headers)
         return self._response
 
     @response.setter

@@ -58,6 +58,7 @@ from gw.pipeline.reply import (
 )
 from gw.pipeline.request_body import BodyTooLarge, KeptBody, RequestBody
 from gw.pipeline.route import NO_ROUTE
+from gw.pipeline.upstream import UpstreamRuntime
 
 logger = logging.getLogger(__name__)
 
@@ -70,15 +71,15 @@ CLIENT_CLOSED_REQUEST: Final = 499
 class Exchange(Forwarding):
     """See the module's rules. The client side makes one per request, calls `start`, and feeds the body, if any."""
 
-    __slots__ = ("_body_waiter", "_filtering", "_task")
+    _task: asyncio.Task[None] | None = None
+    _body_waiter: asyncio.Future[None] | None = None
+    _filtering: Filtering | None = None  # where filters await
 
-    def __init__(self, gateway: Gateway, client: Client, request: Request) -> None:
+    def __init__(self, gateway: Gateway, client: Client, request: Request, received_bytes: int = 0) -> None:
+        """`received_bytes`: of the head."""
         # PERF: by name, here and in the bases: super() costs as much as a call (bench/request_path.py).
-        Forwarding.__init__(self, gateway, client, request)
+        Forwarding.__init__(self, gateway, client, request, received_bytes)
         gateway.counters.request_started()
-        self._task: asyncio.Task[None] | None = None
-        self._body_waiter: asyncio.Future[None] | None = None
-        self._filtering: Filtering | None = None  # where filters await: they may go on when the upstream has ended
 
     # What the client side calls.
 
@@ -214,6 +215,7 @@ class Exchange(Forwarding):
             self._client = filtering = Filtering(self._client, self, gateway, phases)
             if filtering.awaits:
                 self._filtering = filtering
+                self._passes_later = True
         if phases.request or phases.before_proxy:
             drop_named_by_connection(request)
         if phases.request:
@@ -269,22 +271,17 @@ class Exchange(Forwarding):
 
     def _choose(self) -> None:
         """Choose a node."""
-        upstream = self.route.upstream
-        if isinstance(upstream, Missing):
-            # At debug, here and below: it is reported once for the route, and clients must not be able to fill the log.
-            logger.debug("route %s: %s", self.route.id, upstream.reason)
-            self._reply(ROUTE_NOT_FOUND if self.route.id == "" else error_reply(upstream.status))
-            return
-        if upstream.unsupported is not None:
-            logger.debug("route %s: its upstream: %s", self.route.id, upstream.unsupported)
-            self._reply(BAD_GATEWAY)
+        route = self.route
+        upstream = route.usable
+        if upstream is None:
+            self._reply(self._why_unusable(route.upstream))
             return
         self._upstream = upstream
         node = upstream.pick(self)
         if node is None:
             self._reply(SERVICE_UNAVAILABLE)
             return
-        phases = self.route.phases
+        phases = route.phases
         # Without plugins hardly any time has passed.
         self._take_node(node, time.monotonic() if phases.request else self.started_s)
         if phases.before_proxy:
@@ -293,6 +290,14 @@ class Exchange(Forwarding):
             self._reread_and_send()
         else:
             self._send()
+
+    def _why_unusable(self, upstream: UpstreamRuntime | Missing) -> Reply:
+        # At debug: it is reported once for the route, and clients must not be able to fill the log.
+        if isinstance(upstream, Missing):
+            logger.debug("route %s: %s", self.route.id, upstream.reason)
+            return ROUTE_NOT_FOUND if self.route.id == "" else error_reply(upstream.status)
+        logger.debug("route %s: its upstream: %s", self.route.id, upstream.unsupported)
+        return BAD_GATEWAY
 
     def _reread_and_send(self) -> None:
         """Plugins may have changed the headers; how the body is framed is not theirs to change."""

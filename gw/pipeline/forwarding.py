@@ -38,47 +38,29 @@ class Forwarding(Context):
     `upgrade`: the protocol a client asks to switch to, set by an adapter that can tunnel.
     """
 
-    __slots__ = (
-        "_attempt",
-        "_body",
-        "_client",
-        "_connection",
-        "_earlier",
-        "_gateway",
-        "_head",
-        "_head_passed",
-        "_is_fresh_asked",
-        "_is_picked",
-        "_node",
-        "_opening",
-        "_tried",
-        "_upstream",
-        "_written",
-        "finished",
-        "upgrade",
-    )
-
     _attempt: Attempt
     _head: bytes
     _node: NodeRuntime
     _upstream: UpstreamRuntime
     route: CompiledRoute
+    # As in Context: defaults, because most requests set few of them.
+    finished = False
+    upgrade = b""
+    _connection: UpstreamConnection | None = None
+    _opening: asyncio.Task[None] | None = None
+    _body: RequestBody | None = None
+    _written = False  # the head went to the present connection
+    _head_passed = False
+    _is_fresh_asked = False  # a reused connection was stale
+    _is_picked = False  # the balancer waits to hear how its pick did
+    _tried: tuple[NodeRuntime, ...] = ()  # nodes that failed
+    _earlier = b""  # what they came to, as APISIX shows it: `502, 504, `
+    _passes_later = False  # what stands in the client's place may go on when the upstream has ended
 
-    def __init__(self, gateway: Gateway, client: Client, request: Request) -> None:
-        Context.__init__(self, request, time.monotonic())
+    def __init__(self, gateway: Gateway, client: Client, request: Request, received_bytes: int = 0) -> None:
+        Context.__init__(self, request, time.monotonic(), received_bytes)
         self._gateway = gateway
         self._client: Client | None = client
-        self._connection: UpstreamConnection | None = None
-        self._opening: asyncio.Task[None] | None = None
-        self._body: RequestBody | None = None
-        self._written = False  # the head went to the present connection
-        self._head_passed = False
-        self._is_fresh_asked = False  # a reused connection was stale
-        self._is_picked = False  # the balancer waits to hear how its pick did
-        self._tried: tuple[NodeRuntime, ...] = ()  # nodes that failed
-        self._earlier = b""  # what they came to, as APISIX shows it: `502, 504, `
-        self.finished = False
-        self.upgrade = b""
 
     # The other half.
 
@@ -107,24 +89,22 @@ class Forwarding(Context):
 
     def _send(self) -> None:
         """Write the head for the node, and find a connection to it."""
-        request = self.request
-        host = self._upstream.host_header(request, self._node)
+        request, upstream, node = self.request, self._upstream, self._node
+        host = upstream.host_header(request, node)
         if self.upstream_host is not None:
             host = self.upstream_host.encode("latin-1", "replace")
-        upgrade = self.upgrade if self.upgrade and self.route.upgrades else b""
-        self._head = request_head(request, host, method=self.upstream_method, uri=self.upstream_uri, upgrade=upgrade)
-        self._connect(self._upstream.target(self._node, host))
+        upgrade = self.upgrade if self.route.upgrades else b""
+        self._head = request_head(request, host, self.upstream_method, self.upstream_uri, upgrade)
+        self._connect(upstream.target(node, host) if upstream.uses_clients_name else node.target)
 
     def _take_node(self, node: NodeRuntime, now_s: float) -> None:
         """What the balancer picked; `_send` follows."""
         self._node = node
-        self._attempt = Attempt(node.address, node, now_s)
+        attempt = self._attempt = Attempt(node.address, node, now_s)
+        self.attempts = (*self.attempts, attempt) if self.attempts else (attempt,)
         self._is_picked = True
 
     def _connect(self, target: Target) -> None:
-        if self._attempt.ended_s:
-            self._attempt = Attempt(self._node.address, self._node, time.monotonic())
-        self.attempts = (*self.attempts, self._attempt)
         upstreams = self._gateway.upstreams
         connection = None if self._is_fresh_asked else upstreams.take_idle(target)
         if connection is None:
@@ -237,7 +217,12 @@ class Forwarding(Context):
         client, self._client = self._client, None
         if client is not None:
             client.response(status, reason, headers, body, now_s)
-        self._finish()
+        if self._passes_later or self.ended_s:
+            self._finish()  # when it is over, or was: a filter failed
+            return
+        self._body = None
+        self.ended_s = now_s
+        self._gateway.end(self)
 
     def upstream_upgraded(self, headers: Headers, rest: bytes) -> None:
         """See gw.upstream.connection.Sink."""
@@ -270,7 +255,8 @@ class Forwarding(Context):
                 can_be_sent_again=body is None or body.can_be_sent_again,
             )
         if then is Next.SAME_NODE:
-            self._attempt.ended_s = time.monotonic()
+            now_s = self._attempt.ended_s = time.monotonic()
+            self._take_node(self._node, now_s)
             self._is_fresh_asked = True
             self._again()
             return

@@ -171,7 +171,7 @@ def drop_named_by_connection(request: Request) -> None:
 
 
 def request_head(
-    request: Request, host: bytes, *, method: str | None = None, uri: bytes | None = None, upgrade: bytes = b""
+    request: Request, host: bytes, method: str | None = None, uri: bytes | None = None, upgrade: bytes = b""
 ) -> bytes:
     """Write the head of an admitted request for an upstream whose Host is `host`. Raises UnsafeRequest.
 
@@ -192,12 +192,13 @@ def request_head(
     if upgrade:
         framing += b"connection: Upgrade\r\nupgrade: %b\r\n" % upgrade
         lines += 2
-    forwarded_for = request.forwarded_for
-    forwarding = _forwarding(
-        request.remote_addr, request.scheme, request.host_header, request.server_port, forwarded_for is None
-    )
-    if request.claims is not None:
-        forwarding, claimed_lines = _claimed_forwarding(request, request.claims, is_first=forwarded_for is None)
+    forwarded_for, claims = request.forwarded_for, request.claims
+    if claims is None:
+        forwarding = _forwarding(
+            request.remote_addr, request.scheme, request.host_header, request.server_port, forwarded_for is None
+        )
+    else:
+        forwarding, claimed_lines = _claimed_forwarding(request, claims, is_first=forwarded_for is None)
         lines += claimed_lines
     data = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%b%b\r\n" % (
         (method or request.method).encode("ascii"),

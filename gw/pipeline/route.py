@@ -17,7 +17,7 @@ from gw.upstream.target import Timeouts
 class CompiledRoute:
     """What a matched request walks: an upstream, or what is answered because one is missing."""
 
-    __slots__ = ("id", "name", "phases", "service_id", "timeouts", "upgrades", "upstream")
+    __slots__ = ("id", "name", "phases", "service_id", "timeouts", "upgrades", "upstream", "usable")
 
     id: str
     name: str
@@ -34,9 +34,14 @@ class CompiledRoute:
         service_id: str = "",
         upgrades: bool = False,
     ) -> None:
-        """`phases`: what plugins do, global rules included. `upgrades`: whether WebSocket handshakes pass."""
+        """`phases`: what plugins do, global rules included. `upgrades`: whether WebSocket handshakes pass.
+
+        `usable` is the upstream where requests can go there.
+        """
         self.id = id
         self.upstream = upstream
+        is_usable = isinstance(upstream, UpstreamRuntime) and upstream.unsupported is None
+        self.usable: UpstreamRuntime | None = upstream if is_usable else None  # type: ignore[assignment]
         self.timeouts = timeouts
         self.phases = phases
         self.name = name

@@ -62,8 +62,8 @@ class UpstreamRuntime:
     """An upstream, ready to be picked from.
 
     `retries`: how many nodes more may be tried when one fails; `retry_timeout_s`: for how long, 0 for ever.
-    `unsupported`: why it cannot be picked from (the request is answered 502), or None. `observes`: whether `picked` and
-    `over` are to be called.
+    `unsupported`: why it cannot be picked from (the request is answered 502), or None. `observes`: whether `over` is
+    to be called. `uses_clients_name`: whether `target` depends on the request.
     """
 
     __slots__ = (
@@ -75,7 +75,6 @@ class UpstreamRuntime:
         "_nodes",
         "_passes_host",
         "_type",
-        "_uses_clients_name",
         "keepalive",
         "observes",
         "retries",
@@ -83,6 +82,7 @@ class UpstreamRuntime:
         "scheme",
         "timeouts",
         "unsupported",
+        "uses_clients_name",
     )
 
     def __init__(
@@ -97,7 +97,7 @@ class UpstreamRuntime:
         self.timeouts = shared_timeouts(upstream.timeout or DEFAULT_TIMEOUT)
         self.scheme = upstream.scheme
         self._passes_host = upstream.pass_host not in _GATEWAY_CHOSEN_HOST
-        self._uses_clients_name = upstream.scheme == "https" and self._passes_host
+        self.uses_clients_name = upstream.scheme == "https" and self._passes_host
         self._key = hash_key(upstream) if upstream.type == "chash" else NO_KEY
         self._type = upstream.type
         self._health: NodeHealth | None = None
@@ -153,7 +153,7 @@ class UpstreamRuntime:
 
     def target(self, node: NodeRuntime, host: bytes) -> Target:
         """Where to connect for a request with this Host: TLS names it where the configuration names none."""
-        return node.target.named(server_name_of(host.decode("latin-1"))) if self._uses_clients_name else node.target
+        return node.target.named(server_name_of(host.decode("latin-1"))) if self.uses_clients_name else node.target
 
     def over(self, attempt: Attempt, error: UpstreamError | None, *, is_last: bool, status: int) -> None:
         """An attempt at a node has ended. `status`: what the client gets, where it is the last one."""

@@ -117,6 +117,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_head_waits",
         "_home",
         "_interim",
+        "_is_1_1",
         "_keep_alive",
         "_keepalive",
         "_loop",
@@ -169,8 +170,10 @@ class UpstreamConnection(asyncio.Protocol):
         # It holds bound methods of ours: a cycle, which lasts from connection_made to _close.
         self._parser: httptools.HttpResponseParser | None = None
         self._parser_spent = False
-        self._complete = False
-        self._head_done = False
+        self._complete = self._head_done = self._head_waits = False
+        # Of these, what is once set stays so until the connection ends, or goes back by itself.
+        self._interim = self._extra_bytes = self._keep_alive = self._is_1_1 = False
+        self._upgraded: Headers | None = None
         self._passed: Headers = []
 
     # What the owner calls.
@@ -207,14 +210,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._keepalive = keepalive
         self._answers_head = answers_head
         self._may_upgrade = may_upgrade
-        self._upgraded: Headers | None = None
         self._reason = self._piece = b""
-        self._head_waits = False
         self._deadline = math.inf
         self._head_reader.reset()
         self._fed_bytes = 0
-        self._interim = self._head_done = self._complete = self._extra_bytes = False
-        self._keep_alive = self._request_complete = self.response_started = False
+        self._head_waits = self._head_done = self._complete = False
+        self._request_complete = self.response_started = False
 
     def write(self, data: bytes) -> None:
         """Send bytes of the request; `upstream_full` tells when to stop."""
@@ -280,7 +281,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is None or self._parser is None:
             self._close()
             return
-        self.response_started = True
+        if not self.response_started:
+            self.response_started = True
+            self._is_1_1 = data.startswith(b"HTTP/1.1 ")
         self._fed_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -357,19 +360,22 @@ class UpstreamConnection(asyncio.Protocol):
         assert parser is not None
         assert self._sink is not None
         status = parser.get_status_code()
-        version = parser.get_http_version()
-        if version != "1.1" and version != "1.0":
-            raise BadResponse(f"HTTP version {version}")
+        is_1_0 = False
+        if not self._is_1_1:  # PERF: llhttp makes a text of the version each time it is asked
+            version = parser.get_http_version()
+            is_1_0 = version == "1.0"
+            if version != "1.1" and not is_1_0:
+                raise BadResponse(f"HTTP version {version}")
         if self._fed_bytes > MAX_HEAD_BYTES and self._head_reader.size_bytes > MAX_HEAD_BYTES:
             raise BadResponse("head too large")
         if status < 200:
             self._take_interim(status)
             return
-        self._passed = self._head_reader.end_to_end(is_http_1_0=version == "1.0")
+        self._passed = self._head_reader.end_to_end(is_http_1_0=is_1_0)
         self._head_done = True
         self._fed_bytes = 0
         if self._answers_head:
-            self._keep_alive = version == "1.1" and not self._head_reader.asks_to_close
+            self._keep_alive = not is_1_0 and not self._head_reader.asks_to_close
             self._parser_spent = True
             self._complete = True
         self._status = status
@@ -396,6 +402,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._upgraded = headers
             return
         self._interim = True
+        self._is_1_1 = False  # what comes next speaks for itself
         self._reason = b""
         if status != 100 and self._sink is not None:
             self._sink.upstream_interim(status, headers)

@@ -72,7 +72,6 @@ class H1Connection(asyncio.Protocol):
         "_request_paused",
         "_requests",
         "_send_watch",
-        "_started",
         "_timer",
         "_timer_at",
         "_times",
@@ -94,7 +93,6 @@ class H1Connection(asyncio.Protocol):
         self._pending = b""  # behind the present request
         self._exchange: Exchange | None = None
         self._body: LengthBody | ChunkedBody | None = None  # what is still to come of the present request
-        self._started = False  # the exchange knows its request
         self._continue_due = False
         self._held_head = b""  # of a response whose body is not here yet
         self._framing = Framing.NONE
@@ -152,9 +150,25 @@ class H1Connection(asyncio.Protocol):
         self._arm(self._times.header_s)
 
     def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        # PERF: a head that comes whole and alone, as nearly all do.
+        if (
+            exchange is None
+            and not self._partial
+            and not self._is_closing
+            and data.find(_HEAD_END) + 4 == len(data)
+            and data[0] != _CR
+        ):
+            try:
+                self._head.read(data)
+                self._begin_exchange(self._head, len(data))
+            except Refused as refusal:
+                self._refuse(refusal)
+            else:
+                self._start()
+            return
         if self._is_closing:
             return
-        exchange = self._exchange
         if exchange is not None:
             if self._body is not None:
                 self._take_body(exchange, data)
@@ -239,10 +253,11 @@ class H1Connection(asyncio.Protocol):
                 self._take_body(self._exchange, rest, counted=False)
             else:
                 self._hold(rest)
-        exchange = self._exchange
-        if exchange is not None:
-            self._started = True
-            exchange.start()
+        self._start()
+
+    def _start(self) -> None:
+        if self._exchange is not None:
+            self._exchange.start()
 
     def _begin_head(self, data: bytes) -> None:
         """The first part of a head. Raises Refused."""
@@ -258,12 +273,14 @@ class H1Connection(asyncio.Protocol):
     def _begin_exchange(self, head: RequestHead, head_bytes: int) -> None:
         self._requests += 1
         self._deadline = math.inf
-        self._keeps_alive = head.keeps_alive
-        target, _, query = head.target.partition(b"?")
+        target, query = head.target, b""
+        if b"?" in target:
+            target, _, query = target.partition(b"?")
         request = Request(head.method, target, query, head.headers, self._link, head.version, self._requests)
-        exchange = self._exchange = Exchange(self._gateway, self, request)
-        exchange.received_bytes = head_bytes
-        self._started = False
+        exchange = self._exchange = Exchange(self._gateway, self, request, head_bytes)
+        self._keeps_alive = head.keeps_alive
+        if head.is_plain:
+            return
         if head.is_chunked:
             self._body = ChunkedBody()
         elif head.length:

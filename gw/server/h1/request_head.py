@@ -53,7 +53,8 @@ class HeadLimits(NamedTuple):
 
 
 class RequestHead:
-    """Reads one head after the other. After `read`, the attributes are those of the head that was read.
+    """Reads one head after the other. After `read`, the attributes are those of the head that was read; where it
+    `is_plain`, without a field that speaks of connection or body, those of such fields are of an earlier one.
 
     `length` is the Content-Length, None without one. `keeps_alive`: what the client asks for. `upgrade`: the protocol
     it asks to switch to, b"" for none.
@@ -62,11 +63,12 @@ class RequestHead:
     __slots__ = (
         "_limits",
         "_parser",
-        "_shortest_limit_bytes",
+        "_plain_bytes",
         "_specials",
         "expects_continue",
         "headers",
         "is_chunked",
+        "is_plain",
         "keeps_alive",
         "length",
         "method",
@@ -81,13 +83,16 @@ class RequestHead:
     version: str
     length: int | None
     is_chunked: bool
+    is_plain: bool
     keeps_alive: bool
     expects_continue: bool
     upgrade: bytes
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
-        self._shortest_limit_bytes = min(limits.line_bytes, limits.field_bytes)
+        # A head of no more keeps all limits: a field takes at least four bytes.
+        shortest = min(limits.line_bytes, limits.field_bytes, 4 * limits.fields)
+        self._plain_bytes = 0 if limits.drops_underscores else shortest
         self._parser: httptools.HttpRequestParser | None = None
         self._specials: Headers = []
 
@@ -115,22 +120,24 @@ class RequestHead:
             version, method = self._read_line(head, line_bytes, parser)
         self.version = version
         self.method = method
+        if len(head) > self._plain_bytes:
+            self._check(head)
+        if b" \r\n" in head or b"\t\r\n" in head:
+            self.headers = [(name, value.rstrip(b" \t")) for name, value in self.headers]
+        self.is_plain = not self._specials
+        if self.is_plain:
+            self.keeps_alive = version == "1.1"
+        else:
+            self._take_specials()
+
+    def _check(self, head: bytes) -> None:
+        """What a short head cannot break. Raises Refused."""
         limits = self._limits
         if len(self.headers) > limits.fields:
             raise Refused(431, "too many header fields")
-        if len(head) > self._shortest_limit_bytes:
-            _check_lines(head, limits)
-        if b" \r\n" in head or b"\t\r\n" in head:
-            self.headers = [(name, value.rstrip(b" \t")) for name, value in self.headers]
+        _check_lines(head, limits)
         if limits.drops_underscores:
             self.headers = [pair for pair in self.headers if b"_" not in pair[0]]
-        self.length = None
-        self.is_chunked = self.expects_continue = False
-        self.upgrade = b""
-        if self._specials:
-            self._take_specials()
-        else:
-            self.keeps_alive = version == "1.1"
 
     def _read_line(self, head: bytes, line_bytes: int, parser: httptools.HttpRequestParser) -> tuple[str, str]:
         """The same for a method that is seen for the first time. Raises Refused.
@@ -175,7 +182,9 @@ class RequestHead:
 
     def _take_specials(self) -> None:
         specials, self._specials = self._specials, []
-        connection = upgrade = b""
+        self.length = None
+        self.is_chunked = self.expects_continue = False
+        self.upgrade = connection = upgrade = b""
         content_types = 0
         for name, value in specials:
             if name == b"connection":

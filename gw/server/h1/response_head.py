@@ -49,7 +49,9 @@ class _Date:
 date_line = _Date().line
 
 
-_MEANT_FOR_US: Final = frozenset((b"content-length", b"date", b"connection"))
+# The connection is ours to speak of.
+_NEVER: Final = frozenset((b"connection",))
+_NEVER_WITHOUT_BODY: Final = frozenset((b"connection", b"content-length"))
 
 
 def response_head(
@@ -60,30 +62,23 @@ def response_head(
     A `connection: close` among the headers ends the connection: that is how a reply asks for it.
     """
     lines = [status_line(status, reason)]
-    has_length = has_date = False
+    fields = dict(headers)
     no_length = status == 204 or status < 200
-    for name, value in headers:
-        if name in _MEANT_FOR_US:
-            if name == b"content-length":
-                has_length = True
-                if no_length:
-                    continue
-            elif name == b"date":
-                has_date = True
-            else:
-                keeps_alive = keeps_alive and value != b"close"
-                continue
-        lines += (name, b": ", value, b"\r\n")
+    if b"connection" in fields or no_length:
+        keeps_alive = keeps_alive and fields.get(b"connection") != b"close"
+        dropped = _NEVER_WITHOUT_BODY if no_length else _NEVER
+        headers = [pair for pair in headers if pair[0] not in dropped]
+    lines += [b"%b: %b\r\n" % pair for pair in headers]
     framing = Framing.LENGTH
     if is_head or no_length or status == 304:
         framing = Framing.NONE
-    elif not has_length:
+    elif b"content-length" not in fields:
         framing = Framing.CLOSE if is_http_1_0 else Framing.CHUNKED
         if is_http_1_0:
             keeps_alive = False
         else:
             lines.append(b"transfer-encoding: chunked\r\n")
-    if not has_date:
+    if b"date" not in fields:
         lines.append(date_line())
     if not keeps_alive:
         lines.append(b"connection: close\r\n\r\n")
