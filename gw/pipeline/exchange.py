@@ -303,6 +303,9 @@ class Exchange(Forwarding):
         """Plugins may have changed the headers; how the body is framed is not theirs to change."""
         request, body = self.request, self._body
         is_chunked, length = request.is_chunked, request.content_length
+        if self._gateway.locate is not None:
+            # What it was not asked about, no client had said: what is said now is a plugin's word.
+            request.is_settled = True
         read_headers(request)
         request.is_chunked = is_chunked
         whole = body is not None and body.ended and not is_chunked

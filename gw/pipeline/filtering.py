@@ -1,9 +1,9 @@
 """What stands in the client's place where a route has header or body filters: the same calls, filtered.
 
 Filters may change everything but the framing, which is ours: with a filter that changes the body, whatever length was
-announced no longer holds, so it goes, and the client side frames the body; without one, it stands. A filter that raises
-before the head left makes the answer a 500; later the response breaks off. An interim response and a tunnel pass
-untouched.
+announced no longer holds, so it goes, and the client side frames the body; without one, it stands, or a filter takes it
+away. A filter that raises before the head left makes the answer a 500; later the response breaks off. An interim
+response and a tunnel pass untouched.
 
 Plain filters run in the callback that brings the piece. Where one of them awaits, everything is queued and a task works
 it off in order; the upstream is paused while too much waits. The exchange is over when that task has passed the end on.
@@ -186,7 +186,8 @@ class Filtering:
         exchange.status = response.status
         exchange.response_headers = response.headers
         self.head_left = True
-        if [pair for pair in response.headers if pair[0] in _FRAMING] != framing:
+        left = [pair for pair in response.headers if pair[0] in _FRAMING]
+        if left and left != framing:
             response.headers[:] = [pair for pair in response.headers if pair[0] not in _FRAMING] + framing
         client.response_head(response.status, reason if response.status == status else b"", response.headers)
 

@@ -33,12 +33,14 @@ def test_one_request_through_all_three(tmp_path: Path):
             },
         }
         filtered = {"response-rewrite": {"body": "for curl", "_meta": {"filter": [["http_user_agent", "~~", "^curl"]]}}}
+        origin = {"proxy-rewrite": {"headers": {"X-Forwarded-Host": "ours.example"}}}
         broken = {"response-rewrite": {"vars": [["no_such_variable", "==", "1"]], "body": "never"}}
         gateway.apply(
             {
                 "global_rules_g": {"plugins": {"request-id": {"algorithm": "nanoid"}}},
                 "routes_1": {"uri": "/api/*", "plugins": rewriting} | nodes,
                 "routes_2": {"uri": "/filtered", "plugins": filtered} | nodes,
+                "routes_4": {"uri": "/origin", "plugins": origin} | nodes,
                 "routes_3": {"uri": "/broken", "plugins": broken} | nodes,
             }
         )
@@ -53,6 +55,12 @@ def test_one_request_through_all_three(tmp_path: Path):
 
         assert of_agent(gateway, "curl/8.0") == "for curl"
         assert of_agent(gateway, "other") != "for curl"
+
+        # As in apisix's t/plugin/proxy-rewrite3.t: what the plugin says of the origin counts, whatever a client says.
+        for claimed in ({}, {"X-Forwarded-Host": "theirs.example"}):
+            seen = json.loads(gateway.call("/origin", headers=claimed).body)
+            assert seen["headers"]["x-forwarded-host"] == "ours.example"
+            assert seen["headers"]["x-forwarded-proto"] == "http"
 
         refused = gateway.call("/broken")
         assert refused.status == 500

@@ -509,6 +509,21 @@ class TestFraming:
 
         run(main())
 
+    def test_a_length_may_be_taken_away(self) -> None:
+        class Takes(Plugin):
+            name = "takes"
+            priority = 1
+
+            def header_filter(self, ctx: Context) -> None:
+                ctx.response.remove_header("content-length")
+
+        async def main() -> None:
+            async with gateway(Takes, script=replying(ANSWER)) as (running, _):
+                answer = await running.ask(get())
+                assert (answer.header("content-length"), answer.body) == (None, b"hello")
+
+        run(main())
+
     def test_who_only_reads_the_body_leaves_its_length(self) -> None:
         async def main() -> None:
             async with gateway(Watches, script=replying(ANSWER)) as (running, _):
