@@ -131,8 +131,10 @@ class Filtering:
         self._end(trailers)
 
     def response_cut(self) -> None:
-        client = self._client
-        self.stop()
+        if self.awaits:
+            self._later(self._cut_awaited)
+            return
+        client, self._client = self._client, None
         if client is not None:
             client.response_cut()
 
@@ -275,6 +277,15 @@ class Filtering:
             await self._body_awaited(b"", True)
         exchange = self._exchange
         self._end(trailers)
+        if exchange is not None:
+            exchange.filters_done()
+
+    async def _cut_awaited(self) -> None:
+        """What came before the cut has been passed on."""
+        client, self._client = self._client, None
+        exchange, self._exchange = self._exchange, None
+        if client is not None:
+            client.response_cut()
         if exchange is not None:
             exchange.filters_done()
 
