@@ -125,6 +125,8 @@ class Request:
         """Set the canonical fields, once the headers are read. Raises BadTarget."""
         target = self.target
         host_header = self.host_header
+        if host_header is None and self.http_version != "1.0":
+            raise BadTarget("no Host")
         if not target.startswith(b"/"):
             authority, target = split_absolute_form(target)
             # RFC 9112 3.2.2 lets the target win; a client that says two different things is not guessed at.
@@ -132,8 +134,6 @@ class Request:
                 raise BadTarget("the target's authority is not the Host")
             host_header = self.host_header = authority
         if host_header is None:
-            if self.http_version != "1.0":
-                raise BadTarget("no Host")
             self.host = ""
         else:
             self.host = host_name(host_header)

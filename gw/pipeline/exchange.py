@@ -116,9 +116,11 @@ class Exchange(Forwarding):
 
     def request_end(self, trailers: Headers = NO_TRAILERS) -> None:
         """The request's body is complete."""
-        body = self._body
-        if self.finished or body is None:
+        if self.finished:
             return
+        body = self._body
+        if body is None:  # all of an empty one came before `start`
+            body = self._body = RequestBody(self._gateway.max_body_bytes)
         body.ended = True
         body.trailers = trailers
         self._wake_reader()

@@ -133,11 +133,12 @@ class Forwarding(Context):
             connection.request_complete()
             return
         self._written = False
+        if not body.ended and self._client is not None:
+            # First: what came of the body may fill the connection, which pauses the client again.
+            self._client.resume_request()
         self._write_body(connection, body)
         if body.ended:
             self._end_request(connection, body)
-        elif self._client is not None:
-            self._client.resume_request()
 
     def _write_body(self, connection: UpstreamConnection, body: RequestBody) -> None:
         """Write what came of the body; the head goes before the first of it."""

@@ -216,8 +216,10 @@ def request_head(
 
 def may_trail(name: bytes) -> bool:
     """Whether a client's trailer field is passed on: one that is passed on as a header, too."""
+    fate = _fate_of.get(name)
     try:
-        return _fate_of.get(name, _judge(name)) == 0
+        # Only a name that is new is judged: what is settled (X-Real-IP) is not to be settled anew.
+        return (_judge(name) if fate is None else fate) == 0
     except UnsafeRequest:
         return False
 

@@ -67,12 +67,12 @@ class SendWatch:
         self._timer = None
         unsent = unsent_bytes(self._transport)
         if unsent >= self._unsent_bytes:
-            _reset(self._transport)
+            reset(self._transport)
         elif unsent:
             self._arm()
 
 
-def _reset(transport: asyncio.Transport) -> None:
+def reset(transport: asyncio.Transport) -> None:
     """Cut off so that the client sees an error, not an end, and the kernel keeps nothing for it."""
     if (sock := transport.get_extra_info("socket")) is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)

@@ -315,6 +315,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Close our side too: an upstream that half-closes has said all it will say."""
+        if self._transport.get_write_buffer_size():
+            # It would be closed when the rest of the request is taken, which may be never.
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         sink, self._sink = self._sink, None

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gw.pipeline.context import Link, Request
-from gw.pipeline.headers import UnsafeRequest, admit, request_head
+from gw.pipeline.headers import UnsafeRequest, admit, may_trail, request_head
 from gw.pipeline.path import BadTarget
 
 Pairs = list[tuple[bytes, bytes]]
@@ -210,7 +210,6 @@ def test_whatever_comes_leaves_as_one_head_or_not_at_all(headers: Pairs, method:
     ("target", "headers", "host"),
     [
         (b"http://Example.com/a", [(b"host", b"example.com")], "example.com"),
-        (b"http://example.com/a", [], "example.com"),
         (b"/a", [(b"host", b"EXAMPLE.com.:80")], "example.com"),
     ],
 )
@@ -242,3 +241,13 @@ def test_http_1_0_may_name_no_host() -> None:
     request = Request("GET", b"/", b"", [], LINK, "1.0")
     admit(request)
     assert (request.host, request.host_header) == ("", None)
+
+
+def test_a_trailer_does_not_change_what_becomes_of_the_header_of_its_name() -> None:
+    """Names are judged once for all requests of a worker: this let clients choose X-Real-IP from then on."""
+    assert not may_trail(b"x-real-ip")
+    assert not may_trail(b"keep-alive")
+    assert may_trail(b"x-checksum")
+    head = written([(b"x-real-ip", b"6.6.6.6"), (b"keep-alive", b"5")])
+    assert b"6.6.6.6" not in head
+    assert b"keep-alive" not in head

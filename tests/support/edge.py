@@ -25,6 +25,7 @@ from gunicorn.config import Config
 from gw.model.merge import Missing
 from gw.model.route import Route
 from gw.model.upstream import Upstream
+from gw.pipeline.context import Context
 from gw.pipeline.gateway import Gateway
 from gw.pipeline.phases import NO_PHASES, Phases
 from gw.pipeline.route import CompiledRoute, compile_route
@@ -51,9 +52,9 @@ def upstream_dict(port: int, **fields: Any) -> dict[str, Any]:
     return {"type": "roundrobin", "nodes": nodes, "scheme": "http", "pass_host": "pass", "hash_on": "vars", **fields}
 
 
-def compiled(id: str, upstream: dict[str, Any] | Missing) -> CompiledRoute:
-    """A route to this upstream."""
-    route = Route.from_dict(id, {"uri": "/*", "priority": 0, "status": 1})
+def compiled(id: str, upstream: dict[str, Any] | Missing, **fields: Any) -> CompiledRoute:
+    """A route to this upstream (`fields`: of the route)."""
+    route = Route.from_dict(id, {"uri": "/*", "priority": 0, "status": 1, **fields})
     settled = upstream if isinstance(upstream, Missing) else compile_upstream(Upstream.from_dict(upstream))
     return compile_route(route, settled)
 
@@ -68,7 +69,6 @@ class StaticRoutes:
     def find(self, path: str, host: str, method: str) -> _Handle | None:
         self.asked.append((path, host, method))
         return next((_Handle(route) for prefix, route in self._routes if path.startswith(prefix)), None)
-
 
     def unmatched(self) -> Phases:
         return NO_PHASES
@@ -274,10 +274,11 @@ class Worker:
 class Edge:
     """The running edge: `connect` to it, look at `upstreams` and `routes`."""
 
-    def __init__(self, port: int, routes: StaticRoutes, upstreams: UpstreamClient) -> None:
+    def __init__(self, port: int, routes: StaticRoutes, upstreams: UpstreamClient, connections: Connections) -> None:
         self.port = port
         self.routes = routes
         self.upstreams = upstreams
+        self.connections = connections  # of our own protocol alone
         self._wires: list[Wire] = []
 
     async def connect(self) -> Wire:
@@ -311,20 +312,26 @@ async def edge(
     max_body_bytes: int = 0,
     trusted_certificates: Path | None = None,
     times: ClientTimes = TIMES,
+    limits: HeadLimits = LIMITS,
+    ended: list[Context] | None = None,
 ) -> AsyncIterator[Edge]:
+    """`ended`: gets each exchange when it is over."""
     loop = asyncio.get_running_loop()
     upstreams = UpstreamClient(loop, trusted_certificates)
     table = StaticRoutes(routes)
-    gateway = Gateway(table, upstreams, server_name="Jitterway/0.1.0", max_body_bytes=max_body_bytes)
+    on_ended = None if ended is None else ended.append
+    gateway = Gateway(
+        table, upstreams, server_name="Jitterway/0.1.0", max_body_bytes=max_body_bytes, on_ended=on_ended
+    )
     connections = Connections()
     worker = Worker(traffic_app(gateway), loop)
 
     def protocol() -> asyncio.Protocol:
         own = chosen.get() == "h1"
-        return H1Connection(gateway, connections, LIMITS, times) if own else ASGIProtocol(worker)
+        return H1Connection(gateway, connections, limits, times) if own else ASGIProtocol(worker)
 
     server = await loop.create_server(protocol, "127.0.0.1", 0)
-    running = Edge(server.sockets[0].getsockname()[1], table, upstreams)
+    running = Edge(server.sockets[0].getsockname()[1], table, upstreams, connections)
     try:
         yield running
     finally:
@@ -338,14 +345,19 @@ async def edge(
 
 @contextlib.asynccontextmanager
 async def proxy(
-    script: Script | None = None, *, max_body_bytes: int = 0, **fields: Any
+    script: Script | None = None,
+    *,
+    max_body_bytes: int = 0,
+    times: ClientTimes = TIMES,
+    limits: HeadLimits = LIMITS,
+    route: dict[str, Any] | None = None,
+    **fields: Any,
 ) -> AsyncIterator[tuple[Edge, ScriptedUpstream]]:
     """An edge with one route, everything to one scripted upstream (`fields`: of the upstream resource)."""
-    async with (
-        scripted_upstream(script) as upstream,
-        edge({"/": compiled("1", upstream_dict(upstream.port, **fields))}, max_body_bytes=max_body_bytes) as running,
-    ):
-        yield running, upstream
+    async with scripted_upstream(script) as upstream:
+        routes = {"/": compiled("1", upstream_dict(upstream.port, **fields), **(route or {}))}
+        async with edge(routes, max_body_bytes=max_body_bytes, times=times, limits=limits) as running:
+            yield running, upstream
 
 
 async def connections_used_once(running: Edge, upstream: ScriptedUpstream) -> tuple[Wire, Wire]:

@@ -26,7 +26,7 @@ from gw.pipeline.exchange import Exchange
 from gw.pipeline.fields import Headers
 from gw.pipeline.forwarding import Forwarding
 from gw.pipeline.gateway import Gateway
-from gw.server.client_pace import ClientTimes, Lingering, SendWatch
+from gw.server.client_pace import ClientTimes, Lingering, SendWatch, reset
 from gw.server.draining import Connections
 from gw.server.h1.refusal import Refused, refusal_bytes
 from gw.server.h1.request_body import ChunkedBody, LengthBody
@@ -77,6 +77,7 @@ class H1Connection(asyncio.Protocol):
         "_times",
         "_transport",
         "_tunnel",
+        "_writing_paused",
     )
 
     _transport: asyncio.Transport
@@ -100,6 +101,7 @@ class H1Connection(asyncio.Protocol):
         self._requests = 0
         self._reading_paused = False
         self._request_paused = False
+        self._writing_paused = False
         self._eof = False
         self._is_closing = False
         self._send_watch: SendWatch | None = None
@@ -156,6 +158,7 @@ class H1Connection(asyncio.Protocol):
             exchange is None
             and not self._partial
             and not self._is_closing
+            and data.endswith(_HEAD_END)
             and data.find(_HEAD_END) + 4 == len(data)
             and data[0] != _CR
         ):
@@ -174,6 +177,9 @@ class H1Connection(asyncio.Protocol):
                 self._take_body(exchange, data)
             else:
                 self._hold(data)
+            return
+        if self._writing_paused:
+            self._hold(data)
             return
         try:
             self._take_head(data)
@@ -195,6 +201,7 @@ class H1Connection(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
+        self._writing_paused = True
         if self._exchange is not None:
             self._exchange.pause_response()
         if self._send_watch is None:
@@ -204,8 +211,11 @@ class H1Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         if self._send_watch is not None and not self._is_closing:
             self._send_watch.stop()
+        self._writing_paused = False
         if self._exchange is not None:
             self._exchange.resume_response()
+        elif self._pending or self._eof:
+            self._loop.call_soon(self._go_on)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_closing = True
@@ -314,7 +324,7 @@ class H1Connection(asyncio.Protocol):
             exchange.request_end(body.trailers)
             if taken.used_bytes < len(data):
                 self._hold(data[taken.used_bytes :])
-        else:
+        elif not self._request_paused:
             self._deadline = self._loop.time() + self._times.body_s
 
     def _spoil(self, exchange: Exchange, refusal: Refused) -> None:
@@ -330,7 +340,7 @@ class H1Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Take the next request, if it is here already."""
-        if self._is_closing or self._exchange is not None:
+        if self._is_closing or self._exchange is not None or self._writing_paused:
             return
         data, self._pending = self._pending, b""
         self._resume_reading()
@@ -339,8 +349,11 @@ class H1Connection(asyncio.Protocol):
                 self._take_head(data)
             except Refused as refusal:
                 self._refuse(refusal)
-        if self._eof and self._exchange is None:
-            self._close()
+        if self._exchange is None:
+            if self._eof:
+                self._close()
+            elif not self._partial and not self._is_closing:
+                self._arm(self._times.idle_s)
 
     def _refuse(self, refusal: Refused) -> None:
         logger.info("refused: %s", refusal.reason)
@@ -434,7 +447,7 @@ class H1Connection(asyncio.Protocol):
     def _over(self, now_s: float) -> None:
         """A response is written: close, or wait for the next request."""
         if not self._keeps_alive:
-            if self._body is not None:
+            if self._body is not None or self._pending:
                 self._linger()
             else:
                 self._close()
@@ -448,7 +461,9 @@ class H1Connection(asyncio.Protocol):
         self.response_flush()
         if self._framing is Framing.CLOSE:
             # Its end would look like the body's: only a reset tells.
-            self._transport.abort()
+            self._is_closing = True
+            self._stop_timer()
+            reset(self._transport)
         else:
             self._close()
 

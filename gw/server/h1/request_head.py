@@ -35,7 +35,10 @@ _MAX_REMEMBERED_BYTES: Final = 64
 _plain_names: Final[dict[bytes, bytes]] = {}
 # What these say is needed before the pipeline reads the head; they are never in the table.
 _SPECIAL: Final = frozenset(
-    (b"connection", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"content-type")
+    (
+        *(b"connection", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"content-type"),
+        b"proxy-connection",
+    )
 )
 
 
@@ -200,7 +203,9 @@ class RequestHead:
                     raise Refused(417, "unknown expectation")
                 self.expects_continue = self.version == "1.1"
             elif name == b"upgrade":
-                upgrade += value
+                upgrade = upgrade + b"," + value if upgrade else value
+            elif name == b"proxy-connection":
+                self._parser = None  # it takes it for Connection, and would take no further request
             else:
                 content_types += 1
         if content_types > 1:
@@ -235,6 +240,7 @@ def _check_lines(head: bytes, limits: HeadLimits) -> None:
 def too_large(partial: bytes | bytearray, limits: HeadLimits) -> Refused | None:
     """What to say to a head that has no end yet, None while it may still get one."""
     line_end = partial.find(b"\r\n")
-    if line_end < 0 and len(partial) > limits.line_bytes:
+    # Of a line's end the first half may be here.
+    if line_end < 0 and len(partial) - partial.endswith(b"\r") > limits.line_bytes:
         return Refused(414, "request line too long")
     return Refused(431, "head too large") if len(partial) > limits.head_bytes else None

@@ -1,4 +1,4 @@
-"""Requests through the ASGI edge: what reaches the upstream, how it is chosen, and what happens when it fails."""
+"""Requests through either edge: what reaches the upstream, how it is chosen, and what happens when it fails."""
 
 import asyncio
 import gc
