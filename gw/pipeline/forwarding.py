@@ -55,6 +55,7 @@ class Forwarding(Context):
     _is_picked = False  # the balancer waits to hear how its pick did
     _tried: tuple[NodeRuntime, ...] = ()  # nodes that failed
     _earlier = b""  # what they came to, as APISIX shows it: `502, 504, `
+    _passes_later = False  # what stands in the client's place may go on when the upstream has ended
 
     def __init__(self, gateway: Gateway, client: Client, request: Request, received_bytes: int = 0) -> None:
         Context.__init__(self, request, time.monotonic(), received_bytes)
@@ -223,6 +224,9 @@ class Forwarding(Context):
         client, self._client = self._client, None
         if client is not None:
             client.response(status, reason, headers, body, now_s)
+        if self._passes_later or self.ended_s:
+            self._finish()  # when it is over, or was: a filter failed
+            return
         self._body = None
         self.ended_s = now_s
         self._gateway.end(self)
