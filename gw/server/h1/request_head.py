@@ -25,9 +25,9 @@ from gw.server.h1.refusal import Refused
 # Digits of a length that fits a signed 64-bit number whatever the digits are; 20 would not.
 _LENGTH_DIGITS: Final = 18
 _METHODS: Final[dict[bytes, str]] = {}
-_VERSIONS: Final = {"1.1": b" HTTP/1.1\r\n", "1.0": b" HTTP/1.0\r\n"}
 # An unknown method is well-formed, and not ours to serve (RFC 9110 section 15.6.2).
 _UNKNOWN_METHOD: Final = re.compile(rb"[A-Z][A-Z0-9_-]{0,31} /[\x21-\x7e]* HTTP/1\.[01]\r\n").match
+_BLANK: Final = 0x20
 _BAD_TARGET: Final = re.compile(rb"[^\x21-\x7e]|#").search
 # Names as they are spelled, to their lower case. The bounds keep a client that invents names from growing the table.
 _MAX_REMEMBERED_NAMES: Final = 1024
@@ -121,6 +121,9 @@ class RequestHead:
         self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        # llhttp takes blanks off the beginning of a value, not off its end; below the blank only a tab passes it.
+        if value and value[-1] <= _BLANK:
+            value = value.rstrip(b" \t")
         plain = _plain_names.get(name)
         if plain is None:
             plain = self._unknown(name, value)
@@ -134,31 +137,35 @@ class RequestHead:
     def _unknown(self, name: bytes, value: bytes) -> bytes:
         plain = name.lower()
         if plain in _SPECIAL:
-            self._specials.append((plain, value.strip(b" \t")))
+            self._specials.append((plain, value))
         elif len(_plain_names) < _MAX_REMEMBERED_NAMES and len(name) <= _MAX_REMEMBERED_BYTES:
             _plain_names[name] = plain
         return plain
 
     def _judge(self, head: bytes, parser: httptools.HttpRequestParser) -> None:
-        version = self.version = parser.get_http_version()
-        end = _VERSIONS.get(version)
-        if end is None:
-            raise Refused(505, f"version {version}")
         raw_method = parser.get_method()
         method = _METHODS.get(raw_method)
         if method is None:
             method = _METHODS[raw_method] = raw_method.decode("ascii")
         self.method = method
         target = self.target
-        if not head.startswith(b"%b %b%b" % (raw_method, target, end)) or _BAD_TARGET(target):
+        # PERF: the line that nearly all have is compared first, since the parser spells its version anew each time.
+        if head.startswith(b"%b %b HTTP/1.1\r\n" % (raw_method, target)):
+            version = "1.1"
+        else:
+            version = parser.get_http_version()
+            if version not in ("1.1", "1.0"):
+                raise Refused(505, f"version {version}")
+            if not head.startswith(b"%b %b HTTP/1.0\r\n" % (raw_method, target)):
+                raise Refused(400, "malformed request line")
+        if _BAD_TARGET(target):
             raise Refused(400, "malformed request line")
+        self.version = version
         limits = self._limits
         if len(self.headers) > limits.fields:
             raise Refused(431, "too many header fields")
         if len(head) > limits.field_bytes or len(head) > limits.line_bytes:
             _check_lines(head, limits)
-        if b" \r\n" in head or b"\t\r\n" in head:
-            self.headers = [(name, value.rstrip(b" \t")) for name, value in self.headers]
         if limits.drops_underscores:
             self.headers = [pair for pair in self.headers if b"_" not in pair[0]]
         self.length = None
