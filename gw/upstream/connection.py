@@ -103,6 +103,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_head_reader",
         "_home",
         "_interim",
+        "_is_plainly_1_1",
         "_keep_alive",
         "_keepalive",
         "_loop",
@@ -197,7 +198,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._deadline = math.inf
         self._head_reader.reset()
         self._fed_bytes = 0
-        self._interim = self._head_done = self._complete = self._extra_bytes = False
+        self._interim = self._head_done = self._complete = self._extra_bytes = self._is_plainly_1_1 = False
         self._keep_alive = self._request_complete = self.response_started = False
 
     def write(self, data: bytes) -> None:
@@ -264,7 +265,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is None or self._parser is None:
             self._close()
             return
-        self.response_started = True
+        if not self.response_started:
+            self.response_started = True
+            self._is_plainly_1_1 = data.startswith(b"HTTP/1.1 ")
         self._fed_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -336,7 +339,8 @@ class UpstreamConnection(asyncio.Protocol):
         assert parser is not None
         assert self._sink is not None
         status = parser.get_status_code()
-        version = parser.get_http_version()
+        # PERF: the parser spells its version anew each time.
+        version = "1.1" if self._is_plainly_1_1 else parser.get_http_version()
         if version != "1.1" and version != "1.0":
             raise BadResponse(f"HTTP version {version}")
         if self._fed_bytes > MAX_HEAD_BYTES and self._head_reader.size_bytes > MAX_HEAD_BYTES:
@@ -355,6 +359,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _take_interim(self, status: int) -> None:
         """Raises BadResponse."""
+        self._is_plainly_1_1 = False  # of the response that follows nothing is known
         if status < 100:
             raise BadResponse(f"status {status}")
         headers = self._head_reader.end_to_end(is_http_1_0=False)
