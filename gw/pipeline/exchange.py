@@ -303,15 +303,13 @@ class Exchange(Forwarding):
 
     def _reread_and_send(self) -> None:
         """Plugins may have changed the headers; how the body is framed is not theirs to change."""
-        request, body = self.request, self._body
-        is_chunked, length = request.is_chunked, request.content_length
+        request = self.request
         if self._gateway.locate is not None:
             # What it was not asked about, no client had said: what is said now is a plugin's word.
             request.is_settled = True
+        length, is_chunked = request.content_length, request.is_chunked
         read_headers(request)
-        request.is_chunked = is_chunked
-        whole = body is not None and body.ended and not is_chunked
-        request.content_length = b"%d" % body.size_bytes if whole and body is not None else length
+        request.content_length, request.is_chunked = length, is_chunked
         self._send()
 
     async def read_body(self, limit_bytes: int) -> bytes:
@@ -348,8 +346,6 @@ class Exchange(Forwarding):
         self._body.replace(body)
         self.request.content_length = b"%d" % len(body)
         self.request.is_chunked = False
-        self.request.remove_header("transfer-encoding")
-        self.request.set_header("content-length", str(len(body)))
 
     def keep_body(self, limit_bytes: int) -> None:
         """See gw.pipeline.context.Context."""

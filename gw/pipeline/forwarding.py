@@ -171,6 +171,9 @@ class Forwarding(Context):
         headers.append(self._gateway.server_header)
         if status >= 500:
             headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, status)))
+        if self.upstream_method == "HEAD" and self.request.method != "HEAD":
+            # A plugin asked for the head alone: the length in it is of a body that does not come.
+            headers[:] = [pair for pair in headers if pair[0] != b"content-length"] + [(b"content-length", b"0")]
         self.status = status
         self.response_headers = headers
         self._head_passed = True
@@ -210,6 +213,9 @@ class Forwarding(Context):
         headers.append(self._gateway.server_header)
         if status >= 500:
             headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, status)))
+        if self.upstream_method == "HEAD" and self.request.method != "HEAD":
+            # A plugin asked for the head alone: the length in it is of a body that does not come.
+            headers[:] = [pair for pair in headers if pair[0] != b"content-length"] + [(b"content-length", b"0")]
         self.response_headers = headers
         self._head_passed = self.finished = True
         self._is_picked = False

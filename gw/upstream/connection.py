@@ -303,6 +303,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             self._finish()
             return
+        if self._upgraded is not None:
+            self._fail(BadResponse("101 that names no protocol"))
+            return
         if self._head_waits:
             self._pass_head()
         if self._fed_bytes > MAX_HEAD_BYTES:

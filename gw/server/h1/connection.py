@@ -468,16 +468,22 @@ class H1Connection(asyncio.Protocol):
             self._close()
 
     def tunnel(self, exchange: Forwarding, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
+        if self._transport.is_closing():
+            connection.abort()  # the exchange hears of its client's end in a moment
+            return
         idle_s = connection.read_timeout_s
         upstream = connection.detach()
-        head, _, _ = response_head(101, b"", headers, is_head=False, is_http_1_0=False, keeps_alive=True)
-        self._write(head[:-2] + b"connection: Upgrade\r\nupgrade: %b\r\n\r\n" % exchange.upgrade + rest)
         self._stop_timer()
         pending, self._pending = self._pending, b""
-        if pending:
-            upstream.write(pending)
         over = partial(self._tunnel_over, exchange)
-        self._tunnel = Tunnel(self._loop, self._transport, upstream, idle_s, over)
+        tunnel = self._tunnel = Tunnel(self._loop, self._transport, upstream, idle_s, over)
+        head, _, _ = response_head(101, b"", headers, is_head=False, is_http_1_0=False, keeps_alive=True)
+        self._write(head[:-2] + b"connection: Upgrade\r\nupgrade: %b\r\n\r\n" % exchange.upgrade + rest)
+        if pending:
+            exchange.received_bytes += len(pending)
+            upstream.write(pending)
+        if self._eof:
+            tunnel.client_ended()
 
     def _tunnel_over(self, exchange: Forwarding, received_bytes: int, sent_bytes: int) -> None:
         exchange.received_bytes += received_bytes
