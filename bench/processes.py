@@ -24,11 +24,12 @@ def cpu_s(pids: Iterable[int]) -> float:
     return total / TICKS_PER_S
 
 
-def pin(pids: Iterable[int], core: int) -> None:
-    """Keep processes on one core, so that what is measured and what loads it do not share one."""
+def pin(pids: Iterable[int], *cores: int) -> None:
+    """Keep processes on some cores, so that what is measured and what loads it do not share one."""
+    chosen = {core % (os.cpu_count() or 1) for core in cores}
     for thread in _threads(pids):
         with contextlib.suppress(OSError):
-            os.sched_setaffinity(thread, {core % (os.cpu_count() or 1)})
+            os.sched_setaffinity(thread, chosen)
 
 
 def raise_priority(pids: Iterable[int], level: int = 1) -> bool:
@@ -55,12 +56,12 @@ def _threads(pids: Iterable[int]) -> list[int]:
 
 
 COMMON = """
-worker_processes 1;
+worker_processes {workers};
 {main}
 daemon off;
 error_log stderr error;
 pid {directory}/nginx.pid;
-events {{ worker_connections 4096; }}
+events {{ worker_connections {connections}; }}
 http {{
     access_log off;
     client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
@@ -70,32 +71,34 @@ http {{
 }}
 """
 BACKEND = """server {{ listen 127.0.0.1:{port}; location / {{ return 200 "{body}"; }} }}"""
-PROXY = """
-    upstream backend {{ server 127.0.0.1:{backend}; keepalive 320; keepalive_requests 100000000; }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://backend;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host $host;
-            proxy_set_header X-Real-IP $remote_addr;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-        }}
-    }}
-"""
 
 
 class Nginx:
-    """One nginx with one worker; `port` is where it listens. `main` goes to the top of its configuration."""
+    """One nginx; `port` is where it listens. `main` goes to the top of its configuration.
 
-    def __init__(self, directory: Path, port: int, http: str, *, main: str = "", deadline_s: float = 20) -> None:
+    `connections`: of one worker at most, which allocates them all when it starts.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        port: int,
+        http: str,
+        *,
+        main: str = "",
+        deadline_s: float = 20,
+        workers: int = 1,
+        connections: int = 4096,
+    ) -> None:
         self.port = port
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "nginx.conf").write_text(COMMON.format(directory=directory, http=http, main=main))
+        text = COMMON.format(directory=directory, http=http, main=main, workers=workers, connections=connections)
+        (directory / "nginx.conf").write_text(text)
         self._process = subprocess.Popen(["nginx", "-p", str(directory), "-c", str(directory / "nginx.conf")])
         try:
-            wait_until(lambda: self.worker_pids, what="nginx to start its worker", deadline_s=deadline_s)
+            wait_until(
+                lambda: len(self.worker_pids) == workers, what="nginx to start its workers", deadline_s=deadline_s
+            )
         except BaseException:
             self.close()
             raise
@@ -128,18 +131,3 @@ def running_backend(directory: Path, body_bytes: int) -> Iterator[Nginx]:
         yield backend
     finally:
         backend.close()
-
-
-@contextlib.contextmanager
-def running_nginx(directory: Path, body_bytes: int) -> Iterator[tuple[Nginx, Nginx]]:
-    """A backend that answers `body_bytes` bytes, and a reference proxy before it, each with one worker.
-
-    Raises SystemExit, saying what to install, where there is no nginx.
-    """
-    (port,) = free_ports(1)
-    with running_backend(directory / "backend", body_bytes) as backend:
-        proxy = Nginx(directory / "proxy", port, PROXY.format(port=port, backend=backend.port))
-        try:
-            yield backend, proxy
-        finally:
-            proxy.close()

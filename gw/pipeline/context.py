@@ -10,11 +10,11 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
-from gw.pipeline.fields import Headers, add_field, get_all, get_field, remove_field, set_field
+from gw.pipeline.fields import Headers, add_field, get_all, get_field, remove_field, set_field, vouch_field
 from gw.pipeline.path import BadTarget, canonical_path, check_query, host_name, split_absolute_form
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from gw.pipeline.route import CompiledRoute
 
@@ -161,6 +161,12 @@ class Request:
         """The upstream does not get it."""
         remove_field(self.headers, name)
 
+    def vouch_header(self, name: bytes, values: Iterable[bytes]) -> None:
+        """Let the upstream get these values, or none, as the gateway's own word: whatever the client sent under this
+        name goes, and so do the spellings (`X_User_ID`, `x.user.id`) that a backend may take for it.
+        """
+        vouch_field(self.headers, name, values)
+
     @property
     def args(self) -> dict[str, list[str]]:
         """The query's arguments, decoded; `a` alone is `a` with an empty value. Read-only: `query` is what leaves."""
@@ -295,6 +301,21 @@ class Context:
             self._request_id = os.urandom(16).hex()
         return self._request_id
 
+    @request_id.setter
+    def request_id(self, id: str) -> None:
+        """What logs and error bodies show from now on."""
+        self._request_id = id
+
+    def set_upstream_uri(self, uri: bytes) -> None:
+        """Let the upstream be asked for this path and query, encoded as they leave. Raises BadTarget.
+
+        The last look at what a plugin made: a space, a line end or a `#` in it would be read as something else.
+        """
+        if not uri.startswith(b"/"):
+            raise BadTarget("the rewritten path does not begin with a slash")
+        check_query(uri)
+        self.upstream_uri = uri
+
     @property
     def route_id(self) -> str:
         return self.route.id if self.route is not None else ""
@@ -316,5 +337,17 @@ class Context:
         raise NotImplementedError
 
     def replace_body(self, body: bytes) -> None:
-        """Let the upstream get this body. After `read_body`, or for a request without one."""
+        """Let the upstream get this body. After `read_body`, or for a request without one; else RuntimeError."""
         raise NotImplementedError
+
+    def keep_body(self, limit_bytes: int) -> None:
+        """Keep the beginning of the request's body, up to `limit_bytes`, while it passes; nothing waits for it.
+
+        For rewrite and access phases; `kept_body` has it. Of several who ask, the first one's limit holds.
+        """
+        raise NotImplementedError
+
+    @property
+    def kept_body(self) -> bytes:
+        """What `keep_body` kept so far; as the client sent it."""
+        return b""

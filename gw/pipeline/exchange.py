@@ -34,7 +34,13 @@ from gw.pipeline.fields import Headers
 from gw.pipeline.filtering import Filtering
 from gw.pipeline.forwarding import NO_TRAILERS, Forwarding
 from gw.pipeline.gateway import Gateway
-from gw.pipeline.headers import UnsafeRequest, admit, announces_more_than, read_headers
+from gw.pipeline.headers import (
+    UnsafeRequest,
+    admit,
+    announces_more_than,
+    drop_named_by_connection,
+    read_headers,
+)
 from gw.pipeline.path import BadTarget
 from gw.pipeline.phases import Step
 from gw.pipeline.reply import (
@@ -50,7 +56,7 @@ from gw.pipeline.reply import (
     error_reply,
     failed_reply,
 )
-from gw.pipeline.request_body import BodyTooLarge, RequestBody
+from gw.pipeline.request_body import BodyTooLarge, KeptBody, RequestBody
 from gw.pipeline.route import NO_ROUTE
 from gw.pipeline.upstream import UpstreamRuntime
 
@@ -67,6 +73,7 @@ class Exchange(Forwarding):
 
     _task: asyncio.Task[None] | None = None
     _body_waiter: asyncio.Future[None] | None = None
+    _filtering: Filtering | None = None  # where filters await
 
     def __init__(self, gateway: Gateway, client: Client, request: Request, received_bytes: int = 0) -> None:
         """`received_bytes`: of the head."""
@@ -101,8 +108,11 @@ class Exchange(Forwarding):
             return
         if self._connection is not None:
             self._write_body(self._connection, body)
-        elif not body.is_whole_wanted and self._client is not None:
-            self._client.pause_request()
+        elif body.wanted_bytes is None:
+            if self._client is not None:
+                self._client.pause_request()
+        elif body.is_larger_than_wanted:
+            self._wake_reader()
 
     def request_end(self, trailers: Headers = NO_TRAILERS) -> None:
         """The request's body is complete."""
@@ -113,8 +123,7 @@ class Exchange(Forwarding):
             body = self._body = RequestBody(self._gateway.max_body_bytes)
         body.ended = True
         body.trailers = trailers
-        if self._body_waiter is not None and not self._body_waiter.done():
-            self._body_waiter.set_result(None)
+        self._wake_reader()
         if self._connection is not None:
             self._end_request(self._connection, body)
 
@@ -128,21 +137,42 @@ class Exchange(Forwarding):
 
     def client_gone(self) -> None:
         """Nobody listens any more: stop everything. Harmless when the exchange has finished."""
-        if not self.finished:
+        filtering = self._filtering
+        if not self.finished or filtering is not None:
             self._let_go()
-            if not self.status:
+            if filtering is not None:
+                filtering.stop()
+            if not self.status or (filtering is not None and not filtering.head_left):
                 self.status = CLIENT_CLOSED_REQUEST
             self._finish()
 
     def pause_response(self) -> None:
         """The client is slow: leave the response in the upstream's socket."""
+        if self._filtering is not None:
+            self._filtering.client_is_slow = True
+        self.pause_upstream()
+
+    def resume_response(self) -> None:
+        """Undo `pause_response`. Where filters await, they may want the upstream to wait on."""
+        if self._filtering is not None:
+            self._filtering.client_is_slow = False
+        self.resume_upstream()
+
+    # What filters that await call.
+
+    def pause_upstream(self) -> None:
+        """Too much waits."""
         if self._connection is not None:
             self._connection.pause_reading()
 
-    def resume_response(self) -> None:
-        """Undo `pause_response`."""
-        if self._connection is not None:
+    def resume_upstream(self) -> None:
+        """Nothing waits any more, if that is so on both sides of the filters."""
+        if self._connection is not None and (self._filtering is None or not self._filtering.is_held_up):
             self._connection.resume_reading()
+
+    def filters_done(self) -> None:
+        """They have passed the end on."""
+        self._finish()
 
     # The steps of a request.
 
@@ -184,7 +214,12 @@ class Exchange(Forwarding):
         phases = route.phases
         if phases.header_filter or phases.body_filter:
             assert self._client is not None
-            self._client = Filtering(self._client, self, gateway, phases)
+            self._client = filtering = Filtering(self._client, self, gateway, phases)
+            if filtering.awaits:
+                self._filtering = filtering
+                self._passes_later = True
+        if phases.request or phases.before_proxy:
+            drop_named_by_connection(request)
         if phases.request:
             self._walk(phases.request, self._choose)
         else:
@@ -268,10 +303,13 @@ class Exchange(Forwarding):
 
     def _reread_and_send(self) -> None:
         """Plugins may have changed the headers; how the body is framed is not theirs to change."""
-        request, body = self.request, self._body
+        request = self.request
+        if self._gateway.locate is not None:
+            # What it was not asked about, no client had said: what is said now is a plugin's word.
+            request.is_settled = True
+        length, is_chunked = request.content_length, request.is_chunked
         read_headers(request)
-        if body is not None and body.ended and not request.is_chunked:
-            request.content_length = b"%d" % body.size_bytes
+        request.content_length, request.is_chunked = length, is_chunked
         self._send()
 
     async def read_body(self, limit_bytes: int) -> bytes:
@@ -281,28 +319,44 @@ class Exchange(Forwarding):
             return b""
         if announces_more_than(self.request.content_length, limit_bytes):
             raise BodyTooLarge
-        body.is_whole_wanted = True
-        while not body.ended:
-            if body.size_bytes > limit_bytes:
+        body.wanted_bytes = limit_bytes
+        try:
+            while not body.ended and not body.is_larger_than_wanted:
+                if self._client is not None:
+                    self._client.resume_request()
+                self._body_waiter = self._gateway.loop.create_future()
+                await self._body_waiter
+                self._body_waiter = None
+            if body.is_larger_than_wanted:
                 raise BodyTooLarge
-            if self._client is not None:
-                self._client.resume_request()
-            self._body_waiter = self._gateway.loop.create_future()
-            await self._body_waiter
-            self._body_waiter = None
-        if body.size_bytes > limit_bytes:
-            raise BodyTooLarge
-        body.is_whole_wanted = False
+        finally:
+            body.wanted_bytes = None
         return body.whole()
+
+    def _wake_reader(self) -> None:
+        if self._body_waiter is not None and not self._body_waiter.done():
+            self._body_waiter.set_result(None)
 
     def replace_body(self, body: bytes) -> None:
         """See gw.pipeline.context.Context."""
         if self._body is None:
             self._body = RequestBody(0)
+        elif not self._body.ended:
+            raise RuntimeError("replace_body before all of the body came: await ctx.read_body first")
         self._body.replace(body)
+        self.request.content_length = b"%d" % len(body)
         self.request.is_chunked = False
-        self.request.remove_header("transfer-encoding")
-        self.request.set_header("content-length", str(len(body)))
+
+    def keep_body(self, limit_bytes: int) -> None:
+        """See gw.pipeline.context.Context."""
+        if self._body is not None and KeptBody not in self.state:
+            kept = self.state[KeptBody] = KeptBody(limit_bytes)
+            self._body.keep(kept)
+
+    @property
+    def kept_body(self) -> bytes:
+        """See gw.pipeline.context.Context."""
+        return bytes(self.state.get(KeptBody, b""))
 
     # Ends.
 
@@ -365,7 +419,13 @@ class Exchange(Forwarding):
         self._body = None
         if self._is_picked:
             self._attempt_over(None)
-        if not self.ended_s:
+        if self._filtering is not None:
+            if self._filtering.is_working:
+                return  # until `filters_done`
+            self._filtering = None
+            self.ended_s = time.monotonic()
+            self._gateway.end(self)
+        elif not self.ended_s:
             attempts = self.attempts
             self.ended_s = (attempts[-1].ended_s if attempts else 0.0) or time.monotonic()
             self._gateway.end(self)

@@ -5,6 +5,7 @@ what would not be one field: a name that is no token, a value with a line end or
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 Headers = list[tuple[bytes, bytes]]
@@ -41,6 +42,21 @@ def remove_field(headers: Headers, name: str) -> None:
     """Take a field away, with all its values."""
     unwanted = name.lower().encode("latin-1", "replace")
     headers[:] = [each for each in headers if each[0] != unwanted]
+
+
+def vouch_field(headers: Headers, name: bytes, values: Iterable[bytes]) -> None:
+    """Let a field have these values alone, under this spelling alone: what a backend that folds `_` and `.` to `-`
+    would take for it goes, too. `name` and `values` are bytes of a field that was read, or checked by `field`.
+    """
+    lower = name.lower()
+    plain = folded(lower)
+    headers[:] = [each for each in headers if folded(each[0]) != plain]
+    headers.extend((lower, value) for value in values)
+
+
+def folded(name: bytes) -> bytes:
+    """A name as CGI, WSGI and PHP fold it: those that come out equal are one header to such a backend."""
+    return name.replace(b"_", b"-").replace(b".", b"-")
 
 
 def field(name: str, value: str) -> tuple[bytes, bytes]:

@@ -1,15 +1,17 @@
 """What stands in the client's place where a route has header or body filters: the same calls, filtered.
 
-Filters may change everything but the framing, which is ours: with a body filter, whatever length was announced no
-longer holds, so it goes, and the client side frames the body. A filter that raises before the head left makes the
-answer a 500; later the response breaks off. An interim response and a tunnel pass untouched.
+Filters may change everything but the framing, which is ours: with a filter that changes the body, whatever length was
+announced no longer holds, so it goes, and the client side frames the body; without one, it stands, or a filter takes it
+away. A filter that raises before the head left makes the answer a 500; later the response breaks off. An interim
+response and a tunnel pass untouched.
 
 Plain filters run in the callback that brings the piece. Where one of them awaits, everything is queued and a task works
-it off in order; the upstream is paused while too much waits.
+it off in order; the upstream is paused while too much waits. The exchange is over when that task has passed the end on.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 # Of a response that waits for a filter that awaits: as much as waits for a slow client elsewhere.
 _HIGH_WATER_BYTES: Final = 64 * 1024
 _NO_BODY_STATUSES: Final = frozenset((204, 304))
+_FRAMING: Final = (b"content-length", b"transfer-encoding")
 
 
 class _Failed(Exception):
@@ -38,19 +41,23 @@ class _Failed(Exception):
 
 
 class Filtering:
-    """Made per exchange. See the module's rules."""
+    """Made per exchange. See the module's rules.
+
+    `awaits`: a filter does; `client_is_slow`: it wants the response to pause; `head_left`: it was given a head.
+    """
 
     __slots__ = (
-        "_awaits",
         "_client",
         "_exchange",
         "_gateway",
-        "_head_left",
         "_is_paused",
         "_phases",
         "_queue",
         "_queued_bytes",
-        "_running",
+        "_task",
+        "awaits",
+        "client_is_slow",
+        "head_left",
     )
 
     def __init__(self, client: Client, exchange: Exchange, gateway: Gateway, phases: Phases) -> None:
@@ -58,12 +65,23 @@ class Filtering:
         self._exchange: Exchange | None = exchange
         self._gateway = gateway
         self._phases = phases
-        self._awaits = any(step.is_async for step in (*phases.header_filter, *phases.body_filter))
-        self._head_left = False
+        self.awaits = phases.filters_await
+        self.client_is_slow = False
+        self.head_left = False
         self._queue: deque[tuple[Callable[..., Awaitable[None]], tuple[Any, ...]]] = deque()
         self._queued_bytes = 0
-        self._running = False
+        self._task: asyncio.Task[None] | None = None
         self._is_paused = False
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether filters or the client have enough for now."""
+        return self._is_paused or self.client_is_slow
+
+    @property
+    def is_working(self) -> bool:
+        """Whether the client has not been given the end yet."""
+        return self._client is not None
 
     # What the exchange calls; see gw.pipeline.client.Client.
 
@@ -72,17 +90,19 @@ class Filtering:
             self._client.response_interim(status, headers)
 
     def response_head(self, status: int, reason: bytes, headers: Headers) -> None:
-        if self._awaits:
+        if self.awaits:
             self._later(self._head_awaited, status, reason, headers)
             return
-        response = self._begin(status, headers)
+        if self._exchange is None:
+            return
+        response, framing = self._begin(self._exchange, status, headers)
         try:
             for step in self._phases.header_filter:
                 _run(step, self._exchange)
         except _Failed as failure:
             self._fail(failure.step)
             return
-        self._pass_head(response, status, reason)
+        self._pass_head(response, framing, status, reason)
 
     def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
         self.response_head(status, reason, headers)
@@ -91,7 +111,7 @@ class Filtering:
         self.response_end([])
 
     def response_body(self, piece: bytes) -> None:
-        if self._awaits:
+        if self.awaits:
             self._queued_bytes += len(piece)
             self._later(self._body_awaited, piece, False)
             self._pause_if_full()
@@ -99,11 +119,11 @@ class Filtering:
             self._body(piece, is_last=False)
 
     def response_flush(self) -> None:
-        if self._client is not None and self._head_left:
+        if self._client is not None and self.head_left:
             self._client.response_flush()
 
     def response_end(self, trailers: Headers) -> None:
-        if self._awaits:
+        if self.awaits:
             self._later(self._end_awaited, trailers)
             return
         if self._has_body_filters:
@@ -111,10 +131,21 @@ class Filtering:
         self._end(trailers)
 
     def response_cut(self) -> None:
+        if self.awaits:
+            self._later(self._cut_awaited)
+            return
         client, self._client = self._client, None
-        self._queue.clear()
         if client is not None:
             client.response_cut()
+
+    def stop(self) -> None:
+        """Nobody listens any more: filters that still work on the response do so for nothing."""
+        self._client = None
+        self._exchange = None
+        self._queue.clear()
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
 
     def tunnel(self, exchange: Forwarding, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
         client, self._client = self._client, None
@@ -138,21 +169,28 @@ class Filtering:
             exchange is not None and exchange.request.method != "HEAD" and exchange.status not in _NO_BODY_STATUSES
         )
 
-    def _begin(self, status: int, headers: Headers) -> Response:
-        exchange = self._exchange
-        assert exchange is not None
+    def _begin(self, exchange: Exchange, status: int, headers: Headers) -> tuple[Response, Headers]:
+        """What the filters get, and the fields that frame the body as it will be."""
+        framing = [pair for pair in headers if pair[0] in _FRAMING]
+        if framing and self._phases.changes_body:
+            headers = [pair for pair in headers if pair[0] not in _FRAMING]
+            framing = []
+        else:
+            # A list of their own: by what it passed, the upstream connection knows whether its end cuts the body.
+            headers = list(headers)
         response = exchange.response = Response(status, headers)
-        if self._phases.body_filter:
-            response.remove_header("content-length")
-        return response
+        return response, framing
 
-    def _pass_head(self, response: Response, status: int, reason: bytes) -> None:
+    def _pass_head(self, response: Response, framing: Headers, status: int, reason: bytes) -> None:
         exchange, client = self._exchange, self._client
         if exchange is None or client is None:
             return
         exchange.status = response.status
         exchange.response_headers = response.headers
-        self._head_left = True
+        self.head_left = True
+        left = [pair for pair in response.headers if pair[0] in _FRAMING]
+        if left and left != framing:
+            response.headers[:] = [pair for pair in response.headers if pair[0] not in _FRAMING] + framing
         client.response_head(response.status, reason if response.status == status else b"", response.headers)
 
     def _body(self, piece: bytes, *, is_last: bool) -> None:
@@ -182,7 +220,7 @@ class Filtering:
         self._queue.clear()
         if client is None or exchange is None:
             return
-        if self._head_left:
+        if self.head_left:
             client.response_cut()
         else:
             reply = failed_reply(exchange.request_id)
@@ -197,26 +235,32 @@ class Filtering:
     # Filters that await.
 
     def _later(self, call: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        if self._client is None:
+            return
         self._queue.append((call, arguments))
-        if not self._running:
-            self._running = True
-            self._gateway.spawn(self._work_off(), "filters")
+        if self._task is None:
+            self._task = self._gateway.spawn(self._work_off(), "filters")
 
     async def _work_off(self) -> None:
         try:
             while self._queue:
                 call, arguments = self._queue.popleft()
                 await call(*arguments)
+                if not self._queue:
+                    # What waited for more that did not come, such as a head alone.
+                    self.response_flush()
         except _Failed as failure:
             self._fail(failure.step)
         finally:
-            self._running = False
+            self._task = None
 
     async def _head_awaited(self, status: int, reason: bytes, headers: Headers) -> None:
-        response = self._begin(status, headers)
+        if self._exchange is None:
+            return
+        response, framing = self._begin(self._exchange, status, headers)
         for step in self._phases.header_filter:
             await _awaited(step, self._exchange)
-        self._pass_head(response, status, reason)
+        self._pass_head(response, framing, status, reason)
 
     async def _body_awaited(self, piece: bytes, is_last: bool) -> None:
         self._queued_bytes -= len(piece)
@@ -226,17 +270,29 @@ class Filtering:
         self._pass_body(piece)
         if self._is_paused and self._queued_bytes <= _HIGH_WATER_BYTES and self._exchange is not None:
             self._is_paused = False
-            self._exchange.resume_response()
+            self._exchange.resume_upstream()
 
     async def _end_awaited(self, trailers: Headers) -> None:
         if self._has_body_filters:
             await self._body_awaited(b"", True)
+        exchange = self._exchange
         self._end(trailers)
+        if exchange is not None:
+            exchange.filters_done()
+
+    async def _cut_awaited(self) -> None:
+        """What came before the cut has been passed on."""
+        client, self._client = self._client, None
+        exchange, self._exchange = self._exchange, None
+        if client is not None:
+            client.response_cut()
+        if exchange is not None:
+            exchange.filters_done()
 
     def _pause_if_full(self) -> None:
         if self._queued_bytes > _HIGH_WATER_BYTES and not self._is_paused and self._exchange is not None:
             self._is_paused = True
-            self._exchange.pause_response()
+            self._exchange.pause_upstream()
 
 
 def _run(step: Step, *arguments: Any) -> Any:

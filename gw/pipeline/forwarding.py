@@ -55,6 +55,7 @@ class Forwarding(Context):
     _is_picked = False  # the balancer waits to hear how its pick did
     _tried: tuple[NodeRuntime, ...] = ()  # nodes that failed
     _earlier = b""  # what they came to, as APISIX shows it: `502, 504, `
+    _passes_later = False  # what stands in the client's place may go on when the upstream has ended
 
     def __init__(self, gateway: Gateway, client: Client, request: Request, received_bytes: int = 0) -> None:
         Context.__init__(self, request, time.monotonic(), received_bytes)
@@ -170,6 +171,9 @@ class Forwarding(Context):
         headers.append(self._gateway.server_header)
         if status >= 500:
             headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, status)))
+        if self.upstream_method == "HEAD" and self.request.method != "HEAD":
+            # A plugin asked for the head alone: the length in it is of a body that does not come.
+            headers[:] = [pair for pair in headers if pair[0] != b"content-length"] + [(b"content-length", b"0")]
         self.status = status
         self.response_headers = headers
         self._head_passed = True
@@ -209,6 +213,9 @@ class Forwarding(Context):
         headers.append(self._gateway.server_header)
         if status >= 500:
             headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, status)))
+        if self.upstream_method == "HEAD" and self.request.method != "HEAD":
+            # A plugin asked for the head alone: the length in it is of a body that does not come.
+            headers[:] = [pair for pair in headers if pair[0] != b"content-length"] + [(b"content-length", b"0")]
         self.response_headers = headers
         self._head_passed = self.finished = True
         self._is_picked = False
@@ -217,6 +224,9 @@ class Forwarding(Context):
         client, self._client = self._client, None
         if client is not None:
             client.response(status, reason, headers, body, now_s)
+        if self._passes_later or self.ended_s:
+            self._finish()  # when it is over, or was: a filter failed
+            return
         self._body = None
         self.ended_s = now_s
         self._gateway.end(self)

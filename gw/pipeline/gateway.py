@@ -62,12 +62,17 @@ class Gateway:
         self.locate = locate
         self.counters = counters or TrafficCounters(memoryview(bytearray(ROW_BYTES)))
         self._on_ended = on_ended
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], float] = {}
 
-    def spawn(self, work: Coroutine[Any, Any, Any], name: str = "plugin") -> asyncio.Task[Any]:
-        """Start a task that this worker owns. Its failure is logged."""
+    def spawn(
+        self, work: Coroutine[Any, Any, Any], name: str = "plugin", *, patience_s: float = 0.0
+    ) -> asyncio.Task[Any]:
+        """Start a task that this worker owns. Its failure is logged.
+
+        `patience_s`: how long `close` lets it go on before it is cancelled, for what would be lost otherwise.
+        """
         task = self.loop.create_task(work, name=name)
-        self._tasks.add(task)
+        self._tasks[task] = patience_s
         task.add_done_callback(self._over)
         return task
 
@@ -108,12 +113,17 @@ class Gateway:
             self.plugin_failed(step, ctx)
 
     def _over(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("task %s failed", task.get_name(), exc_info=error)
 
     async def close(self) -> None:
-        """Stop what plugins still do."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Stop what plugins still do: at once, but for tasks that asked for patience."""
+        began_s = self.loop.time()
+        while tasks := dict(self._tasks):
+            spent_s = self.loop.time() - began_s
+            waits_s = [patience_s - spent_s for patience_s in tasks.values() if patience_s > spent_s]
+            for task, patience_s in tasks.items():
+                if patience_s <= spent_s:
+                    task.cancel()
+            await asyncio.wait(tasks, timeout=min(waits_s, default=None), return_when=asyncio.FIRST_COMPLETED)

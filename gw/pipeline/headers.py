@@ -156,6 +156,20 @@ def read_headers(request: Request) -> None:
     request.tells_origin = tells_origin
 
 
+def drop_named_by_connection(request: Request) -> None:
+    """Drop the headers that belong to the client's connection alone, before plugins add their own: a client must not
+    be able to remove what a plugin vouches for by naming it in Connection.
+    """
+    named: set[bytes] | None = None
+    for name, value in request.headers:
+        if name == b"connection":
+            named = _named_by_connection(value, named)
+    if named:
+        # Host, lengths and forwarding headers mean something to us whatever Connection says of them.
+        dropped = {b"connection"} | {name for name in named if _fate_of.get(name, 0) == 0}
+        request.headers[:] = [each for each in request.headers if each[0] not in dropped]
+
+
 def request_head(
     request: Request, host: bytes, method: str | None = None, uri: bytes | None = None, upgrade: bytes = b""
 ) -> bytes:

@@ -26,13 +26,19 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Phases:
-    """What one route walks. Empty tuples cost nothing. `awaits`: phases in which a step is a coroutine function."""
+    """What one route walks. Empty tuples cost nothing.
+
+    `filters_await`: a filter of the response is a coroutine function; `changes_body`: a body filter may let other bytes
+    pass than came.
+    """
 
     request: tuple[Step, ...] = ()
     before_proxy: tuple[Step, ...] = ()
     header_filter: tuple[Step, ...] = ()
     body_filter: tuple[Step, ...] = ()
     log: tuple[Step, ...] = ()
+    filters_await: bool = False
+    changes_body: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -80,9 +86,12 @@ def settle(
     def chain(*parts: tuple[str, str]) -> tuple[Step, ...]:
         return tuple(step for part in parts for step in steps[part])
 
+    later = {phase: chain(("global", phase), ("route", phase)) for phase in PHASES[2:]}
     return Phases(
         request=chain(("global", "rewrite"), ("global", "access"), ("route", "rewrite"), ("route", "access")),
-        **{phase: chain(("global", phase), ("route", phase)) for phase in PHASES if phase not in ("rewrite", "access")},
+        filters_await=any(step.is_async for step in (*later["header_filter"], *later["body_filter"])),
+        changes_body=any(_may_change_body(instance) for instance in (*first, *second)),
+        **later,
     )
 
 
@@ -94,12 +103,20 @@ def _takes_part(instance: Instance, phase: str) -> bool:
     return getattr(instance.plugin, phase, None) is not None
 
 
+def _may_change_body(instance: Instance) -> bool:
+    return _takes_part(instance, "body_filter") and not getattr(instance.plugin, "only_reads_body", False)
+
+
 def _step(instance: Instance, phase: str, compile_filter: MetaFilter | None) -> Step:
     method = getattr(instance.plugin, phase)
     run, is_async = method, iscoroutinefunction(method)
+    if phase == "body_filter" and not _may_change_body(instance):
+        run = _only_reading(run, is_async)
     if (response := instance.meta.get("error_response")) is not None and phase in REQUEST_PHASES:
         run = _with_error_response(run, response, is_async)
-    if (expression := instance.meta.get("filter")) is not None and compile_filter is not None:
+    expression = instance.meta.get("filter")
+    unconditional = getattr(instance.plugin, "unconditional_phases", ())
+    if expression is not None and compile_filter is not None and phase not in unconditional:
         run = _only_where(run, _Filter(instance, compile_filter(expression)), phase, is_async)
     return Step(run, instance.plugin.name, instance.owner, is_async)
 
@@ -134,6 +151,23 @@ def _with_error_response(run: Callable[..., Any], response: Any, is_async: bool)
 
         return awaited
     return lambda ctx: replaced(run(ctx))
+
+
+def _only_reading(run: Callable[..., Any], is_async: bool) -> Callable[..., Any]:
+    """Let the piece pass as it came, whatever the method returns: the announced length still holds."""
+    if is_async:
+
+        async def awaited(ctx: Any, piece: bytes, is_last: bool) -> bytes:
+            await run(ctx, piece, is_last)
+            return piece
+
+        return awaited
+
+    def ran(ctx: Any, piece: bytes, is_last: bool) -> bytes:
+        run(ctx, piece, is_last)
+        return piece
+
+    return ran
 
 
 def _only_where(run: Callable[..., Any], holds: _Filter, phase: str, is_async: bool) -> Callable[..., Any]:

@@ -17,18 +17,40 @@ class BodyTooLarge(Exception):
     """A body is larger than what may pass, or than what a plugin is willing to read. Answered 413."""
 
 
-class RequestBody:
-    """`ended`: all of it came. `size_bytes`: of what came so far. `trailers`: fields behind a chunked body."""
+class KeptBody:
+    """The beginning of a body, for a log: the pieces themselves, not copies, up to `limit_bytes`."""
 
-    __slots__ = ("_limit_bytes", "_sent", "_waiting", "ended", "is_whole_wanted", "size_bytes", "trailers")
+    __slots__ = ("_pieces", "_room_bytes")
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._pieces: list[bytes] = []
+        self._room_bytes = limit_bytes
+
+    def add(self, piece: bytes) -> None:
+        if self._room_bytes > 0:
+            self._pieces.append(piece[: self._room_bytes])
+            self._room_bytes -= len(self._pieces[-1])
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self._pieces)
+
+
+class RequestBody:
+    """`ended`: all of it came. `size_bytes`: of what came so far. `trailers`: fields behind a chunked body.
+
+    `wanted_bytes`: somebody waits for the whole of it, and takes that many at most; None: nobody does.
+    """
+
+    __slots__ = ("_kept", "_limit_bytes", "_sent", "_waiting", "ended", "size_bytes", "trailers", "wanted_bytes")
 
     def __init__(self, limit_bytes: int) -> None:
         """`limit_bytes`: the largest body that may pass, 0 for any."""
         self._limit_bytes = limit_bytes
         self._waiting: list[bytes] = []
         self._sent: list[bytes] | None = []
+        self._kept: KeptBody | None = None
         self.ended = False
-        self.is_whole_wanted = False
+        self.wanted_bytes: int | None = None
         self.size_bytes = 0
         self.trailers: Headers = []
 
@@ -38,6 +60,19 @@ class RequestBody:
         if self._limit_bytes and self.size_bytes > self._limit_bytes:
             raise BodyTooLarge
         self._waiting.append(piece)
+        if self._kept is not None:
+            self._kept.add(piece)
+
+    def keep(self, kept: KeptBody) -> None:
+        """Let `kept` have what came so far and what comes. Before any of it was taken."""
+        self._kept = kept
+        for piece in self._waiting:
+            kept.add(piece)
+
+    @property
+    def is_larger_than_wanted(self) -> bool:
+        """Whether who waits for the whole will not get it."""
+        return self.wanted_bytes is not None and self.size_bytes > self.wanted_bytes
 
     @property
     def waiting_bytes(self) -> int:

@@ -44,7 +44,8 @@ class Environment:
     `shared`: counters and values that all workers of the host share (gw.shared.store.SharedStore); `fetcher`: HTTP
     requests of a plugin's own (gw.upstream.fetch.Fetcher); `metadata`: a plugin's plugin_metadata resource as it is
     now, `{}` without one; `attr`: its section of `plugin_attr` in the configuration file; `spawn`: start a task that
-    the worker owns, ends with, and whose failure it logs.
+    the worker owns, ends with, and whose failure it logs; with `patience_s`, a worker that stops lets it go on so long.
+    `state`: what plugins keep once per worker; keys are theirs to keep apart.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -54,14 +55,24 @@ class Environment:
     metadata: Callable[[str], Mapping[str, Any]] = _no_metadata
     attr: Callable[[str], Mapping[str, Any]] = _no_metadata
     spawn: Callable[..., asyncio.Task[Any]] | None = None
+    state: dict[Any, Any] = field(default_factory=dict)
 
 
 class Plugin:
-    """Base of all plugins. `owner` is the resource the configuration was written in: `routes/1`."""
+    """Base of all plugins. `owner` is the resource the configuration was written in: `routes/1`.
+
+    `only_reads_body`: the body filter looks at the response's body and never changes it, so that it keeps the length
+    that was announced; what the method returns is ignored.
+
+    `unconditional_phases` run also where `_meta.filter` does not hold, and do not ask it: its first answer counts for
+    all phases, so a phase that only makes ready for a response must not ask before there is one.
+    """
 
     name: ClassVar[str]
     priority: ClassVar[int]
     version: ClassVar[str] = "0.1"
+    only_reads_body: ClassVar[bool] = False
+    unconditional_phases: frozenset[str] = frozenset()
 
     def __init__(self, conf: Mapping[str, Any], env: Environment, owner: str) -> None:
         self.conf = conf

@@ -26,6 +26,7 @@ from gw.health.prober import Prober
 from gw.health.view import HealthView
 from gw.model.keys import ResourceKey
 from gw.model.upstream import Upstream
+from gw.pipeline.conditions import compile_condition
 from gw.pipeline.gateway import Gateway
 from gw.pipeline.origin import Origin
 from gw.pipeline.upstream import UpstreamRuntime, Watching, compile_upstream, keep_alive
@@ -100,7 +101,7 @@ def open_traffic(stack: AsyncExitStack, settings: Settings, counters: TrafficCou
         attr=settings.attr_of,
         spawn=gateway.spawn,
     )
-    state.use_plugins(load_registry(settings.plugins).maker(environment))
+    state.use_plugins(load_registry(settings.plugins).maker(environment), compile_condition)
     stack.callback(state.close)
     return Traffic(gateway, state, board, access_log, counters)
 

@@ -430,7 +430,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._interim:
             self._interim = False
         elif not self._complete and self._upgraded is None:
-            assert self._parser is not None
+            if self._parser is None:
+                return  # let go of by whoever got the piece before: a filter failed, say
             self._keep_alive = self._parser.should_keep_alive()
             self._complete = True
 

@@ -92,7 +92,7 @@ class Application:
 async def served() -> AsyncIterator[tuple[Application, Connections, int]]:
     loop, app, connections = asyncio.get_running_loop(), Application(), Connections()
     worker = Worker(app, loop)
-    times = ClientTimes(header_s=60, send_s=10)
+    times = ClientTimes(header_s=60, body_s=60, idle_s=60, send_s=10)
     server = await loop.create_server(lambda: GatewayProtocol(worker, app, connections, times), "127.0.0.1", 0)
     try:
         yield app, connections, server.sockets[0].getsockname()[1]

@@ -11,10 +11,13 @@ from contextlib import contextmanager
 
 import pytest
 
+from gw.pipeline.gateway import Gateway
 from gw.server.asgi import traffic_app
+from gw.server.h1.connection import H1Connection
 from gw.server.protocol import ClientTimes, Connections, GatewayProtocol
 from gw.upstream.client import UpstreamClient
 from tests.support.edge import (
+    LIMITS,
     OK,
     StaticRoutes,
     Worker,
@@ -74,11 +77,14 @@ def garbage_kept() -> Iterator[None]:
         gc.enable()
 
 
+@pytest.mark.parametrize("edge", ["asgi", "h1"])
 @pytest.mark.parametrize(
     "behave",
     [asks_and_closes, resets, leaves_in_the_middle, sends_nonsense, asks_for_a_dead_upstream, asks_for_nothing],
 )
-def test_an_ended_connection_leaves_nothing_for_the_collector(behave: Callable[[socket.socket], None]) -> None:
+def test_an_ended_connection_leaves_nothing_for_the_collector(
+    behave: Callable[[socket.socket], None], edge: str
+) -> None:
     def clients(port: int, count: int) -> None:
         for _ in range(count):
             with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
@@ -89,15 +95,22 @@ def test_an_ended_connection_leaves_nothing_for_the_collector(behave: Callable[[
         async with scripted_upstream(replying(OK)) as upstream:
             live, upstreams = Connections(), UpstreamClient(loop)
             routes = {"/": compiled("1", upstream_dict(upstream.port)), "/dead": compiled("2", upstream_dict(1))}
-            app = traffic_app(StaticRoutes(routes), upstreams)
-            worker, times = Worker(app, loop), ClientTimes(header_s=60, send_s=10)
-            server = await loop.create_server(lambda: GatewayProtocol(worker, app, live, times), "127.0.0.1", 0)
+            gateway = Gateway(StaticRoutes(routes), upstreams, server_name="Jitterway/0")
+            app = traffic_app(gateway)
+            worker, times = Worker(app, loop), ClientTimes(header_s=60, body_s=60, idle_s=60, send_s=10)
+
+            def protocol() -> asyncio.Protocol:
+                if edge == "h1":
+                    return H1Connection(gateway, live, LIMITS, times)
+                return GatewayProtocol(worker, app, live, times)
+
+            server = await loop.create_server(protocol, "127.0.0.1", 0)
             port = server.sockets[0].getsockname()[1]
             await loop.run_in_executor(None, clients, port, 3)
-            await eventually(lambda: worker.nr_conns == 0)
+            await eventually(lambda: worker.nr_conns == 0 and len(live) == 0)
             with garbage_kept():
                 await loop.run_in_executor(None, clients, port, CONNECTIONS)
-                await eventually(lambda: worker.nr_conns == 0)
+                await eventually(lambda: worker.nr_conns == 0 and len(live) == 0)
                 await asyncio.sleep(0.05)  # the last task's end is nobody's event
                 gc.collect()
                 left = {type(each) for each in gc.garbage if type(each).__module__.startswith(("gunicorn", "gw."))}

@@ -299,7 +299,7 @@ class Edge:
             wire.abort()
 
 
-# Which edge a test runs against that does not say: set by the fixture of tests/server/conftest.py.
+# Which edge a test runs against that does not say: set by the fixture of tests/conftest.py.
 chosen: ContextVar[str] = ContextVar("edge", default="asgi")
 LIMITS = HeadLimits(line_bytes=8190, fields=100, field_bytes=8190, head_bytes=32 * 1024)
 TIMES = ClientTimes(header_s=30, body_s=30, idle_s=30, send_s=30)

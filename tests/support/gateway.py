@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,7 +144,11 @@ class Gateway:
         if self.process is not None:
             self.process.wait(10)
         for segment in self.segments():
-            (Path("/dev/shm") / segment).unlink(missing_ok=True)
+            path = Path("/dev/shm") / segment
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def output(self) -> str:
         return self.output_path.read_text(errors="replace")

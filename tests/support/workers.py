@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from gw.model.keys import ResourceKey
 from gw.model.routing import route_key
 from gw.schema import load_plugin_schemas, validate
 from gw.settings.tree import OWN_PLUGINS
+from gw.shared.files import state_directory
 from gw.shm.cells import WorkerTable
 from gw.shm.layout import AgentState, Cell
 from gw.shm.log import Change
@@ -145,7 +147,9 @@ class Workers:
                 os.kill(pid, signal.SIGKILL)
         if self.publisher is not None:
             self.publisher.close()
-        for name in self.space.list(self.names.prefix):
+        # A worker that was killed a moment ago may still hold it.
+        shutil.rmtree(state_directory(self.names), ignore_errors=True)
+        for name in filter(self.names.owns, self.space.list(self.names.prefix)):
             self.space.unlink(name)
 
     def output(self) -> str:

@@ -158,6 +158,7 @@ class H1Connection(asyncio.Protocol):
             exchange is None
             and not self._partial
             and not self._is_closing
+            and data.endswith(_HEAD_END)
             and data.find(_HEAD_END) + 4 == len(data)
             and data[0] != _CR
         ):

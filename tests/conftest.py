@@ -1,4 +1,4 @@
-"""Which edge the tests of this room run against: those that speak through tests.support.edge, both."""
+"""Which edge a test runs against that asks for `each_edge`: those that speak through tests.support.edge, both."""
 
 from collections.abc import Iterator
 

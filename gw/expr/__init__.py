@@ -1,0 +1,9 @@
+"""Conditions over variables in APISIX's form (`vars`, `_meta.filter`), and regular expressions as they stand there.
+
+Both are settled once, when configuration changes. This room knows no request: what reads a variable comes from outside.
+"""
+
+from gw.expr.compile import compile_expression
+from gw.expr.errors import ExpressionError
+
+__all__ = ["ExpressionError", "compile_expression"]

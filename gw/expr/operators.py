@@ -1,0 +1,151 @@
+"""The operators of lua-resty-expr, each settled to a predicate over a context (its lib/resty/expr/v1.lua).
+
+A variable is text, or None where the request has no value for it; some are lists. Against a number, the text counts
+as the number it spells; what spells none is equal to none, and neither more nor less than any.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, TypeAlias
+
+from gw.expr.errors import ExpressionError
+from gw.expr.pattern import compile_pattern
+
+Getter: TypeAlias = Callable[[Any], Any]
+Predicate: TypeAlias = Callable[[Any], bool]
+
+
+class Addresses(Protocol):
+    """A set of addresses, to be asked with one as text."""
+
+    def __contains__(self, address: str, /) -> bool: ...
+
+
+# Addresses and CIDR blocks as text -> the set of them. Raises ValueError.
+Networks: TypeAlias = Callable[[Sequence[str]], Addresses]
+Operator: TypeAlias = Callable[[Getter, Any, Networks], Predicate]
+
+_DECIMAL: Final = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*", re.ASCII).fullmatch
+_HEXADECIMAL: Final = re.compile(r"\s*([+-]?)0[xX]([0-9A-Fa-f]{1,16})\s*", re.ASCII).fullmatch
+# More digits mean no other number, and int() of very many takes long.
+_LONGEST_NUMBER: Final = 64
+
+
+def to_number(value: Any) -> float | None:
+    """Lua's tonumber, without its words for infinity."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return float(value)
+    if not isinstance(value, str) or len(value) > _LONGEST_NUMBER:
+        return None
+    if _DECIMAL(value):
+        return float(value)
+    if match := _HEXADECIMAL(value):
+        number = float(int(match[2], 16))
+        return -number if match[1] == "-" else number
+    return None
+
+
+def _equal(get: Getter, wanted: Any, _: Networks) -> Predicate:
+    if wanted is None:
+        return lambda ctx: get(ctx) is None
+    if _is_number(wanted):
+        number = float(wanted)
+        return lambda ctx: to_number(get(ctx)) == number
+    return lambda ctx: bool(get(ctx) == wanted)
+
+
+def _unequal(get: Getter, wanted: Any, networks: Networks) -> Predicate:
+    equal = _equal(get, wanted, networks)
+    return lambda ctx: not equal(ctx)
+
+
+def _compared(holds: Callable[[float, float], bool]) -> Operator:
+    def settle(get: Getter, bound: Any, _: Networks) -> Predicate:
+        number = to_number(bound)
+        if number is None:
+            raise ExpressionError(f"{bound!r} is no number, so nothing is more or less than it")
+
+        def predicate(ctx: Any) -> bool:
+            value = to_number(get(ctx))
+            return value is not None and holds(value, number)
+
+        return predicate
+
+    return settle
+
+
+def _matches(options: str) -> Operator:
+    def settle(get: Getter, pattern: Any, _: Networks) -> Predicate:
+        if not isinstance(pattern, str):
+            raise ExpressionError(f"{pattern!r} is no regular expression")
+        search = compile_pattern(pattern, options).search
+
+        def predicate(ctx: Any) -> bool:
+            value = get(ctx)
+            return value is not None and search(value) is not None
+
+        return predicate
+
+    return settle
+
+
+def _in(get: Getter, values: Any, _: Networks) -> Predicate:
+    if not isinstance(values, list | tuple):
+        raise ExpressionError("`in` needs a list")
+    texts = frozenset(value for value in values if isinstance(value, str))
+    numbers = frozenset(float(value) for value in values if _is_number(value))
+    if not numbers:
+        return lambda ctx: get(ctx) in texts
+
+    def predicate(ctx: Any) -> bool:
+        value = get(ctx)
+        return value in texts or to_number(value) in numbers
+
+    return predicate
+
+
+def _has(get: Getter, wanted: Any, _: Networks) -> Predicate:
+    def predicate(ctx: Any) -> bool:
+        value = get(ctx)
+        return isinstance(value, list | tuple) and wanted in value
+
+    return predicate
+
+
+def _ip_match(get: Getter, written: Any, networks: Networks) -> Predicate:
+    addresses = [written] if isinstance(written, str) else written
+    if not isinstance(addresses, list | tuple) or not addresses:
+        raise ExpressionError("`ipmatch` needs an address, a CIDR block, or a list of them")
+    try:
+        among = networks([address if isinstance(address, str) else "" for address in addresses])
+    except ValueError as error:
+        raise ExpressionError(f"invalid ip address: {error}") from None
+
+    def predicate(ctx: Any) -> bool:
+        value = get(ctx)
+        return value is not None and value in among
+
+    return predicate
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+OPERATORS: Final[dict[str, Operator]] = {
+    "==": _equal,
+    "~=": _unequal,
+    ">": _compared(lambda value, bound: value > bound),
+    ">=": _compared(lambda value, bound: value >= bound),
+    "<": _compared(lambda value, bound: value < bound),
+    "<=": _compared(lambda value, bound: value <= bound),
+    "~~": _matches("jo"),
+    "~*": _matches("joi"),
+    "in": _in,
+    "has": _has,
+    "ipmatch": _ip_match,
+}
