@@ -144,8 +144,12 @@ def test_any_stream_of_an_upstream_gives_one_answer_and_spoils_none_after_it(
         while b" /odd " not in (await wire.head()):
             wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine")
         for piece in split(b"".join(parts), cuts):
+            if wire.writer.transport.is_closing():
+                return  # we have had enough of it
             wire.send(piece)
             await asyncio.sleep(0)
+        if wire.writer.transport.is_closing():
+            return
         if resets:
             wire.reset()
         else:
