@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
@@ -28,6 +26,7 @@ from tests.support.edge import (
     scripted_upstream,
     upstream_dict,
 )
+from tests.support.garbage import garbage_kept, ours_in_the_garbage
 
 CONNECTIONS = 30
 GET = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -61,20 +60,6 @@ def asks_for_a_dead_upstream(client: socket.socket) -> None:
 
 def asks_for_nothing(client: socket.socket) -> None:
     pass
-
-
-@contextmanager
-def garbage_kept() -> Iterator[None]:
-    """What only the collector finds goes to gc.garbage instead of being freed; it does not run by itself."""
-    gc.collect()
-    gc.disable()
-    gc.set_debug(gc.DEBUG_SAVEALL)
-    try:
-        yield
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
 
 
 @pytest.mark.parametrize("edge", ["asgi", "h1"])
@@ -112,8 +97,7 @@ def test_an_ended_connection_leaves_nothing_for_the_collector(
                 await loop.run_in_executor(None, clients, port, CONNECTIONS)
                 await eventually(lambda: worker.nr_conns == 0 and len(live) == 0)
                 await asyncio.sleep(0.05)  # the last task's end is nobody's event
-                gc.collect()
-                left = {type(each) for each in gc.garbage if type(each).__module__.startswith(("gunicorn", "gw."))}
+                left = ours_in_the_garbage()
             server.close()
             await upstreams.close()
             assert not left

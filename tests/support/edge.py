@@ -52,11 +52,13 @@ def upstream_dict(port: int, **fields: Any) -> dict[str, Any]:
     return {"type": "roundrobin", "nodes": nodes, "scheme": "http", "pass_host": "pass", "hash_on": "vars", **fields}
 
 
-def compiled(id: str, upstream: dict[str, Any] | Missing, **fields: Any) -> CompiledRoute:
-    """A route to this upstream (`fields`: of the route)."""
+def compiled(
+    id: str, upstream: dict[str, Any] | Missing, phases: Phases = NO_PHASES, **fields: Any
+) -> CompiledRoute:
+    """A route to this upstream (`phases`: of its plugins; `fields`: of the route)."""
     route = Route.from_dict(id, {"uri": "/*", "priority": 0, "status": 1, **fields})
     settled = upstream if isinstance(upstream, Missing) else compile_upstream(Upstream.from_dict(upstream))
-    return compile_route(route, settled)
+    return compile_route(route, settled, phases)
 
 
 class StaticRoutes:

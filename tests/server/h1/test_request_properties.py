@@ -1,7 +1,8 @@
-"""The readers of heads and bodies against a naive reference, on valid streams, cut anywhere, and on mutations of them."""
+"""Heads and bodies against a naive reference: valid streams, cut anywhere, and mutations of them."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from gw.server.h1.request_head import HeadLimits, RequestHead
 
 LIMITS = HeadLimits(line_bytes=200, fields=20, field_bytes=200, head_bytes=2000)
 
-# What the reference takes: RFC 9112's grammar, and nothing that is optional in it (obs-fold, bare LF). What a target may
+# What the reference takes: RFC 9112's grammar, and nothing optional in it (obs-fold, bare LF). What a target may
 # hold is for gw.pipeline.path to say.
 _LINE = re.compile(rb"([A-Z][A-Z-]*) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([01])")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)")
@@ -218,7 +219,7 @@ def taken(body: ChunkedBody | LengthBody, data: bytes, cuts: list[int]) -> tuple
     """Feed a body in pieces. What came of it, and where it ended. Raises Refused; IndexError when it did not end."""
     edges = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
     pieces, used = b"", 0
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         given_ = body.take(data[start:stop])
         pieces += b"".join(given_.pieces)
         used += given_.used_bytes
