@@ -1,10 +1,38 @@
-"""Which edge a test runs against that asks for `each_edge`: those that speak through tests.support.edge, both."""
+"""What any test may ask for: a directory that sockets fit into, and `each_edge` for what both edges do alike."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support import edge
+
+# Begun first, in this order, where several processes share the files out: at the end nobody waits for one long file.
+SLOWEST_FILES = (
+    "e2e/test_soak.py",
+    "e2e/test_reload.py",
+    "e2e/test_chaos.py",
+    "e2e/test_conformance_proxy.py",
+    "rebuild/test_equality.py",
+    "e2e/test_advisories_admin.py",
+    "e2e/test_kill_agent.py",
+    "e2e/test_serve.py",
+    "e2e/test_shared_memory.py",
+    "admin/test_wait_over_gunicorn.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    rank = {here / name: number for number, name in enumerate(SLOWEST_FILES)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As pytest's own, with half of the test's name in it: a Unix socket's path has at most 107 bytes."""
+    return tmp_path_factory.mktemp(re.sub(r"\W", "_", request.node.name)[:15])
 
 
 @pytest.fixture(params=["asgi", "h1"])

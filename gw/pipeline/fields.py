@@ -10,6 +10,9 @@ from typing import Final
 
 Headers = list[tuple[bytes, bytes]]
 
+# A field as a line without its end. PERF: walked in C by map(); bench/request_path.py.
+field_line: Final = b": ".join
+
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _FORBIDDEN: Final = re.compile("[\r\n\0]").search
 

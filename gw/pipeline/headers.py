@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final
 
 from gw.pipeline.context import Request
+from gw.pipeline.fields import Headers, field_line
 from gw.pipeline.forwarded import observed
 from gw.pipeline.path import BadTarget, UnsafeRequest
 
@@ -108,14 +109,15 @@ def read_headers(request: Request) -> None:
     named: set[bytes] | None = None
     claims: dict[bytes, bytes] | None = None
     fate_of = _fate_of
-    kept: list[bytes] = []
-    for name, value in request.headers:
+    kept: Headers = []
+    for pair in request.headers:
+        name, value = pair
         fate = fate_of.get(name)
         if fate is None:
             fate = _judge(name)
         # PERF: by number, in the order of _Fate: to look a member of an enum up costs six times the comparison.
         if fate == 0:
-            kept += (name, b": ", value, b"\r\n")
+            kept.append(pair)
         elif fate == 6:
             if host is not None:
                 raise BadTarget("more than one Host")
@@ -142,9 +144,9 @@ def read_headers(request: Request) -> None:
             is_chunked = True
         else:
             tells_origin = True
-            kept += (name, b": ", value, b"\r\n")
+            kept.append(pair)
     if named:
-        kept = _without(kept, named)
+        kept = [pair for pair in kept if pair[0] not in named]
     if is_chunked and length is not None:
         raise UnsafeRequest("Content-Length beside Transfer-Encoding")
     request.host_header = host
@@ -179,36 +181,34 @@ def request_head(
     """
     if uri is None:
         uri = request.wire_path + b"?" + request.query if request.query else request.wire_path
-    kept = request.kept
+    pieces = [(method or request.method).encode("ascii"), b" ", uri, b" HTTP/1.1\r\nhost: ", host, b"\r\n"]
     # Beside what is kept: request line, Host, five forwarding headers, the empty line.
-    lines = len(kept) // 4 + 8
-    framing = b""
+    lines = len(request.kept) + 8
+    if request.kept:
+        pieces += (b"\r\n".join(map(field_line, request.kept)), b"\r\n")
     if request.is_chunked:
-        framing = b"transfer-encoding: chunked\r\n"
+        pieces.append(b"transfer-encoding: chunked\r\n")
         lines += 1
     elif request.content_length is not None:
-        framing = b"content-length: %b\r\n" % request.content_length
+        pieces += (b"content-length: ", request.content_length, b"\r\n")
         lines += 1
     if upgrade:
-        framing += b"connection: Upgrade\r\nupgrade: %b\r\n" % upgrade
+        pieces.append(b"connection: Upgrade\r\nupgrade: %b\r\n" % upgrade)
         lines += 2
-    forwarded_for, claims = request.forwarded_for, request.claims
-    if claims is None:
-        forwarding = _forwarding(
-            request.remote_addr, request.scheme, request.host_header, request.server_port, forwarded_for is None
+    forwarded_for = request.forwarded_for
+    is_first = forwarded_for is None
+    if forwarded_for is not None:
+        pieces += (b"x-forwarded-for: ", forwarded_for, b", ")
+    if request.claims is None:
+        pieces.append(
+            _forwarding(request.remote_addr, request.scheme, request.host_header, request.server_port, is_first)
         )
     else:
-        forwarding, claimed_lines = _claimed_forwarding(request, claims, is_first=forwarded_for is None)
+        claimed, claimed_lines = _claimed_forwarding(request, request.claims, is_first=is_first)
+        pieces.append(claimed)
         lines += claimed_lines
-    data = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%b%b\r\n" % (
-        (method or request.method).encode("ascii"),
-        uri,
-        host,
-        b"".join(kept),
-        framing,
-        b"" if forwarded_for is None else b"x-forwarded-for: %b, " % forwarded_for,
-        forwarding,
-    )
+    pieces.append(b"\r\n")
+    data = b"".join(pieces)
     if data.count(b"\n") != lines or data.count(b"\r") != lines or b"\0" in data:
         raise UnsafeRequest("control character in the head")
     return data
@@ -264,12 +264,3 @@ def _named_by_connection(value: bytes, named: set[bytes] | None) -> set[bytes] |
             named = named or set()
             named.add(option)
     return named
-
-
-def _without(kept: list[bytes], named: set[bytes]) -> list[bytes]:
-    """Drop the headers that Connection names from the list of line pieces (four to a line)."""
-    pieces: list[bytes] = []
-    for at in range(0, len(kept), 4):
-        if kept[at] not in named:
-            pieces += kept[at : at + 4]
-    return pieces

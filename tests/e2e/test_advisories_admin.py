@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from gw.shm.names import SegmentNames
+from gw.shm.segment import SHM_DIR
 from tests.support.canary import Answer, Canary, ask, running_canary
 from tests.support.etcd import Etcd
 from tests.support.gateway import Gateway, request, running_gateway
@@ -328,8 +329,10 @@ def test_no_secret_is_where_others_see_it(world: World) -> None:
     ]
     for secret in secrets:
         assert not any(secret in answer for answer in answers)
-    for segment in gateway.segments():
-        assert not any(secret in (Path("/dev/shm") / segment).read_bytes() for secret in secrets)
+    in_shm = [path for entry in gateway.left_in_shm() for path in (SHM_DIR / entry, *(SHM_DIR / entry).rglob("*"))]
+    for path in filter(Path.is_file, in_shm):
+        content = path.read_bytes()
+        assert not any(secret in content for secret in secrets), path
 
 
 def test_a_stores_password_stays_with_the_agent(tmp_path: Path, etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,7 +386,7 @@ def test_what_is_logged_is_one_line_at_level_debug_too(world: World, port: str) 
 
 def test_the_agents_socket_takes_no_harm(world: World) -> None:
     """Garbage, giant and half frames, many connections: all by somebody who may connect."""
-    [path] = (world.gateway.directory / "run").glob("*.sock")
+    path = world.gateway.directory / "run" / f"{world.gateway.name}.agent.sock"
     assert path.stat().st_mode & 0o777 == 0o660
     before = world.rss_mb()
     said = [
@@ -450,14 +453,14 @@ def test_what_was_planted_is_not_believed(tmp_path: Path) -> None:
                 said = gateway.output().count("is not used")
                 # Segments of ours, as a crash would leave them: garbage, cut, empty.
                 for name in (names.control, names.log, names.workers, names.counters, names.snapshot(1)):
-                    leftover = Path("/dev/shm") / name.removeprefix("/")
+                    leftover = SHM_DIR / name.removeprefix("/")
                     leftover.write_bytes((b"\xff" * 5000, b"", b"\x00" * 100_000)[number])
                     leftover.chmod(0o660 if name in (names.workers, names.counters) else 0o640)
                 gateway.start()
                 assert gateway.output().count("is not used") == said + 1
                 gateway.wait_served("/kept")
                 gateway.stop()
-                assert gateway.segments() == []
+                assert gateway.left_in_shm() == []
         finally:
             gateway.kill()
 
@@ -469,7 +472,7 @@ def test_shared_memory_that_is_cut_off_while_it_is_in_use_heals(tmp_path: Path) 
         gateway.wait_served("/kept")
         names = SegmentNames(gateway.name)
         for number, name in enumerate((names.control, names.log), 1):
-            os.truncate(Path("/dev/shm") / name.removeprefix("/"), 0)
+            os.truncate(SHM_DIR / name.removeprefix("/"), 0)
             route = {"uri": f"/new/{number}", "upstream": {"nodes": {f"127.0.0.1:{canary.port}": 1}}}
 
             def is_written(id: str = str(number), route: dict[str, Any] = route) -> bool:

@@ -384,7 +384,7 @@ def test_a_killed_gw_start_takes_its_children_along_and_the_next_one_takes_over(
             wait_converged(gateway)
             assert identity(gateway) == before
             assert gateway.stop() == 0
-            assert gateway.segments() == []
+            assert gateway.left_in_shm() == []
         finally:
             gateway.kill()
 
@@ -406,7 +406,7 @@ def test_of_starts_that_race_one_wins_and_a_stop_reaches_one_that_is_starting(tm
             assert done.returncode == 0, done.stderr
             assert [each.wait(10) for each in racing].count(0) == 1
             assert gateway.pids() == []
-            assert gateway.segments() == []
+            assert gateway.left_in_shm() == []
         for _ in range(5):
             gateway.start(ready=False)
             assert gateway.process is not None
@@ -416,6 +416,6 @@ def test_of_starts_that_race_one_wins_and_a_stop_reaches_one_that_is_starting(tm
             assert gateway.gw("stop").returncode == 0
             assert gateway.process.wait(10) == 0
             assert gateway.pids() == []
-            assert gateway.segments() == []
+            assert gateway.left_in_shm() == []
     finally:
         gateway.kill()

@@ -44,7 +44,7 @@ def test_make_run_serves_what_the_admin_api_was_told_and_ctrl_c_leaves_nothing(t
             # Ctrl-C reaches the whole foreground group; make waits for gw start, then dies of the signal itself.
             assert gateway.stop(with_signal=signal.SIGINT, group=True) in (0, 2, -signal.SIGINT)
             assert gateway.pids() == []
-            assert gateway.segments() == []
+            assert gateway.left_in_shm() == []
         finally:
             gateway.kill()
 

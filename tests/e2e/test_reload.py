@@ -48,7 +48,7 @@ def gateway(tmp_path: Path, code: Code, upstream: Upstream) -> Iterator[Gateway]
         yield gateway
         assert gateway.stop() == 0, gateway.output()
         assert gateway.pids() == []
-        assert gateway.segments() == []
+        assert gateway.left_in_shm() == []
         # What `gw start` leaves in its directory are the lock files of full rebuilds, and nothing of its own.
         left = [path.name for path in (gateway.directory / "run").iterdir()]
         assert not [name for name in left if name.endswith((".gw.lock", ".sock"))], left

@@ -129,7 +129,7 @@ def test_the_unit_starts_without_an_agent_reloads_and_stops(unit: Unit, code: Co
     unit.agent.terminate()
     assert unit.agent.wait(20) == 0
     assert unit.run("stop").returncode == 0
-    assert gateway.segments() == []
+    assert gateway.left_in_shm() == []
 
 
 def test_workers_of_somebody_else_are_not_joined(unit: Unit):

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from gw.shared.files import state_directory
+from gw.shm.names import SegmentNames
 from tests.support.gateway import ADMIN_KEY, Gateway, request, running_gateway
 from tests.support.upstream import running_upstream
 from tests.support.waiting import wait_until
@@ -100,7 +102,7 @@ def test_two_gateways_on_one_host_do_not_meet(tmp_path: Path):
         assert two.wait_served("/same").json()["upstream"] == "two"
         one.stop()
         assert two.call("/same").json()["upstream"] == "two"
-        assert one.segments() == []
+        assert one.left_in_shm() == []
         assert two.segments() != []
 
 
@@ -163,6 +165,10 @@ def test_segments_and_socket_are_closed_to_strangers(tmp_path: Path):
         for name in gateway.segments():
             mode = (SHM / name).stat().st_mode & 0o777
             assert mode == (0o660 if name.endswith(("workers", "counters")) else 0o640), name
+        state = state_directory(SegmentNames(gateway.name))
+        assert state.stat().st_mode & 0o777 == 0o770
+        for path in state.iterdir():
+            assert path.stat().st_mode & 0o777 == 0o660, path
         for path in (gateway.directory / "run").iterdir():
             assert path.stat().st_mode & 0o007 == 0, path
         for path in (gateway.directory / "data").iterdir():

@@ -27,7 +27,7 @@ def gateway(tmp_path: Path):
 
 def assert_nothing_left(gateway: Gateway) -> None:
     assert gateway.pids() == []
-    assert gateway.segments() == []
+    assert gateway.left_in_shm() == []
     assert [path.name for path in (gateway.directory / "run").iterdir() if path.is_socket()] == []
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,9 +13,8 @@ from gw.shm.names import SegmentNames
 from gw.shm.reader import SnapshotReader
 from gw.shm.segment import PosixSpace
 from gw.shm.writer import Publisher
+from tests.support.shm import remove_all, unique_name
 from tests.support.workers import change
-
-_numbers = itertools.count()
 
 
 class Memory:
@@ -25,7 +22,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.space = PosixSpace()
-        self.names = SegmentNames(f"jwtest-{os.getpid()}-r{next(_numbers)}")
+        self.names = SegmentNames(unique_name())
         self.clock = SystemClock()
         self.publisher: Publisher | None = None
         self.reader = SnapshotReader(self.space, self.names, self.clock)
@@ -52,7 +49,7 @@ class Memory:
         self.reader.close()
         if self.publisher is not None:
             self.publisher.close()
-        self.unlink()
+        remove_all(self.names.name)
 
 
 @pytest.fixture

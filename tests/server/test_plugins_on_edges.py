@@ -319,6 +319,16 @@ class Reframes(Plugin):
         ctx.response.set_header("transfer-encoding", "chunked")
 
 
+class Takes(Plugin):
+    """Takes the length away, so that the body is framed anew."""
+
+    name = "takes"
+    priority = 1
+
+    def header_filter(self, ctx: Context) -> None:
+        ctx.response.remove_header("content-length")
+
+
 class Watches(Plugin):
     """Looks at the body and returns something else."""
 
@@ -448,7 +458,7 @@ class TestFiltersThatAwait:
 
         run(main())
 
-    @pytest.mark.parametrize("filters", [Marks, Slow, Watches, Reframes])
+    @pytest.mark.parametrize("filters", [Marks, Slow, Watches, Reframes, Takes])
     def test_an_upstream_that_cuts_its_response_cuts_the_clients(self, filters: type[Plugin]) -> None:
         """Whatever the filters made of the length that it announced."""
 
@@ -514,13 +524,6 @@ class TestFraming:
         run(main())
 
     def test_a_length_may_be_taken_away(self) -> None:
-        class Takes(Plugin):
-            name = "takes"
-            priority = 1
-
-            def header_filter(self, ctx: Context) -> None:
-                ctx.response.remove_header("content-length")
-
         async def main() -> None:
             async with gateway(Takes, script=replying(ANSWER)) as (running, _):
                 answer = await running.ask(get())

@@ -1,7 +1,5 @@
 """What the tests of shared memory share: resources of a few bytes, a clock set by hand, and a check of what is read."""
 
-import itertools
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +14,7 @@ from gw.shm.segment import SegmentSpace
 from gw.shm.snapshot import Entry
 from gw.shm.writer import Publisher
 from tests.support.memory_space import MemorySegment, MemorySpace
+from tests.support.shm import unique_name
 
 WATCHING = AgentState.WATCHING
 # The smallest log: a ring of 960 bytes, so a record may have 240 and a base is renewed after 480.
@@ -23,7 +22,6 @@ SMALL_LOG_BYTES = 1024
 NAMES = SegmentNames("test")
 
 Content = Mapping[ResourceKey, Any]
-_counter = itertools.count()
 
 
 class HandClock:
@@ -44,7 +42,7 @@ class HandClock:
 
 def unique_names() -> SegmentNames:
     """Names in the real /dev/shm that no other test has."""
-    return SegmentNames(f"jwtest-{os.getpid()}-{next(_counter)}")
+    return SegmentNames(unique_name())
 
 
 def key(id: str, kind: str = "routes") -> ResourceKey:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,13 +19,13 @@ import yaml
 
 from gw.model.keys import KINDS
 from tests.support.ports import free_ports
+from tests.support.shm import left_of, remove_all, segments_of, unique_name
 from tests.support.waiting import wait_until
 
 ADMIN_KEY = "test-admin-key-0123456789abcdef"
 # What a request is answered that fits no route.
 NO_ROUTE = b'{"error_msg":"404 Route Not Found"}\n'
 BIN = Path(sys.executable).parent
-_numbers = itertools.count()
 
 
 @dataclass
@@ -72,7 +70,7 @@ class Gateway:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.port, self.admin_port, self.control_port, self.status_port, self.metrics_port = free_ports(5)
-        self.name = f"jwtest-{os.getpid()}-{next(_numbers)}"
+        self.name = unique_name()
         self.config_path = directory / "config.yaml"
         settings: dict[str, Any] = {
             "apisix": {
@@ -143,12 +141,7 @@ class Gateway:
                 os.kill(pid, signal.SIGKILL)
         if self.process is not None:
             self.process.wait(10)
-        for segment in self.segments():
-            path = Path("/dev/shm") / segment
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        remove_all(self.name)
 
     def output(self) -> str:
         return self.output_path.read_text(errors="replace")
@@ -168,7 +161,12 @@ class Gateway:
         return found
 
     def segments(self) -> list[str]:
-        return [name for name in os.listdir("/dev/shm") if name.startswith(self.name + ".")]
+        """Names in /dev/shm, of its segments alone."""
+        return segments_of(self.name)
+
+    def left_in_shm(self) -> list[str]:
+        """Names in /dev/shm, of all that it has there."""
+        return left_of(self.name)
 
     def gw(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -247,7 +245,7 @@ def running_gateway(directory: Path, config: dict[str, Any] | None = None, **mor
         yield gateway
         gateway.stop()
         assert gateway.pids() == []
-        assert gateway.segments() == []
+        assert gateway.left_in_shm() == []
     except BaseException:
         print(re.sub(r"^", "  | ", gateway.output(), flags=re.MULTILINE) if gateway.output_path.exists() else "")
         raise

@@ -9,9 +9,7 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +26,6 @@ from gw.model.keys import ResourceKey
 from gw.model.routing import route_key
 from gw.schema import load_plugin_schemas, validate
 from gw.settings.tree import OWN_PLUGINS
-from gw.shared.files import state_directory
 from gw.shm.cells import WorkerTable
 from gw.shm.layout import AgentState, Cell
 from gw.shm.log import Change
@@ -38,10 +35,10 @@ from gw.shm.segment import PosixSpace
 from gw.shm.writer import Publisher
 from tests.support.gateway import Reply, request
 from tests.support.ports import free_ports
+from tests.support.shm import remove_all, unique_name
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-_numbers = itertools.count()
 # The agent fills in the defaults of plugins as well.
 PLUGINS = load_plugin_schemas(OWN_PLUGINS)
 
@@ -66,7 +63,7 @@ class Workers:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.port, self.admin_port, self.control_port, self.status_port, self.metrics_port = free_ports(5)
-        self.name = f"jwtest-{os.getpid()}-w{next(_numbers)}"
+        self.name = unique_name()
         self.config_path = directory / "config.yaml"
         settings: dict[str, Any] = {
             "apisix": {
@@ -147,10 +144,7 @@ class Workers:
                 os.kill(pid, signal.SIGKILL)
         if self.publisher is not None:
             self.publisher.close()
-        # A worker that was killed a moment ago may still hold it.
-        shutil.rmtree(state_directory(self.names), ignore_errors=True)
-        for name in filter(self.names.owns, self.space.list(self.names.prefix)):
-            self.space.unlink(name)
+        remove_all(self.name)
 
     def output(self) -> str:
         return (self.directory / "output.txt").read_text(errors="replace")
@@ -170,6 +164,16 @@ class Workers:
         self._revision += 1
         changes = [change(kind, id, resource) for id, resource in routes.items()]
         return publisher.publish(changes, self._revision, AgentState.WATCHING)
+
+    def lose_what_is_published(self) -> None:
+        """Its segments are gone, and who publishes next begins another epoch. The workers' own stay."""
+        assert self.publisher is not None
+        self.publisher.close()
+        self.publisher = None
+        workers_own = {self.names.workers, self.names.counters}
+        for name in filter(self.names.owns, self.space.list(self.names.prefix)):
+            if name not in workers_own:
+                self.space.unlink(name)
 
     # --- looking
 

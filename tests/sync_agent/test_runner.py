@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
-import os
 import random
 import shutil
 import sqlite3
@@ -32,9 +30,8 @@ from sync_agent.stores.base import Head, Page, WatchBatch
 from sync_agent.stores.sql.sqlite import DIALECT, SqliteDatabase
 from sync_agent.stores.sql.store import SqlStore
 from tests.support.asynchronous import asynchronous
+from tests.support.shm import unique_name
 from tests.support.stores import SqliteBackend
-
-_numbers = itertools.count()
 
 
 class FillableSpace(PosixSpace):
@@ -90,7 +87,7 @@ class Host:
 
     def __init__(self, directory: Path) -> None:
         self.space = FillableSpace()
-        self.names = SegmentNames(f"jwtest-{os.getpid()}-r{next(_numbers)}")
+        self.names = SegmentNames(unique_name())
         self.store = SqliteBackend(directory)
         self.last_good_path = directory / "data" / "last-good.test"
         self.log_size_bytes = 64 * 1024

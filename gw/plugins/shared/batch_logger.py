@@ -19,6 +19,9 @@ from gw.plugins.shared.log_entry import Entry, compile_format, extended, full_en
 # APISIX's default for bodies in logs, where the schema gives none.
 _MAX_BODY_BYTES: Final = 512 << 10
 
+# An entry is made of new objects: none holds itself.
+_encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
 _Condition = Callable[[Context], bool]
 
 
@@ -82,7 +85,7 @@ class BatchLogger(Plugin):
 
     def encode(self, entry: Mapping[str, Any]) -> bytes:
         """An entry as it waits and leaves."""
-        return json.dumps(entry, separators=(",", ":")).encode()
+        return _encode(entry).encode()
 
     def close(self) -> None:
         self._batches.close()

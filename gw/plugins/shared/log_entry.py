@@ -124,10 +124,17 @@ def _variable(name: str, owner: str) -> _Member | None:
 
 
 def _headers(headers: Headers) -> dict[str, str | list[str]]:
-    found: dict[str, list[str]] = {}
+    found: dict[str, str | list[str]] = {}
     for name, value in headers:
-        found.setdefault(text_of(name), []).append(text_of(value))
-    return {name: _one_or_all(values) for name, values in found.items()}
+        key, text = text_of(name), text_of(value)
+        before = found.get(key)
+        if before is None:
+            found[key] = text
+        elif isinstance(before, list):
+            before.append(text)
+        else:
+            found[key] = [before, text]
+    return found
 
 
 def _one_or_all(values: list[str]) -> str | list[str]:

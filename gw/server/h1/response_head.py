@@ -7,7 +7,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Final
 
-from gw.pipeline.fields import Headers
+from gw.pipeline.fields import Headers, field_line
 from gw.server.h1.refusal import PHRASES
 
 _REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
@@ -61,14 +61,13 @@ def response_head(
 
     A `connection: close` among the headers ends the connection: that is how a reply asks for it.
     """
-    lines = [status_line(status, reason)]
     fields = dict(headers)
     no_length = status == 204 or status < 200
     if b"connection" in fields or no_length:
         keeps_alive = keeps_alive and fields.get(b"connection") != b"close"
         dropped = _NEVER_WITHOUT_BODY if no_length else _NEVER
         headers = [pair for pair in headers if pair[0] not in dropped]
-    lines += [b"%b: %b\r\n" % pair for pair in headers]
+    lines = [status_line(status, reason), b"\r\n".join(map(field_line, headers)), b"\r\n" if headers else b""]
     framing = Framing.LENGTH
     if is_head or no_length or status == 304:
         framing = Framing.NONE

@@ -186,7 +186,7 @@ class _Run:
 
         def is_tidy() -> bool:
             bases = [name for name in names() if name.startswith("snapshot.")]
-            return len(bases) <= MOST_BASES and {*names()} - {*bases} == {"control", "log", "workers"}
+            return len(bases) <= MOST_BASES and {*names()} - {*bases} == {"control", "counters", "log", "workers"}
 
         wait_until(is_tidy, what=f"nothing but what is needed in /dev/shm: {names()}")
 
