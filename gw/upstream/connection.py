@@ -450,7 +450,8 @@ class UpstreamConnection(asyncio.Protocol):
         if trailers and self._head_waits and sink is not None:
             self._head_waits = False
             sink.upstream_head(self._status, self._reason, self._passed)
-            sink.upstream_body(self._piece)
+            if self._piece:  # nothing would be written as the chunk that ends a body
+                sink.upstream_body(self._piece)
         now_s = time.monotonic()
         if (
             self._keep_alive
