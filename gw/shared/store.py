@@ -1,7 +1,7 @@
 """Keys and values that all workers of a host share: atomic, bounded, expiring, unharmed by the death of any of them.
 
-LMDB does what is hard: writers take turns through a robust mutex, which a killed holder gives up; readers lock nothing;
-what a transaction did not finish is not there. This module adds expiry and a bound that is never an error:
+LMDB does what is hard: processes take turns through a robust mutex, which a killed holder gives up; what a transaction
+did not finish is not there. This module adds expiry and a bound that is never an error:
 
 - Writing a new entry takes a few expired ones away, so the work is bounded and needs no timer.
 - When the map is nearly full, each new entry pushes out those that expire first (without an expiry: that were written
@@ -9,7 +9,7 @@ what a transaction did not finish is not there. This module adds expiry and a bo
   come to the same.
 - What LMDB cannot work with any more is replaced by an empty one. Others see that within a second and follow.
 
-A write waits for the writer before it, which takes some microseconds (longer when the kernel stops it just then).
+An operation waits for the one before it, which takes some microseconds (longer when the kernel stops it just then).
 """
 
 from __future__ import annotations
@@ -284,9 +284,11 @@ class SharedStore:
             self._env, self._inode = self._files.open()
 
     def _read(self, work: Callable[[_Transaction], T]) -> T:
+        # Reading takes its turn, too. A reader of LMDB's own kind locks nothing, but no page that was freed since it
+        # began is used again: one that the kernel stops for some milliseconds lets the others' counts fill the map.
         for _ in range(_ATTEMPTS):
             try:
-                with self._env.begin() as transaction:
+                with self._env.begin(write=True) as transaction:
                     return work(transaction)
             except (lmdb.Error, DamagedRecord) as error:
                 self._repair(error)

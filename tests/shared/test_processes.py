@@ -95,6 +95,30 @@ def test_a_reader_that_was_killed_holds_nothing(directory, store):
     assert store.get(b"19999") is not None
 
 
+def test_a_reader_that_is_stopped_costs_nobody_a_count(directory, store):
+    """It would keep every page that is freed meanwhile: full after some 370 counts, the map was replaced by an empty one."""
+    inode = store._inode
+    assert store.increment(b"counter", 1, ttl_s=3600).value == 1
+    with counting(directory, "get") as reader:
+        assert reader.stdout.readline() == b"begun\n"
+        told = [store.increment(b"counter", 1, ttl_s=3600).value for _ in range(2000)]
+        assert reader.stdout.readline() == b"over\n"
+    assert told == list(range(2, 2002))
+    assert store._inode == inode
+
+
+def test_no_operation_reads_as_those_who_keep_pages(directory, store):
+    """Their slots stay in the table when they have read, so who had read once, also to join, shows in it."""
+    with counting(directory, "increment") as process:
+        assert int(process.stdout.readline()) >= 1
+        store.put(b"key", b"value", ttl_s=60)
+        assert store.get(b"key") == b"value"
+        assert store.items(b"k") == [(b"key", b"value")]
+        assert store.usage().entries == 2
+        store.delete(b"key")
+        assert store._env.readers() == "(no active readers)\n"
+
+
 def test_the_state_outlives_all_its_processes(directory):
     for expected in (1, 2, 3):
         store = SharedStore.open(directory, SIZE_BYTES, SystemClock())
