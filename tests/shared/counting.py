@@ -1,8 +1,8 @@
 """Counts in shared state until it is killed: `python -m tests.shared.counting DIRECTORY WHAT KEY`.
 
 WHAT: `increment` counts and prints each number it was told; `put` writes entries of its own without end; `read` takes
-a slot of LMDB's readers and keeps it. A line is printed only when the operation is over. `get` prints when it has begun to
-read, and goes on reading for STOPPED_S, as one does whom the kernel stops there.
+a slot of LMDB's readers and keeps it. A line is printed only when the operation is over. `get` and `open` print when
+they have begun to read, and go on for STOPPED_S, as one does whom the kernel stops there; `open` as lmdb.open reads.
 """
 
 import itertools
@@ -40,6 +40,12 @@ def main(directory: Path, what: str, key: bytes) -> None:
 
         with patch("gw.shared.store.unpack_record", stopped):
             store.get(key)
+        os.write(1, b"over\n")
+        signal.pause()
+    elif what == "open":
+        with store._env.begin():
+            os.write(1, b"begun\n")
+            time.sleep(STOPPED_S)
         os.write(1, b"over\n")
         signal.pause()
     else:

@@ -95,16 +95,28 @@ def test_a_reader_that_was_killed_holds_nothing(directory, store):
     assert store.get(b"19999") is not None
 
 
-def test_a_reader_that_is_stopped_costs_nobody_a_count(directory, store):
-    """It would keep every page that is freed meanwhile: full after some 370 counts, the map was replaced by an empty one."""
+@pytest.mark.parametrize("what", ["get", "open"])
+def test_a_reader_that_is_stopped_costs_nobody_a_count(directory, store, what):
+    """It would keep every page that is freed meanwhile: after 370 counts the full map was replaced, counts and all."""
     inode = store._inode
     assert store.increment(b"counter", 1, ttl_s=3600).value == 1
-    with counting(directory, "get") as reader:
+    with counting(directory, what) as reader:
         assert reader.stdout.readline() == b"begun\n"
         told = [store.increment(b"counter", 1, ttl_s=3600).value for _ in range(2000)]
         assert reader.stdout.readline() == b"over\n"
     assert told == list(range(2, 2002))
     assert store._inode == inode
+
+
+def test_a_reader_that_does_not_end_is_outlasted_for_a_while_only(directory, store, monkeypatch):
+    monkeypatch.setattr("gw.shared.store.OUTLAST_MS", 5)
+    inode = store._inode
+    with counting(directory, "read") as reader:
+        assert reader.stdout.readline() == b"begun\n"
+        for _ in range(500):
+            store.increment(b"counter", 1, ttl_s=3600)
+    assert store._inode != inode
+    assert store.increment(b"counter", 1, ttl_s=3600).value < 501
 
 
 def test_no_operation_reads_as_those_who_keep_pages(directory, store):
