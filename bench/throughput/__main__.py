@@ -23,7 +23,7 @@ from bench.throughput.groups import GROUPS, IDLE, NAMES, ONE_ROUTE, REFERENCE, S
 from bench.throughput.idle import SERVERS_HELD, measured_idle
 from bench.throughput.origin import running_origin
 from bench.throughput.ours import PLUGINS
-from bench.throughput.rounds import Measured, Pace, measured_group
+from bench.throughput.rounds import Measured, Pace, measured_group, warm_up_of_all_s
 from bench.throughput.scene import Scene
 
 _QUICK: Final = {"seconds": 1.0, "rounds": 1, "routes": 2_000, "idle": 500}
@@ -90,7 +90,8 @@ def _expected_s(arguments: argparse.Namespace, groups: list[Group], servers: lis
         loads = len(group.loads) * len(taking_part) - (len(group.loads) - 1 if group.plugins else 0)
         total_s += len(taking_part) * _START_S + loads * pace.rounds * (pace.seconds + pace.warm_up_s)
         if group.many_routes:
-            total_s += len(taking_part) * arguments.routes * (_ROUTES_S / 10_000 + 1 / 2_000)
+            total_s += len(taking_part) * arguments.routes * _ROUTES_S / 10_000
+            total_s += warm_up_of_all_s(arguments.routes) * sum(SERVERS[name].is_lazy for name in taking_part)
     if IDLE in arguments.only:
         held = [name for name in servers if name in SERVERS_HELD]
         total_s += len(held) * (_START_S + 2 * pace.warm_up_s + 2 * pace.seconds + arguments.idle / 2_000)

@@ -52,11 +52,15 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How one is started, and what it needs: a program or a module, and how to install that."""
+    """How one is started, and what it needs: a program or a module, and how to install that.
+
+    `is_lazy`: the first request to a route costs more than those that follow.
+    """
 
     run: Callable[[Scene], AbstractContextManager[Running]]
     program: str = ""
     module: str = ""
+    is_lazy: bool = False
 
     def missing(self) -> str:
         """What to install, empty when all is there."""
@@ -70,8 +74,8 @@ class Server:
 SERVERS: Final = {
     "nginx": Server(running_nginx, program="nginx"),
     "haproxy": Server(running_haproxy, program="haproxy"),
-    "h1": Server(partial(running_gateway, edge="h1")),
-    "asgi": Server(partial(running_gateway, edge="asgi")),
+    "h1": Server(partial(running_gateway, edge="h1"), is_lazy=True),
+    "asgi": Server(partial(running_gateway, edge="asgi"), is_lazy=True),
     "falcon+aiohttp": Server(running_falcon, module="aiohttp"),
     "h1" + ONE_ROUTE: Server(partial(running_gateway, edge="h1", one_route=True)),
     "asgi" + ONE_ROUTE: Server(partial(running_gateway, edge="asgi", one_route=True)),

@@ -130,6 +130,11 @@ def measured_group(group: Group, scene: Scene, servers: list[str], pace: Pace) -
     return list(measured.values())
 
 
+def warm_up_of_all_s(routes: int) -> float:
+    """About how long it takes until each route was asked for once."""
+    return routes / _FIRST_REQUESTS_PER_S
+
+
 def cores(workers: int) -> tuple[tuple[int, ...], int]:
     """Those of the proxy, and the one of load and origin: the last. Two workers share one core where there are two."""
     last = (os.cpu_count() or 1) - 1
@@ -167,7 +172,9 @@ class _Runner:
         """Whether it answers as it should. With many routes, each was asked for once then."""
         if load.every_route:
             try:
-                self._load(running, load, len(self._scene.routes) / _FIRST_REQUESTS_PER_S)
+                if SERVERS[name].is_lazy:
+                    progress(f"{self._group.name}: the first requests to all routes of {name}")
+                    self._ask_for_all(running, load)
             except LoadFailed as error:
                 _say(f"skipped: {self._group.name}, {load.name} on {name}: {error}")
                 return False
@@ -188,6 +195,13 @@ class _Runner:
             return False
         return True
 
+    def _ask_for_all(self, running: Running, load: Load) -> None:
+        count, asked = len(self._scene.routes), 0
+        while asked < count:
+            # What is under way at the end of a run is not counted: then it is asked for once more.
+            _, run = self._load(running, load, min(10.0, warm_up_of_all_s(count)), first=asked)
+            asked += run.requests
+
     def measure(self, entry: Measured, running: Running, load: Load, number: int) -> None:
         """One round. A failure costs this round alone: it may be the machine's."""
         try:
@@ -199,10 +213,12 @@ class _Runner:
             return
         entry.rounds[number] = Round(taken_s, run.requests, run.per_s)
 
-    def _load(self, running: Running, load: Load, seconds: float) -> tuple[float, Run]:
+    def _load(self, running: Running, load: Load, seconds: float, first: int | None = None) -> tuple[float, Run]:
+        """One run. `first`: the route to begin with, None for any."""
         script: list[str] = []
         if load.every_route:
-            script = ["routes", str(self._paths), str(self._chance.randrange(len(self._scene.routes)))]
+            begin = self._chance.randrange(len(self._scene.routes)) if first is None else first
+            script = ["routes", str(self._paths), str(begin)]
         elif load.body:
             script = ["body", str(_body_path(self._scene, load))]
         return cpu_and_run(self._scene, running, load, seconds, script)
