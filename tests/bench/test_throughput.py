@@ -41,13 +41,14 @@ def test_rounds_are_compared_where_both_are_there() -> None:
     nginx.reference = ours.reference = nginx
     assert ours.ratios() == pytest.approx([3.0])
     assert nginx.ratios() == pytest.approx([1.0, 1.0])
-    assert ours.over_none_us() == []
+    assert ours.over_base_us() == []
 
 
 def test_a_plugin_beside_none() -> None:
     none = Measured("plugins", "h1", "none", {0: Round(1.0, 100_000, 1.0)})
-    plugin = Measured("plugins", "h1", "request-id", {0: Round(1.2, 100_000, 1.0)}, none=none)
-    assert plugin.over_none_us() == pytest.approx([2.0])
+    plugin = Measured("plugins", "h1", "request-id", {0: Round(1.2, 100_000, 1.0)}, base=none)
+    assert plugin.over_base_us() == pytest.approx([2.0])
+    assert plugin.base_ratios() == pytest.approx([1.2])
     row = plugin.row()
     assert row["times_nginx"] is None
     assert row["tick_below_1%"]
