@@ -20,7 +20,7 @@ from tests.support.changing_code import Code
 from tests.support.gateway import BIN, Gateway
 from tests.support.steady_clients import Wire, request, steady_clients
 from tests.support.upstream import Upstream, running_upstream
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 
 DRAIN_S = 3
 
@@ -108,7 +108,7 @@ def test_five_reloads_under_load_lose_nothing(gateway: Gateway, code: Code, upst
             upstream.arrived.clear()
             upstream.release.clear()
             slow = pool.submit(gateway.call, "/slow")
-            assert upstream.arrived.wait(10)
+            assert upstream.arrived.wait(DEADLINE_S)
             last_before, old = tally.last, set(gateway.worker_pids()) | {master_pid(gateway)}
             done = gateway.gw("reload")
             assert done.returncode == 0, done.stderr
@@ -118,7 +118,7 @@ def test_five_reloads_under_load_lose_nothing(gateway: Gateway, code: Code, upst
             assert not slow.done()
             wait_until(lambda last=last_before: tally.last > last, what="an answer that says it is the last")
             upstream.release.set()
-            assert slow.result(10).status == 200
+            assert slow.result(DEADLINE_S).status == 200
             wait_old_gone(gateway, old)
             masters.add(master_pid(gateway))
     assert tally.failures == []
@@ -259,7 +259,7 @@ def test_the_old_master_may_be_killed_while_its_workers_drain(gateway: Gateway, 
     code.set_version("2.0")
     with steady_clients(gateway.port, "/hello", each=1) as tally, concurrent.futures.ThreadPoolExecutor() as pool:
         slow = pool.submit(gateway.call, "/slow")
-        assert upstream.arrived.wait(10)
+        assert upstream.arrived.wait(DEADLINE_S)
         old_master, old_workers = master_pid(gateway), set(gateway.worker_pids())
         assert gateway.gw("reload").returncode == 0
         os.kill(old_master, signal.SIGKILL)
@@ -267,7 +267,7 @@ def test_the_old_master_may_be_killed_while_its_workers_drain(gateway: Gateway, 
         assert old_workers & set(gateway.pids()), "the one with the slow request drains without it"
         wait_new_alone(gateway, "2.0")
         upstream.release.set()
-        assert slow.result(10).status == 200
+        assert slow.result(DEADLINE_S).status == 200
         wait_old_gone(gateway, old_workers)
     assert tally.failures == []
     assert gateway.gw("reload").returncode == 0
@@ -281,12 +281,12 @@ def test_the_old_master_may_be_killed_before_the_new_one_serves(gateway: Gateway
         reload = pool.submit(gateway.gw, "reload")
         wait_until(lambda: code.is_gunicorn_held, what="the new gunicorn to be started")
         slow = pool.submit(gateway.call, "/slow")
-        assert upstream.arrived.wait(10)
+        assert upstream.arrived.wait(DEADLINE_S)
         os.kill(master_pid(gateway), signal.SIGKILL)
         code.hold_gunicorn(False)
-        assert reload.result(30).returncode == 0
+        assert reload.result(DEADLINE_S).returncode == 0
         upstream.release.set()
-        assert slow.result(10).status == 200
+        assert slow.result(DEADLINE_S).status == 200
     wait_new_alone(gateway, "2.0")
 
 
@@ -300,7 +300,7 @@ def test_two_reloads_at_once(gateway: Gateway, code: Code):
         assert second.returncode == 1
         assert "a reload is under way already" in second.stderr
         code.hold_gunicorn(False)
-        assert first.wait(30) == 0
+        assert first.wait(DEADLINE_S) == 0
     wait_new_alone(gateway, "2.0")
 
 
@@ -323,7 +323,7 @@ def test_a_stop_during_a_reload_stops_both(gateway: Gateway, code: Code):
         reload = pool.submit(gateway.gw, "reload")
         wait_until(lambda: code.is_gunicorn_held, what="the new gunicorn to be started")
         assert gateway.stop() == 0
-        done = reload.result(30)
+        done = reload.result(DEADLINE_S)
     assert done.returncode == 1
     assert "the gateway is stopping" in done.stderr
 

@@ -53,7 +53,7 @@ def value(name: str, ctx: Context | None = None) -> str | None:
         ("http_User-Agent", "curl/8.5.0"),
         ("http_none", None),
         ("hostname", socket.gethostname()),
-        ("pid", str(os.getpid())),
+        pytest.param("pid", str(os.getpid()), id="pid"),  # the same name in every process that runs tests
         ("scheme", "http"),
         ("server_protocol", "HTTP/1.1"),
         ("server_name", "_"),

@@ -43,7 +43,7 @@ def node(host: str, port: int = 0) -> Iterator[int]:
 def test_a_moved_name_is_followed_and_an_outage_of_dns_is_not_noticed(tmp_path: Path) -> None:
     with dns_server() as dns, node("127.0.0.1") as port, node("127.0.0.2", port):
         dns.records["n.test"] = Records(a=["127.0.0.1"], ttl_s=3600)
-        apisix = {"dns_resolver": [f"127.0.0.1:{dns.port}"], "dns_resolver_valid": 1, "resolver_timeout": 1}
+        apisix = {"dns_resolver": [f"127.0.0.1:{dns.port}"], "dns_resolver_valid": 1, "resolver_timeout": 10}
         with Workers(tmp_path, {"apisix": apisix}, workers=1) as workers:
             upstream = {"type": "roundrobin", "nodes": {f"n.test:{port}": 1}}
             workers.publish({"1": {"uri": "/*", "upstream": upstream}})

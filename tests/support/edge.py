@@ -37,7 +37,7 @@ from gw.server.h1.connection import H1Connection
 from gw.server.h1.request_head import HeadLimits
 from gw.upstream.client import UpstreamClient
 
-PATIENCE_S = 10.0  # for what must happen; nothing waits for it when all is well
+PATIENCE_S = 30.0  # for what must happen; nothing waits for it when all is well
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

@@ -20,7 +20,7 @@ import yaml
 from gw.model.keys import KINDS
 from tests.support.ports import free_ports
 from tests.support.shm import left_of, remove_all, segments_of, unique_name
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 
 ADMIN_KEY = "test-admin-key-0123456789abcdef"
 # What a request is answered that fits no route.
@@ -44,7 +44,7 @@ def request(
     path: str,
     body: bytes | None = None,
     headers: dict[str, str] | None = None,
-    timeout: float = 10,
+    timeout: float = DEADLINE_S,
 ) -> Reply:
     """One request on a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
@@ -112,7 +112,7 @@ class Gateway:
         if ready:
             self.wait_ready()
 
-    def wait_ready(self, deadline_s: float = 30) -> None:
+    def wait_ready(self, deadline_s: float = DEADLINE_S) -> None:
         def is_ready() -> bool:
             assert self.process is not None
             assert self.process.poll() is None, f"gw start ended:\n{self.output()}"
@@ -123,7 +123,7 @@ class Gateway:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.output()}") from None
 
-    def stop(self, *, with_signal: int = signal.SIGINT, group: bool = False, deadline_s: float = 30) -> int:
+    def stop(self, *, with_signal: int = signal.SIGINT, group: bool = False, deadline_s: float = DEADLINE_S) -> int:
         """Signal `gw start` (with `group`: its whole process group, as a terminal's Ctrl-C does) and wait."""
         assert self.process is not None
         if self.process.poll() is None:
@@ -168,7 +168,7 @@ class Gateway:
         """Names in /dev/shm, of all that it has there."""
         return left_of(self.name)
 
-    def gw(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def gw(self, *arguments: str, timeout: float = 2 * DEADLINE_S) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self._prefix, str(BIN / "gw"), arguments[0], "-c", str(self.config_path), *arguments[1:]],
             capture_output=True,
@@ -226,7 +226,7 @@ class Gateway:
     ) -> Reply:
         return request(self.port, method, path, body, headers)
 
-    def wait_served(self, path: str, status: int = 200, deadline_s: float = 20) -> Reply:
+    def wait_served(self, path: str, status: int = 200, deadline_s: float = DEADLINE_S) -> Reply:
         """Wait until all workers answer `path` with `status`: twenty answers in a row, on connections of their own."""
 
         def all_serve() -> Reply | None:

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.support.waiting import DEADLINE_S
+
 
 class Upstream:
     """A running server: its port, its name (in each answer), and what it has seen."""
@@ -33,7 +35,7 @@ class Upstream:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = 30
+    timeout = DEADLINE_S
     upstream: Upstream
 
     def handle(self) -> None:
@@ -46,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.upstream.requests.append(self.path)
         if self.path.startswith("/slow"):
             self.upstream.arrived.set()
-            self.upstream.release.wait(30)
+            self.upstream.release.wait(DEADLINE_S)
         answer = json.dumps(
             {
                 "upstream": self.upstream.name,

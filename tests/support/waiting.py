@@ -6,8 +6,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# Far above what anything takes on a machine that is busy with other things as well: only what has failed waits so long.
+DEADLINE_S = 60.0
 
-def wait_until(condition: Callable[[], T], *, what: str, deadline_s: float = 20.0, every_s: float = 0.02) -> T:
+
+def wait_until(condition: Callable[[], T], *, what: str, deadline_s: float = DEADLINE_S, every_s: float = 0.02) -> T:
     """The first truthy answer of `condition`. An OSError counts as not yet. Fails naming `what` after `deadline_s`."""
     end_s = time.monotonic() + deadline_s
     while True:

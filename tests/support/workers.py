@@ -36,7 +36,7 @@ from gw.shm.writer import Publisher
 from tests.support.gateway import Reply, request
 from tests.support.ports import free_ports
 from tests.support.shm import remove_all, unique_name
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # The agent fills in the defaults of plugins as well.
@@ -126,7 +126,7 @@ class Workers:
             print(self.output())
         self.close()
 
-    def stop(self, with_signal: int = signal.SIGTERM, deadline_s: float = 30) -> int:
+    def stop(self, with_signal: int = signal.SIGTERM, deadline_s: float = DEADLINE_S) -> int:
         assert self.process is not None
         self.process.send_signal(with_signal)
         return self.process.wait(deadline_s)
