@@ -500,10 +500,14 @@ def test_a_broken_body_never_looks_whole(world: World, case: str) -> None:
     world.canary.scripts[path] = [BROKEN_BODIES[case]]
     before = world.rss_mb()
     with RawClient(world.port) as client:
-        client.send(get(path.encode()) + SMUGGLED.replace(b"/canary", b"/canary-refused"))
+        client.send(get(path.encode()) + SMUGGLED)
         answer = client.answer()
-        assert answer is None or not answer.whole
-        assert client.answer() is None
+        if answer is not None and answer.status == 502:
+            # It was seen before anything had left: an answer like others, and the request behind it has its own.
+            client.expect()
+        else:
+            assert answer is None or not answer.whole
+            assert client.answer() is None
     assert world.rss_mb() - before < 4
 
 
