@@ -29,7 +29,7 @@ from tests.e2e.test_failures import SteadyTraffic, etcd_config
 from tests.support.etcd import Etcd
 from tests.support.gateway import BIN, Gateway, request, running_gateway
 from tests.support.upstream import running_upstream
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 
 
 class Line:
@@ -107,7 +107,7 @@ def route(uri: str, port: int = 80, **more: Any) -> str:
     return json.dumps({"uri": uri, "upstream": {"nodes": {f"127.0.0.1:{port}": 1}}, **more})
 
 
-def wait_converged(gateway: Gateway, deadline_s: float = 30) -> dict[str, Any]:
+def wait_converged(gateway: Gateway, deadline_s: float = DEADLINE_S) -> dict[str, Any]:
     def converged() -> dict[str, Any] | None:
         status = gateway.convergence()
         return status if status["converged"] else None
@@ -261,7 +261,7 @@ def test_a_worker_stopped_while_the_log_goes_round_loads_everything_and_no_clien
         try:
             asyncio.run(write())
             wait_until(
-                lambda: "/499" in uris(gateway).values(), what="the agent to have published everything", deadline_s=30
+                lambda: "/499" in uris(gateway).values(), what="the agent to have published everything"
             )
             assert looked_at_elsewhere()["converged"] is False
         finally:
@@ -317,7 +317,7 @@ def test_a_storm_of_writes_and_kills_ends_in_what_the_store_holds(tmp_path: Path
                 await store.close()
 
         asyncio.run(storm())
-        wait_until(lambda: uris(gateway) == written, what="the store's content to be published", deadline_s=30)
+        wait_until(lambda: uris(gateway) == written, what="the store's content to be published")
         status = wait_converged(gateway)
         serving = [worker for worker in status["workers"] if worker["alive"]]
         assert len(serving) == 2
@@ -339,7 +339,7 @@ def test_an_agent_that_stands_still_or_is_killed_never_leaves_an_admin_call_hang
             wait_until(lambda: agent_of(gateway)["heartbeat_age_ms"] > 3500, what="the heartbeat to be stale")
             assert identity(gateway) == before
             os.kill(agent, signal.SIGCONT)
-            assert {call.result(20).status for call in waiting} == {200, 404}
+            assert {call.result(DEADLINE_S).status for call in waiting} == {200, 404}
             wait_until(lambda: agent_of(gateway)["heartbeat_age_ms"] < 1000, what="a new heartbeat")
 
             def calls() -> list[int]:
