@@ -14,8 +14,6 @@ What llhttp (httptools) does not know or do is done here:
 - a body that only the end of the connection ends, and one that the end of the connection cuts;
 - limits on the head; versions other than 1.0 and 1.1; bytes behind the end of a response;
 - pausing: a reader that is slow stops the socket, through `pause_reading`.
-
-Time-outs use one timer per connection, which is moved only when it fires or when it would fire too late.
 """
 
 import asyncio
@@ -28,6 +26,7 @@ from typing import Final, Protocol, cast
 import httptools
 
 from gw.errors import UpstreamError
+from gw.upstream.deadline import Deadline
 from gw.upstream.errors import BadResponse, Closed, ReadTimedOut, SendTimedOut
 from gw.upstream.response import Headers, HeadReader
 from gw.upstream.target import KeepAlive, Target, Timeouts
@@ -137,8 +136,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_sink",
         "_status",
         "_timeouts",
-        "_timer",
-        "_timer_at",
         "_transport",
         "_unsent_bytes",
         "_upgraded",
@@ -164,9 +161,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.response_started = False
         self._sink: Sink | None = None
         self._requests = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-        self._deadline = math.inf
+        self._deadline = Deadline(loop, self._on_due)
         self._unsent_bytes = 0
         self._reading_paused = False
         self._writing_paused = False
@@ -216,7 +211,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._answers_head = answers_head
         self._may_upgrade = may_upgrade
         self._reason = self._piece = b""
-        self._deadline = math.inf
+        self._deadline.at_s = math.inf
         self._head_reader.reset()
         self._fed_bytes = 0
         self._head_waits = self._head_done = self._complete = False
@@ -231,14 +226,14 @@ class UpstreamConnection(asyncio.Protocol):
         """All of the request is written: from now on the upstream has `read_s` for each piece of its answer."""
         self._request_complete = True
         if not self._writing_paused:
-            self._arm(self._timeouts.read_s)
+            self._deadline.after(self._timeouts.read_s)
 
     def pause_reading(self) -> None:
         """The client is slow: leave the rest in the socket. The upstream's time stands still meanwhile."""
         if not self._reading_paused and not self._transport.is_closing():
             self._reading_paused = True
             self._transport.pause_reading()
-            self._deadline = math.inf
+            self._deadline.at_s = math.inf
 
     def resume_reading(self) -> None:
         """Undo `pause_reading`."""
@@ -246,7 +241,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._reading_paused = False
             self._transport.resume_reading()
             if self._request_complete:
-                self._arm(self._timeouts.read_s)
+                self._deadline.after(self._timeouts.read_s)
 
     def abort(self) -> None:
         """Give the connection up at once; nothing is reported any more."""
@@ -259,7 +254,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.closed = True
         self._parser = None
         self._sink = None
-        self._stop_timer()
+        self._deadline.stop()
         self._home.connection_gone(self)
         return transport
 
@@ -272,6 +267,7 @@ class UpstreamConnection(asyncio.Protocol):
         """For one that nobody was given: the loop may have opened it and closes it without telling us."""
         self.closed = True
         self._parser = None
+        self._deadline.stop()
 
     # What the transport calls.
 
@@ -317,7 +313,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(BadResponse("trailer or chunk extension too large" if self._head_done else "head too large"))
             return
         if self._request_complete and not self._reading_paused:
-            self._deadline = self._loop.time() + self._timeouts.read_s
+            self._deadline.at_s = self._loop.time() + self._timeouts.read_s
         if self._sink is not None:
             self._sink.upstream_flush()
 
@@ -344,15 +340,15 @@ class UpstreamConnection(asyncio.Protocol):
         self._writing_paused = True
         if self._sink is not None:
             self._unsent_bytes = self._transport.get_write_buffer_size()
-            self._arm(self._timeouts.send_s)
+            self._deadline.after(self._timeouts.send_s)
             self._sink.upstream_full()
 
     def resume_writing(self) -> None:
         self._writing_paused = False
         if self._sink is not None:
-            self._deadline = math.inf
+            self._deadline.at_s = math.inf
             if self._request_complete:
-                self._arm(self._timeouts.read_s)
+                self._deadline.after(self._timeouts.read_s)
             self._sink.upstream_drained()
 
     # What the parser calls.
@@ -467,7 +463,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._reading_paused:
                 self._reading_paused = False
                 self._transport.resume_reading()
-            self._arm_at(now_s + self._keepalive.idle_timeout_s)
+            self._deadline.move_to(now_s + self._keepalive.idle_timeout_s)
             self._home.connection_idle(self, self._keepalive.max_idle)
         else:
             self._close()
@@ -490,39 +486,12 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self.closed = True
         self._parser = None
-        self._stop_timer()
+        self._deadline.stop()
         self._home.connection_gone(self)
         self._transport.abort()
 
-    # Time.
-
-    def _arm(self, seconds: float) -> None:
-        """Let the deadline be in `seconds`."""
-        self._arm_at(self._loop.time() + seconds)
-
-    def _arm_at(self, deadline_s: float) -> None:
-        """Let this be the deadline, CLOCK_MONOTONIC as loops count; the timer may be earlier, never later."""
-        self._deadline = deadline_s
-        if self._timer is None or self._timer_at > deadline_s:
-            self._set_timer(deadline_s)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _set_timer(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._on_timer)
-        self._timer_at = at
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        if self._deadline == math.inf or self._transport.is_closing():
-            return
-        if self._deadline > self._loop.time():
-            self._set_timer(self._deadline)
+    def _on_due(self) -> None:
+        if self._transport.is_closing():
             return
         if self._sink is None:
             self._close()
@@ -531,7 +500,7 @@ class UpstreamConnection(asyncio.Protocol):
         if unsent and unsent != self._unsent_bytes:
             # It reads, though slowly: the time counts between two writes, not for all of them.
             self._unsent_bytes = unsent
-            self._arm(self._timeouts.send_s)
+            self._deadline.after(self._timeouts.send_s)
         else:
             self._fail(SendTimedOut() if unsent else ReadTimedOut())
 

@@ -26,12 +26,13 @@ from gw.pipeline.exchange import Exchange
 from gw.pipeline.fields import Headers
 from gw.pipeline.forwarding import Forwarding
 from gw.pipeline.gateway import Gateway
-from gw.server.client_pace import ClientTimes, Lingering, SendWatch, reset
+from gw.server.client_pace import ClientTimes
 from gw.server.draining import Connections
+from gw.server.h1.answering import Answering
 from gw.server.h1.refusal import Refused, refusal_bytes
 from gw.server.h1.request_body import ChunkedBody, LengthBody
 from gw.server.h1.request_head import HeadLimits, RequestHead, too_large
-from gw.server.h1.response_head import Framing, date_line, interim_head, response_head
+from gw.server.h1.response_head import date_line, response_head
 from gw.server.h1.tunnel import Tunnel
 from gw.upstream.connection import UpstreamConnection
 
@@ -46,70 +47,33 @@ _HIGH_WATER_BYTES: Final = 64 * 1024
 _WEBSOCKET: Final = b"websocket"
 
 
-class H1Connection(asyncio.Protocol):
+class H1Connection(Answering):
     """See the module's rules. It is the `Client` of its exchanges (gw.pipeline.client)."""
 
     __slots__ = (
-        "_body",
         "_connections",
         "_continue_due",
-        "_deadline",
-        "_eof",
-        "_exchange",
-        "_framing",
-        "_gateway",
         "_head",
-        "_held_head",
-        "_is_closing",
-        "_is_draining",
-        "_keeps_alive",
         "_limits",
         "_link",
-        "_loop",
         "_partial",
-        "_pending",
-        "_reading_paused",
         "_request_paused",
         "_requests",
-        "_send_watch",
-        "_timer",
-        "_timer_at",
-        "_times",
-        "_transport",
         "_tunnel",
-        "_writing_paused",
     )
 
-    _transport: asyncio.Transport
     _link: Link
 
     def __init__(self, gateway: Gateway, connections: Connections, limits: HeadLimits, times: ClientTimes) -> None:
-        self._gateway = gateway
-        self._loop = gateway.loop
+        super().__init__(gateway, times)
         self._connections = connections
         self._limits = limits
-        self._times = times
         self._head = RequestHead(limits)
         self._partial = bytearray()  # of a head that has begun
-        self._pending = b""  # behind the present request
-        self._exchange: Exchange | None = None
-        self._body: LengthBody | ChunkedBody | None = None  # what is still to come of the present request
         self._continue_due = False
-        self._held_head = b""  # of a response whose body is not here yet
-        self._framing = Framing.NONE
-        self._keeps_alive = True
         self._requests = 0
-        self._reading_paused = False
         self._request_paused = False
-        self._writing_paused = False
-        self._eof = False
-        self._is_closing = False
-        self._send_watch: SendWatch | None = None
         self._tunnel: Tunnel | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-        self._deadline = math.inf
-        self._is_draining = False
 
     # What the set of connections asks and says; see gw.server.draining.
 
@@ -149,7 +113,7 @@ class H1Connection(asyncio.Protocol):
         else:
             self._link = Link(scheme, "unix", None, "", None)
         self._transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
-        self._arm(self._times.header_s)
+        self._deadline.after(self._times.header_s)
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
@@ -158,6 +122,7 @@ class H1Connection(asyncio.Protocol):
             exchange is None
             and not self._partial
             and not self._is_closing
+            and not self._writing_paused
             and data.endswith(_HEAD_END)
             and data.find(_HEAD_END) + 4 == len(data)
             and data[0] != _CR
@@ -200,14 +165,6 @@ class H1Connection(asyncio.Protocol):
             return False
         return True
 
-    def pause_writing(self) -> None:
-        self._writing_paused = True
-        if self._exchange is not None:
-            self._exchange.pause_response()
-        if self._send_watch is None:
-            self._send_watch = SendWatch(self._loop, self._transport, self._times.send_s)
-        self._send_watch.start()
-
     def resume_writing(self) -> None:
         if self._send_watch is not None and not self._is_closing:
             self._send_watch.stop()
@@ -219,7 +176,7 @@ class H1Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_closing = True
-        self._stop_timer()
+        self._deadline.stop()
         if self._send_watch is not None:
             self._send_watch.stop()
         self._head.close()
@@ -260,7 +217,7 @@ class H1Connection(asyncio.Protocol):
         if end < len(data):
             rest = data[end:]
             if self._body is not None:
-                self._take_body(self._exchange, rest, counted=False)
+                self._take_body(self._exchange, rest)
             else:
                 self._hold(rest)
         self._start()
@@ -274,7 +231,7 @@ class H1Connection(asyncio.Protocol):
         if not self._partial:
             self._partial += data
             if self._requests:
-                self._arm(self._times.header_s)
+                self._deadline.after(self._times.header_s)
         if (refusal := too_large(self._partial, self._limits)) is not None:
             raise refusal
         if b"\n" in data and data.count(b"\n") != data.count(b"\r\n"):
@@ -282,7 +239,7 @@ class H1Connection(asyncio.Protocol):
 
     def _begin_exchange(self, head: RequestHead, head_bytes: int) -> None:
         self._requests += 1
-        self._deadline = math.inf
+        self._deadline.at_s = math.inf
         target, query = head.target, b""
         if b"?" in target:
             target, _, query = target.partition(b"?")
@@ -298,12 +255,11 @@ class H1Connection(asyncio.Protocol):
         if self._body is not None:
             self._continue_due = head.expects_continue
             self._request_paused = False
-            self._deadline = self._loop.time() + self._times.body_s
-            self._arm(self._times.body_s)
+            self._deadline.after(self._times.body_s)
         elif head.upgrade.lower() == _WEBSOCKET and head.method == "GET":
             exchange.upgrade = _WEBSOCKET
 
-    def _take_body(self, exchange: Exchange | None, data: bytes, counted: bool = True) -> None:
+    def _take_body(self, exchange: Exchange | None, data: bytes) -> None:
         """Hand on what belongs to the body; what stands behind it waits."""
         body = self._body
         assert body is not None
@@ -323,13 +279,13 @@ class H1Connection(asyncio.Protocol):
         if taken.is_complete:
             self._body = None
             self._continue_due = False
-            self._deadline = math.inf
+            self._deadline.at_s = math.inf
             self._resume_reading()
             exchange.request_end(body.trailers)
             if taken.used_bytes < len(data):
                 self._hold(data[taken.used_bytes :])
         elif not self._request_paused:
-            self._deadline = self._loop.time() + self._times.body_s
+            self._deadline.at_s = self._loop.time() + self._times.body_s
 
     def _spoil(self, exchange: Exchange, refusal: Refused) -> None:
         """The body turned out malformed: an upstream must not take what it got for all of it."""
@@ -357,7 +313,7 @@ class H1Connection(asyncio.Protocol):
             if self._eof:
                 self._close()
             elif not self._partial and not self._is_closing:
-                self._arm(self._times.idle_s)
+                self._deadline.after(self._times.idle_s)
 
     def _refuse(self, refusal: Refused) -> None:
         logger.info("refused: %s", refusal.reason)
@@ -369,115 +325,13 @@ class H1Connection(asyncio.Protocol):
 
     # What the exchange calls; see gw.pipeline.client.Client.
 
-    def response_interim(self, status: int, headers: Headers) -> None:
-        exchange = self._exchange
-        if exchange is not None and exchange.request.http_version == "1.1":
-            self._write(interim_head(status, headers))
-
-    def response_head(self, status: int, reason: bytes, headers: Headers) -> None:
-        exchange = self._exchange
-        if exchange is None:
-            return
-        request = exchange.request
-        is_last = self._is_draining and not self._pending
-        keeps_alive = self._keeps_alive and self._body is None and not is_last and self._times.idle_s > 0
-        self._held_head, self._framing, self._keeps_alive = response_head(
-            status,
-            reason,
-            headers,
-            is_head=request.method == "HEAD",
-            is_http_1_0=request.http_version == "1.0",
-            keeps_alive=keeps_alive,
-        )
-
-    def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
-        exchange = self._exchange
-        if exchange is None:
-            return
-        self._exchange = None
-        request = exchange.request
-        is_last = self._is_draining and not self._pending
-        head, framing, keeps_alive = response_head(
-            status,
-            reason,
-            headers,
-            is_head=request.method == "HEAD",
-            is_http_1_0=request.http_version == "1.0",
-            keeps_alive=self._keeps_alive and self._body is None and not is_last and self._times.idle_s > 0,
-        )
-        if framing is Framing.LENGTH or framing is Framing.CLOSE:
-            data = head + body
-            exchange.body_sent_bytes = len(body)
-        elif framing is Framing.CHUNKED:
-            data = b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(body), body) if body else head + b"0\r\n\r\n"
-            exchange.body_sent_bytes = len(body)
-        else:
-            data = head
-        exchange.sent_bytes += len(data)
-        self._transport.write(data)
-        self._keeps_alive = keeps_alive
-        self._over(now_s)
-
-    def response_body(self, piece: bytes) -> None:
-        exchange = self._exchange
-        if exchange is None or self._framing is Framing.NONE:
-            return
-        exchange.body_sent_bytes += len(piece)
-        if self._framing is Framing.CHUNKED:
-            piece = b"%x\r\n%b\r\n" % (len(piece), piece)
-        if self._held_head:
-            piece, self._held_head = self._held_head + piece, b""
-        exchange.sent_bytes += len(piece)
-        self._transport.write(piece)
-
-    def response_flush(self) -> None:
-        if self._held_head:
-            head, self._held_head = self._held_head, b""
-            self._write(head)
-
-    def response_end(self, trailers: Headers) -> None:
-        exchange, self._exchange = self._exchange, None
-        if exchange is None:
-            return
-        last = self._held_head
-        self._held_head = b""
-        if self._framing is Framing.CHUNKED:
-            last += b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % pair for pair in trailers])
-        if last:
-            exchange.sent_bytes += len(last)
-            self._transport.write(last)
-        self._over(self._loop.time())
-
-    def _over(self, now_s: float) -> None:
-        """A response is written: close, or wait for the next request."""
-        if not self._keeps_alive:
-            if self._body is not None or self._pending:
-                self._linger()
-            else:
-                self._close()
-        elif self._pending or self._eof:
-            self._loop.call_soon(self._go_on)
-        else:
-            self._arm_at(now_s + self._times.idle_s)
-
-    def response_cut(self) -> None:
-        self._exchange = None
-        self.response_flush()
-        if self._framing is Framing.CLOSE:
-            # Its end would look like the body's: only a reset tells.
-            self._is_closing = True
-            self._stop_timer()
-            reset(self._transport)
-        else:
-            self._close()
-
     def tunnel(self, exchange: Forwarding, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
         if self._transport.is_closing():
             connection.abort()  # the exchange hears of its client's end in a moment
             return
         idle_s = connection.read_timeout_s
         upstream = connection.detach()
-        self._stop_timer()
+        self._deadline.stop()
         pending, self._pending = self._pending, b""
         over = partial(self._tunnel_over, exchange)
         tunnel = self._tunnel = Tunnel(self._loop, self._transport, upstream, idle_s, over)
@@ -501,7 +355,7 @@ class H1Connection(asyncio.Protocol):
     def pause_request(self) -> None:
         if self._body is not None and not self._request_paused:
             self._request_paused = True
-            self._deadline = math.inf
+            self._deadline.at_s = math.inf
             self._pause_reading()
 
     def resume_request(self) -> None:
@@ -511,15 +365,10 @@ class H1Connection(asyncio.Protocol):
             self._continue_due = False
             self._write(_CONTINUE)
         self._request_paused = False
-        self._arm(self._times.body_s)
+        self._deadline.after(self._times.body_s)
         self._resume_reading()
 
     # The socket.
-
-    def _write(self, data: bytes) -> None:
-        if self._exchange is not None:
-            self._exchange.sent_bytes += len(data)
-        self._transport.write(data)
 
     def _pause_reading(self) -> None:
         if not self._reading_paused and not self._transport.is_closing():
@@ -531,62 +380,8 @@ class H1Connection(asyncio.Protocol):
             self._reading_paused = False
             self._transport.resume_reading()
 
-    def _close(self) -> None:
-        """Close once everything is sent."""
-        if not self._is_closing:
-            self._is_closing = True
-            self._stop_timer()
-            self._transport.close()
-            self._watch_last_bytes()
-
-    def _linger(self) -> None:
-        """Close, though the client may still be sending what nobody will read."""
+    def _on_due(self) -> None:
         if self._is_closing:
-            return
-        self._is_closing = True
-        self._stop_timer()
-        if self._transport.is_closing():
-            return
-        self._reading_paused = False
-        self._transport.resume_reading()
-        Lingering(self._loop, self._transport, self)
-        self._watch_last_bytes()
-
-    def _watch_last_bytes(self) -> None:
-        if self._transport.get_write_buffer_size():
-            if self._send_watch is None:
-                self._send_watch = SendWatch(self._loop, self._transport, self._times.send_s)
-            self._send_watch.start()
-
-    # Time.
-
-    def _arm(self, seconds: float) -> None:
-        """Let the deadline be in `seconds`."""
-        self._arm_at(self._loop.time() + seconds)
-
-    def _arm_at(self, deadline_s: float) -> None:
-        """Let this be the deadline, CLOCK_MONOTONIC as loops count; the timer may be earlier, never later."""
-        self._deadline = deadline_s
-        if self._timer is None or self._timer_at > deadline_s:
-            self._set_timer(deadline_s)
-
-    def _set_timer(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._on_timer)
-        self._timer_at = at
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        if self._is_closing or self._deadline == math.inf:
-            return
-        if self._deadline > self._loop.time():
-            self._set_timer(self._deadline)
             return
         exchange = self._exchange
         if exchange is not None:
