@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench.load_options import ending_cleanly
 from bench.processes import cpu_s
-from bench.report import progress, save
+from bench.report import progress, save, table
 from bench.throughput.groups import SERVERS, Load
 from bench.throughput.origin import running_origin
 from bench.throughput.ours import PLUGINS
@@ -54,6 +54,7 @@ def main() -> None:
             stacks, us = _sampled(scene, running, load, arguments)
     own, whole = by_function(stacks)
     total = own.total()
+    print(table([{"where": where, "self_us": count / total * us} for where, count in by_place(own).most_common(16)]))
     rows = [
         {
             "function": name,
@@ -77,6 +78,15 @@ def by_function(stacks: Mapping[str, int]) -> tuple[Counter[str], Counter[str]]:
         for frame in set(frames):
             whole[frame] += count
     return own, whole
+
+
+def by_place(own: Mapping[str, int]) -> Counter[str]:
+    """Samples by file or library, packages of others as a whole."""
+    places: Counter[str] = Counter()
+    for name, count in own.items():
+        place = name.rpartition("(")[2].partition(":")[0].rstrip(")")
+        places[place if place.startswith(("gw/", "lib")) else place.split("/")[0]] += count
+    return places
 
 
 def _sampled(

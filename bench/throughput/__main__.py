@@ -19,11 +19,11 @@ from bench.load_options import duration_text, ending_cleanly
 from bench.report import save, table
 from bench.routeset import routes
 from bench.throughput.draw import draw
-from bench.throughput.groups import GROUPS, IDLE, NAMES, REFERENCE, SERVERS, Group
+from bench.throughput.groups import GROUPS, IDLE, NAMES, ONE_ROUTE, REFERENCE, SERVERS, Group
 from bench.throughput.idle import SERVERS_HELD, measured_idle
 from bench.throughput.origin import running_origin
 from bench.throughput.ours import PLUGINS
-from bench.throughput.rounds import Measured, Pace, measured_group
+from bench.throughput.rounds import Measured, Pace, measured_group, warm_up_of_all_s
 from bench.throughput.scene import Scene
 
 _QUICK: Final = {"seconds": 1.0, "rounds": 1, "routes": 2_000, "idle": 500}
@@ -55,7 +55,9 @@ def _arguments() -> argparse.Namespace:
     )
     abouts = "; ".join(f"{group.name}: {group.about}" for group in GROUPS)
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="GROUP", help=f"{abouts}; idle")
-    parser.add_argument("--servers", nargs="+", choices=tuple(SERVERS), default=tuple(SERVERS), metavar="SERVER")
+    servers = tuple(name for name in SERVERS if not name.endswith(ONE_ROUTE))
+    shown = f"of {', '.join(servers)}; nginx always"
+    parser.add_argument("--servers", nargs="+", choices=servers, default=servers, metavar="SERVER", help=shown)
     parser.add_argument("--quick", action="store_true", help=f"to see that it works: {_QUICK}")
     parser.add_argument("--seconds", type=float, help="length of a round (default 5)")
     parser.add_argument("--rounds", type=int, help="rounds of each, in turn (default 5)")
@@ -72,7 +74,8 @@ def _arguments() -> argparse.Namespace:
 def _present(names: list[str]) -> list[str]:
     """Those that can be started here, nginx always first: the others are compared with it."""
     present = []
-    for name in dict.fromkeys([REFERENCE, *names]):
+    wanted = [REFERENCE, *(each for name in names for each in (name, name + ONE_ROUTE) if each in SERVERS)]
+    for name in dict.fromkeys(wanted):
         if missing := SERVERS[name].missing():
             print(f"skipped: {name}: {missing}", file=sys.stderr)
         else:
@@ -87,7 +90,8 @@ def _expected_s(arguments: argparse.Namespace, groups: list[Group], servers: lis
         loads = len(group.loads) * len(taking_part) - (len(group.loads) - 1 if group.plugins else 0)
         total_s += len(taking_part) * _START_S + loads * pace.rounds * (pace.seconds + pace.warm_up_s)
         if group.many_routes:
-            total_s += len(taking_part) * arguments.routes * (_ROUTES_S / 10_000 + 1 / 2_000)
+            total_s += len(taking_part) * arguments.routes * _ROUTES_S / 10_000
+            total_s += warm_up_of_all_s(arguments.routes) * sum(SERVERS[name].is_lazy for name in taking_part)
     if IDLE in arguments.only:
         held = [name for name in servers if name in SERVERS_HELD]
         total_s += len(held) * (_START_S + 2 * pace.warm_up_s + 2 * pace.seconds + arguments.idle / 2_000)

@@ -16,6 +16,8 @@ from bench.throughput.ours import PLUGINS, running_gateway
 from bench.throughput.scene import Running, Scene
 
 REFERENCE: Final = "nginx"
+# A server that gets the requests of the group routes and has one route for all: what many routes cost, in one round.
+ONE_ROUTE: Final = ", 1 route"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,15 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How one is started, and what it needs: a program or a module, and how to install that."""
+    """How one is started, and what it needs: a program or a module, and how to install that.
+
+    `is_lazy`: the first request to a route costs more than those that follow.
+    """
 
     run: Callable[[Scene], AbstractContextManager[Running]]
     program: str = ""
     module: str = ""
+    is_lazy: bool = False
 
     def missing(self) -> str:
         """What to install, empty when all is there."""
@@ -68,14 +74,16 @@ class Server:
 SERVERS: Final = {
     "nginx": Server(running_nginx, program="nginx"),
     "haproxy": Server(running_haproxy, program="haproxy"),
-    "h1": Server(partial(running_gateway, edge="h1")),
-    "asgi": Server(partial(running_gateway, edge="asgi")),
+    "h1": Server(partial(running_gateway, edge="h1"), is_lazy=True),
+    "asgi": Server(partial(running_gateway, edge="asgi"), is_lazy=True),
     "falcon+aiohttp": Server(running_falcon, module="aiohttp"),
+    "h1" + ONE_ROUTE: Server(partial(running_gateway, edge="h1", one_route=True)),
+    "asgi" + ONE_ROUTE: Server(partial(running_gateway, edge="asgi", one_route=True)),
 }
 _CONNECTIONS: Final = {"0": 32, "1k": 32, "100k": 16, "10m": 2}
 _DOWN: Final = {name: Load(f"down {name}", f"/down/{name}", _CONNECTIONS[name], size) for name, size in SIZES.items()}
 _UP: Final = {name: Load(f"up {name}", "/up", _CONNECTIONS[name], UP_ANSWER_BYTES, body=name) for name in SIZES}
-_ALL: Final = tuple(SERVERS)
+_ALL: Final = tuple(name for name in SERVERS if not name.endswith(ONE_ROUTE))
 _OURS: Final = ("nginx", "h1", "asgi")
 
 GROUPS: Final = (
@@ -86,7 +94,7 @@ GROUPS: Final = (
         "routes",
         "many routes, requests spread over all (falcon has no such prefixes)",
         (Load("every route", "/", 32, SIZES["1k"], every_route=True),),
-        ("nginx", "haproxy", "h1", "asgi"),
+        ("nginx", "haproxy", "h1", "h1" + ONE_ROUTE, "asgi", "asgi" + ONE_ROUTE),
         many_routes=True,
     ),
     Group("log", "access logs on (haproxy and falcon write none to a file)", (_DOWN["1k"],), _OURS, logs_access=True),

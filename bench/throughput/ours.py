@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any, Final
@@ -39,8 +40,13 @@ def missing_plugins(label: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def running_gateway(scene: Scene, edge: str) -> Iterator[Running]:
-    """Ready, and stopped at the end; what it printed goes with the error where it does not start."""
+def running_gateway(scene: Scene, edge: str, *, one_route: bool = False) -> Iterator[Running]:
+    """Ready, and stopped at the end; what it printed goes with the error where it does not start.
+
+    `one_route`: that takes every path, whatever routes the scene has.
+    """
+    if one_route:
+        scene = replace(scene, directory=scene.directory / "one", routes=[])
     config = {
         "gw": {"edge": edge},
         "nginx_config": {

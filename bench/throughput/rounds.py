@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from bench.processes import TICKS_PER_S, cpu_s, pin
 from bench.report import progress
 from bench.routeset import request_for
-from bench.throughput.groups import REFERENCE, SERVERS, Group, Load
+from bench.throughput.groups import ONE_ROUTE, REFERENCE, SERVERS, Group, Load
 from bench.throughput.ours import missing_plugins
 from bench.throughput.scene import Running, Scene
 from bench.throughput.wrk import LoadFailed, Run, run_wrk
@@ -55,7 +55,8 @@ class Round(NamedTuple):
 class Measured:
     """One server under one load. `rounds` by their number: one that failed is missing, and named in `failures`.
 
-    `reference`: nginx under the same load; `none`: the same server without plugins. Both may be the same as this one.
+    `reference`: nginx under the same load, which may be this one; `base`: the same server without what is looked at,
+    plugins or many routes.
     """
 
     group: str
@@ -64,15 +65,19 @@ class Measured:
     rounds: dict[int, Round] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     reference: Measured | None = None
-    none: Measured | None = None
+    base: Measured | None = None
 
     def ratios(self) -> list[float]:
         """Times nginx, of the rounds that both have."""
         return [own.cpu_us / other.cpu_us for own, other in self._beside(self.reference)]
 
-    def over_none_us(self) -> list[float]:
-        """What the plugin of this load costs, of the rounds that both have."""
-        return [own.cpu_us - other.cpu_us for own, other in self._beside(self.none)]
+    def over_base_us(self) -> list[float]:
+        """What the plugin of this load costs, or the routes, of the rounds that both have."""
+        return [own.cpu_us - other.cpu_us for own, other in self._beside(self.base)]
+
+    def base_ratios(self) -> list[float]:
+        """The same in times the base."""
+        return [own.cpu_us / other.cpu_us for own, other in self._beside(self.base)]
 
     def _beside(self, other: Measured | None) -> list[tuple[Round, Round]]:
         if other is None:
@@ -81,7 +86,7 @@ class Measured:
 
     def row(self) -> dict[str, Any]:
         """Medians, and the range from the lowest to the highest round. There must be a round."""
-        ratios, over_none_us = self.ratios(), self.over_none_us()
+        ratios, over_us, times_base = self.ratios(), self.over_base_us(), self.base_ratios()
         return {
             "group": self.group,
             "load": self.load,
@@ -89,8 +94,9 @@ class Measured:
             "cpu_us_per_request": statistics.median(each.cpu_us for each in self.rounds.values()),
             "times_nginx": statistics.median(ratios) if ratios else None,
             "times_nginx_range": _range(ratios),
-            "over_none_us": statistics.median(over_none_us) if over_none_us else None,
-            "over_none_range": _range(over_none_us),
+            "over_base_us": statistics.median(over_us) if over_us else None,
+            "over_base_range": _range(over_us),
+            "times_base": statistics.median(times_base) if times_base else None,
             "requests_per_s": statistics.median(each.per_s for each in self.rounds.values()),
             "rounds": len(self.rounds),
             "tick_below_1%": min(each.cpu_s for each in self.rounds.values()) >= _ENOUGH_CPU_S,
@@ -118,8 +124,15 @@ def measured_group(group: Group, scene: Scene, servers: list[str], pace: Pace) -
     for (name, load_name), entry in measured.items():
         entry.reference = measured.get((REFERENCE, loads[0].name if group.plugins else load_name))
         if group.plugins and load_name != loads[0].name:
-            entry.none = measured.get((name, loads[0].name))
+            entry.base = measured.get((name, loads[0].name))
+        elif group.many_routes:
+            entry.base = measured.get((name + ONE_ROUTE, load_name))
     return list(measured.values())
+
+
+def warm_up_of_all_s(routes: int) -> float:
+    """About how long it takes until each route was asked for once."""
+    return routes / _FIRST_REQUESTS_PER_S
 
 
 def cores(workers: int) -> tuple[tuple[int, ...], int]:
@@ -159,7 +172,9 @@ class _Runner:
         """Whether it answers as it should. With many routes, each was asked for once then."""
         if load.every_route:
             try:
-                self._load(running, load, len(self._scene.routes) / _FIRST_REQUESTS_PER_S)
+                if SERVERS[name].is_lazy:
+                    progress(f"{self._group.name}: the first requests to all routes of {name}")
+                    self._ask_for_all(running, load)
             except LoadFailed as error:
                 _say(f"skipped: {self._group.name}, {load.name} on {name}: {error}")
                 return False
@@ -180,6 +195,13 @@ class _Runner:
             return False
         return True
 
+    def _ask_for_all(self, running: Running, load: Load) -> None:
+        count, asked = len(self._scene.routes), 0
+        while asked < count:
+            # What is under way at the end of a run is not counted: then it is asked for once more.
+            _, run = self._load(running, load, min(10.0, warm_up_of_all_s(count)), first=asked)
+            asked += run.requests
+
     def measure(self, entry: Measured, running: Running, load: Load, number: int) -> None:
         """One round. A failure costs this round alone: it may be the machine's."""
         try:
@@ -191,10 +213,12 @@ class _Runner:
             return
         entry.rounds[number] = Round(taken_s, run.requests, run.per_s)
 
-    def _load(self, running: Running, load: Load, seconds: float) -> tuple[float, Run]:
+    def _load(self, running: Running, load: Load, seconds: float, first: int | None = None) -> tuple[float, Run]:
+        """One run. `first`: the route to begin with, None for any."""
         script: list[str] = []
         if load.every_route:
-            script = ["routes", str(self._paths), str(self._chance.randrange(len(self._scene.routes)))]
+            begin = self._chance.randrange(len(self._scene.routes)) if first is None else first
+            script = ["routes", str(self._paths), str(begin)]
         elif load.body:
             script = ["body", str(_body_path(self._scene, load))]
         return cpu_and_run(self._scene, running, load, seconds, script)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
 
 # A peer behind a dual-stack socket is an IPv4 client: one address has one spelling, in headers as in limits.
 _MAPPED_PREFIX: Final = "::ffff:"
+_numbers = count(1)
 
 
 class Link:
-    """The client's connection: what all its requests have in common. `peer_port` and `server_port`: None for Unix."""
+    """The client's connection: what all its requests have in common. `peer_port` and `server_port`: None for Unix.
 
-    __slots__ = ("peer", "peer_port", "scheme", "server_addr", "server_port")
+    `number` counts this process's connections: nginx's $connection.
+    """
+
+    __slots__ = ("number", "peer", "peer_port", "scheme", "server_addr", "server_port")
 
     def __init__(
         self, scheme: str, peer: str, peer_port: int | None, server_addr: str, server_port: int | None
@@ -35,6 +40,7 @@ class Link:
         self.peer_port = peer_port
         self.server_addr = server_addr
         self.server_port = server_port
+        self.number = next(_numbers)
 
 
 class Request:
@@ -43,8 +49,8 @@ class Request:
     An adapter gives what the client sent: `headers` with lower-case names, in order, duplicates kept; `target` and
     `query` as raw bytes; `link`, the connection it came on. `gw.pipeline.headers.admit` adds what the headers mean
     (`content_length` as digits, `is_chunked`, `tells_origin`: one may say where the request comes from, `kept`: those
-    that are passed on) and the
-    canonical form: `path` (what routes and plugins see), `wire_path` (what leaves), `host`, `host_header`.
+    that are passed on) and the canonical form: `path` (what routes and plugins see), `wire_path` (what leaves), `host`,
+    `host_header`.
 
     `remote_addr` is the client's address: the socket's other end, or what a trusted proxy said. `is_settled`: only such
     forwarding headers are left as count (gw.pipeline.origin); until then none does. `claims`: what they say.

@@ -122,6 +122,8 @@ class Forwarding(Context):
     def _use(self, connection: UpstreamConnection) -> None:
         """Send what there is: all of a request without a body, else the head with the body's first piece."""
         self._connection = connection
+        if connection.address:
+            self._attempt.address = connection.address
         route = self.route
         answers_head = (self.upstream_method or self.request.method) == "HEAD"
         may_upgrade = route.upgrades and self.upgrade != b""

@@ -93,9 +93,8 @@ def _remote_user(ctx: Context) -> str | None:
     return user.decode("latin-1") if colon else None
 
 
-def _connection(ctx: Context) -> str | None:
-    number = getattr(ctx.request.link, "number", None)
-    return None if number is None else str(number)
+def _connection(ctx: Context) -> str:
+    return str(ctx.request.link.number)
 
 
 # The upstream. Values of several attempts are separated as nginx does.

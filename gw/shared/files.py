@@ -176,7 +176,8 @@ class StateFiles:
             if env.info()["map_size"] != found.st_size:
                 raise Damaged(f"it was cut to {found.st_size} bytes")
             env.reader_check()
-            with env.begin() as transaction:
+            # As SharedStore reads: none that is stopped here may hold the others' pages.
+            with env.begin(write=True) as transaction:
                 transaction.cursor().first()
         except BaseException:
             env.close()

@@ -1,7 +1,7 @@
 """Keys and values that all workers of a host share: atomic, bounded, expiring, unharmed by the death of any of them.
 
-LMDB does what is hard: writers take turns through a robust mutex, which a killed holder gives up; readers lock nothing;
-what a transaction did not finish is not there. This module adds expiry and a bound that is never an error:
+LMDB does what is hard: processes take turns through a robust mutex, which a killed holder gives up; what a transaction
+did not finish is not there. This module adds expiry and a bound that is never an error:
 
 - Writing a new entry takes a few expired ones away, so the work is bounded and needs no timer.
 - When the map is nearly full, each new entry pushes out those that expire first (without an expiry: that were written
@@ -9,7 +9,7 @@ what a transaction did not finish is not there. This module adds expiry and a bo
   come to the same.
 - What LMDB cannot work with any more is replaced by an empty one. Others see that within a second and follow.
 
-A write waits for the writer before it, which takes some microseconds (longer when the kernel stops it just then).
+An operation waits for the one before it, which takes some microseconds (longer when the kernel stops it just then).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import math
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias, TypeVar
@@ -77,6 +78,10 @@ LOOK_AFTER_US: Final = 1_000_000
 # Taken away at most for one entry, and at once when LMDB is full all the same: some 300 us.
 _EVICTED_AT_MOST: Final = 256
 _ATTEMPTS: Final = 4
+
+# How long a full map waits for readers of LMDB's own kind. It holds this worker's requests as well, but the alternative
+# is to lose all counts of the host.
+OUTLAST_MS: Final = 1000
 
 log: Final = logging.getLogger(__name__)
 
@@ -284,9 +289,11 @@ class SharedStore:
             self._env, self._inode = self._files.open()
 
     def _read(self, work: Callable[[_Transaction], T]) -> T:
+        # Reading takes its turn, too. A reader of LMDB's own kind locks nothing, but no page that was freed since it
+        # began is used again: one that the kernel stops for some milliseconds lets the others' counts fill the map.
         for _ in range(_ATTEMPTS):
             try:
-                with self._env.begin() as transaction:
+                with self._env.begin(write=True) as transaction:
                     return work(transaction)
             except (lmdb.Error, DamagedRecord) as error:
                 self._repair(error)
@@ -298,11 +305,34 @@ class SharedStore:
                 with self._env.begin(write=True) as transaction:
                     return work(transaction)
             except lmdb.MapFullError as error:
-                if attempt or not self._evict_many():
+                has_room = attempt < 2 and (self._outlast_readers() or self._evict_many())
+                if not has_room:
                     self._replace(error)
             except (lmdb.Error, DamagedRecord) as error:
                 self._repair(error)
         raise SegmentError(f"shared state {self._files.path} takes no value, not even an empty one")
+
+    def _outlast_readers(self) -> bool:
+        """Wait for those who read as LMDB does, and so keep freed pages; False when nobody does, or does not end.
+
+        Whoever opens the files does so for a moment, inside lmdb.open, and may be stopped or killed there.
+        """
+        try:
+            self._env.reader_check()
+            waited_for = reading = self._reading()
+            for _ in range(OUTLAST_MS):
+                if not reading:
+                    break
+                time.sleep(0.001)
+                self._env.reader_check()
+                reading = waited_for & self._reading()
+        except lmdb.Error:
+            return False
+        return bool(waited_for) and not reading
+
+    def _reading(self) -> set[str]:
+        """The slots of readers in the midst of it: process, thread and transaction, which is "-" for who is not."""
+        return {line for line in self._env.readers().splitlines()[1:] if not line.endswith("-")}
 
     def _evict_many(self) -> bool:
         """For a map that is full all the same; False when there is no room even for that."""

@@ -172,6 +172,8 @@ class UpstreamClient:
         if connection.closed:
             raise ConnectionResetError("closed as soon as it was open")
         self._connections[connection] = address
+        if address != target.host:
+            connection.address = f"[{address}]:{target.port}" if ":" in address else f"{address}:{target.port}"
         if self._counters is not None:
             self._counters.upstream_connected()
         return connection

@@ -104,7 +104,10 @@ class Home(Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """See the module's rules. `reused`: it served before; `response_started`: a byte came since `begin`."""
+    """See the module's rules. `reused`: it served before; `response_started`: a byte came since `begin`.
+
+    `address`: where a named target was found, `ip:port`; empty where the target is an address.
+    """
 
     __slots__ = (
         "_answers_head",
@@ -140,6 +143,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_unsent_bytes",
         "_upgraded",
         "_writing_paused",
+        "address",
         "closed",
         "on_header",
         "response_started",
@@ -155,6 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._loop = loop
         self._home = home
         self.target = target
+        self.address = ""
         self.closed = False
         self.response_started = False
         self._sink: Sink | None = None
@@ -445,7 +450,8 @@ class UpstreamConnection(asyncio.Protocol):
         if trailers and self._head_waits and sink is not None:
             self._head_waits = False
             sink.upstream_head(self._status, self._reason, self._passed)
-            sink.upstream_body(self._piece)
+            if self._piece:  # nothing would be written as the chunk that ends a body
+                sink.upstream_body(self._piece)
         now_s = time.monotonic()
         if (
             self._keep_alive

@@ -104,6 +104,13 @@ REFUSED: dict[str, bytes] = {
         b"1\r\nA\r\n0\r\n\r\n",
     ),
     "CVE-2026-2835 TE in 1.0": post(b"Transfer-Encoding: chunked\r\n", LAST_CHUNK, version=b"1.0"),
+    "CVE-2026-2835 TE in 1.0 that is to be kept": post(
+        b"Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n", LAST_CHUNK, version=b"1.0"
+    ),
+    "chunked and no more": post(b"Transfer-Encoding: chunked,\r\n", LAST_CHUNK),
+    "chunked behind a vertical tab": post(b"Transfer-Encoding: chunked\x0b\r\n", LAST_CHUNK),
+    "a coding alone": post(b"Transfer-Encoding: gzip\r\n"),
+    "two chunked lines": post(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", LAST_CHUNK),
     # line ends and folds
     "CVE-2023-30589 bare CR": get(fields=HOST + b"X-Abc: \rxTransfer-Encoding: chunked\r\n"),
     "CVE-2023-30589 bare CR in the middle": get(fields=HOST + b"X: a\rContent-Length: 4\r\n"),
@@ -134,6 +141,11 @@ REFUSED: dict[str, bytes] = {
     "chunk size: none": chunked(b"\r\nhello\r\n0\r\n\r\n"),
     "chunk size: beyond 64 bits": chunked(b"10000000000000005\r\nhello\r\n0\r\n\r\n"),
     "chunk size: 17 digits": chunked(b"00000000000000005\r\nhello\r\n0\r\n\r\n"),
+    "chunk size: endless zeros": chunked(b"0" * 5000 + b"5\r\nhello\r\n0\r\n\r\n"),
+    "chunk size: endless zeros of the last": chunked(b"5\r\nhello\r\n" + b"0" * 5000 + b"\r\n\r\n"),
+    "chunk size: a comma": chunked(b"5,5\r\nhello\r\n0\r\n\r\n"),
+    "last chunk: LF": chunked(b"5\r\nhello\r\n0\n\r\n"),
+    "last chunk: LF for the empty line": chunked(b"5\r\nhello\r\n0\r\n\n"),
     "trailer that is no field": chunked(b"0\r\nno colon\r\n\r\n"),
     "trailer with CR": chunked(b"0\r\nX: a\rb\r\n\r\n"),
     "trailer with NUL": chunked(b"0\r\nX: a\x00b\r\n\r\n"),
@@ -173,6 +185,18 @@ REFUSED: dict[str, bytes] = {
     "version 2.0": get(version=b"2.0"),
     "version 0.9": b"GET /p\r\n",
     "h2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "two spaces before the version": b"GET /p  HTTP/1.1\r\n" + HOST + b"\r\n",
+    "version 1.10": get(version=b"1.10"),
+    "version 01.1": get(version=b"01.1"),
+    "version in lower case": get().replace(b"HTTP", b"http"),
+    "no version": b"GET /p\r\n" + HOST + b"\r\n",
+    "a fragment": get(b"/p#x"),
+    "CVE-2013-4547 a space in the target": get(b"/a b"),
+    "CVE-2013-4547 NUL in the target": get(b"/a \x00b"),
+    "CVE-2013-4547 a tab in the target": get(b"/a\tb"),
+    "CVE-2013-4547 0x80 in the target": get(b"/a\x80b"),
+    "an absolute target alone": get(b"http://a.example/p", fields=b""),
+    "an absolute target for another Host": get(b"http://b.example/p"),
     "two spaces": b"GET  /p HTTP/1.1\r\n" + HOST + b"\r\n",
     "tab": b"GET\t/p\tHTTP/1.1\r\n" + HOST + b"\r\n",
     "space behind the version": b"GET /p HTTP/1.1 \r\n" + HOST + b"\r\n",
@@ -476,10 +500,14 @@ def test_a_broken_body_never_looks_whole(world: World, case: str) -> None:
     world.canary.scripts[path] = [BROKEN_BODIES[case]]
     before = world.rss_mb()
     with RawClient(world.port) as client:
-        client.send(get(path.encode()) + SMUGGLED.replace(b"/canary", b"/canary-refused"))
+        client.send(get(path.encode()) + SMUGGLED)
         answer = client.answer()
-        assert answer is None or not answer.whole
-        assert client.answer() is None
+        if answer is not None and answer.status == 502:
+            # It was seen before anything had left: an answer like others, and the request behind it has its own.
+            client.expect()
+        else:
+            assert answer is None or not answer.whole
+            assert client.answer() is None
     assert world.rss_mb() - before < 4
 
 

@@ -1,7 +1,9 @@
-"""A worker that does nothing but limit: `python -m tests.plugins.limiting DIRECTORY REQUESTS`; prints what passed."""
+"""A worker that does nothing but limit: `python -m tests.plugins.limiting DIRECTORY REQUESTS`.
+
+Prints the number of each request that passed, and REFUSED once, for the first that did not.
+"""
 
 import asyncio
-import json
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from gw.plugins.limit_count import LimitCount
 from gw.shared.store import SharedStore
 
 COUNT = 500
+REFUSED = "refused"
 RULES = [
     {"count": COUNT, "time_window": 3600, "key": "$remote_addr"},
     {"count": COUNT * 10, "time_window": 3600, "key": "$request_method"},
@@ -23,13 +26,14 @@ def main(directory: Path, requests: int) -> None:
     loop = asyncio.new_event_loop()
     plugin = LimitCount({"rules": RULES}, Environment(loop=loop, shared=shared), "routes/1")
     link = Link("http", "192.0.2.1", 50000, "192.0.2.254", 9080)
-    passed = []
+    has_refused = False
     for number in range(requests):
         ctx = Context(Request("GET", b"/", b"", [], link), 0.0)
         if plugin.access(ctx) is None:
-            passed.append(number)
             print(number, flush=True)
-    print(json.dumps({"passed": len(passed)}), flush=True)
+        elif not has_refused:
+            has_refused = True
+            print(REFUSED, flush=True)
     loop.close()
     shared.close()
 

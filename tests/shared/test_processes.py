@@ -95,6 +95,42 @@ def test_a_reader_that_was_killed_holds_nothing(directory, store):
     assert store.get(b"19999") is not None
 
 
+@pytest.mark.parametrize("what", ["get", "open"])
+def test_a_reader_that_is_stopped_costs_nobody_a_count(directory, store, what):
+    """It would keep every page that is freed meanwhile: after 370 counts the full map was replaced, counts and all."""
+    inode = store._inode
+    assert store.increment(b"counter", 1, ttl_s=3600).value == 1
+    with counting(directory, what) as reader:
+        assert reader.stdout.readline() == b"begun\n"
+        told = [store.increment(b"counter", 1, ttl_s=3600).value for _ in range(2000)]
+        assert reader.stdout.readline() == b"over\n"
+    assert told == list(range(2, 2002))
+    assert store._inode == inode
+
+
+def test_a_reader_that_does_not_end_is_outlasted_for_a_while_only(directory, store, monkeypatch):
+    monkeypatch.setattr("gw.shared.store.OUTLAST_MS", 5)
+    inode = store._inode
+    with counting(directory, "read") as reader:
+        assert reader.stdout.readline() == b"begun\n"
+        for _ in range(500):
+            store.increment(b"counter", 1, ttl_s=3600)
+    assert store._inode != inode
+    assert store.increment(b"counter", 1, ttl_s=3600).value < 501
+
+
+def test_no_operation_reads_as_those_who_keep_pages(directory, store):
+    """Their slots stay in the table when they have read, so who had read once, also to join, shows in it."""
+    with counting(directory, "increment") as process:
+        assert int(process.stdout.readline()) >= 1
+        store.put(b"key", b"value", ttl_s=60)
+        assert store.get(b"key") == b"value"
+        assert store.items(b"k") == [(b"key", b"value")]
+        assert store.usage().entries == 2
+        store.delete(b"key")
+        assert store._env.readers() == "(no active readers)\n"
+
+
 def test_the_state_outlives_all_its_processes(directory):
     for expected in (1, 2, 3):
         store = SharedStore.open(directory, SIZE_BYTES, SystemClock())

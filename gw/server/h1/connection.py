@@ -314,8 +314,12 @@ class H1Connection(asyncio.Protocol):
             self._spoil(exchange, refusal)
             return
         exchange.received_bytes += taken.used_bytes
-        for piece in taken.pieces:
-            exchange.request_body(piece)
+        # Whoever sends tiny chunks is not to have each of them written, and framed, by itself.
+        pieces = taken.pieces
+        if pieces:
+            exchange.request_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            if self._is_closing:
+                return  # refused: the rest is let pass
         if taken.is_complete:
             self._body = None
             self._continue_due = False

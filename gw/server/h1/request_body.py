@@ -21,6 +21,7 @@ _MAX_EXTENSION_BYTES: Final = 16 * 1024
 _PLAIN_LINE_BYTES: Final = 20
 # As many digits as fit a signed 64-bit number whatever they are.
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?").fullmatch
+_PLAIN_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n").match
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)").fullmatch
 # They would say how to read what has been read already.
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"host", b"connection"))
@@ -86,6 +87,14 @@ class ChunkedBody:
                 if not self._left_bytes:
                     self._expects = _Line.DATA_END
                 continue
+            if self._expects is _Line.SIZE and not self._line and (plain := _PLAIN_SIZE(data, at)) is not None:
+                # PERF: a chunk that is all here and without extension; tiny ones would hold the loop.
+                start = plain.end()
+                stop = start + int(plain[1], 16)
+                if stop > start and data.startswith(b"\r\n", stop):
+                    pieces.append(data[start:stop])
+                    at = stop + 2
+                    continue
             end = data.find(b"\n", at)
             stop = len(data) if end < 0 else end + 1
             self._line += data[at:stop]

@@ -27,6 +27,7 @@ _LENGTH_DIGITS: Final = 18
 _VERSIONS: Final = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _VERSION_BYTES: Final = len("HTTP/1.1")
 _methods: Final[dict[bytes, str]] = {}  # those that came; llhttp knows some fifty, and refuses others
+_BLANK: Final = 0x20
 # An unknown method is well-formed, and not ours to serve (RFC 9110 section 15.6.2).
 _UNKNOWN_METHOD: Final = re.compile(rb"[A-Z][A-Z0-9_-]{0,31} /[\x21-\x7e]* HTTP/1\.[01]\r\n").match
 # Names as they are spelled, to their lower case. The bounds keep a client that invents names from growing the table.
@@ -125,8 +126,6 @@ class RequestHead:
         self.method = method
         if len(head) > self._plain_bytes:
             self._check(head)
-        if b" \r\n" in head or b"\t\r\n" in head:
-            self.headers = [(name, value.rstrip(b" \t")) for name, value in self.headers]
         self.is_plain = not self._specials
         if self.is_plain:
             self.keeps_alive = version == "1.1"
@@ -168,6 +167,10 @@ class RequestHead:
         self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        # llhttp takes blanks off the beginning of a value, not off its end; below the blank only a tab passes it.
+        # PERF: a look at each value's last byte is a tenth of two searches of the head.
+        if value and value[-1] <= _BLANK:
+            value = value.rstrip(b" \t")
         plain = _plain_names.get(name)
         if plain is None:
             plain = self._unknown(name, value)
@@ -178,7 +181,7 @@ class RequestHead:
     def _unknown(self, name: bytes, value: bytes) -> bytes:
         plain = name.lower()
         if plain in _SPECIAL:
-            self._specials.append((plain, value.strip(b" \t")))
+            self._specials.append((plain, value))
         elif len(_plain_names) < _MAX_REMEMBERED_NAMES and len(name) <= _MAX_REMEMBERED_BYTES:
             _plain_names[name] = plain
         return plain

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gw.server.client_pace import LINGER_S
 from tests.support.edge import OK, PATIENCE_S, TIMES, Edge, Wire, edge, eventually, get, proxy, replying, run
 
 MIB = 1 << 20
@@ -161,6 +162,23 @@ def test_what_follows_the_last_request_does_not_take_its_answer_away(waits: bool
             while piece := await client.reader.read(65536):  # raises if the connection is reset
                 received += piece
             assert received == b""
+
+    run(main())
+
+
+def test_what_follows_a_body_that_is_refused_at_its_end_is_still_taken_in() -> None:
+    """The rest is dropped, not left in our socket: the end of it would reset the connection."""
+
+    async def main() -> None:
+        async with proxy(echo, max_body_bytes=10) as (running, _):
+            client = await running.connect()
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            await eventually(lambda: "opening=0" in repr(running.upstreams) and bool(running.routes.asked))
+            client.send(b"6\r\nworld!\r\n0\r\n\r\n" + get("/canary"))
+            assert (await client.answer()).status == 413
+            client.send(bytes(16 * MIB))
+            await asyncio.wait_for(client.writer.drain(), LINGER_S / 2)
+            assert [path for path, _, _ in running.routes.asked] == ["/"]
 
     run(main())
 

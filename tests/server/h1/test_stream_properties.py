@@ -165,6 +165,10 @@ def test_any_stream_of_an_upstream_gives_one_answer_and_spoils_none_after_it(
                 pass  # cut
             else:
                 assert answer.status in (200, 204, 304, 500, 502)
+                if answer.complete and answer.header("connection") is None:
+                    client.send(get("/mine"))
+                    following = await client.answer()
+                    assert (following.status, following.body) == (200, b"mine")
             await mine_is_mine(running)
             client.close()
 

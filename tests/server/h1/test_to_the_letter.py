@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gw.server.h1.request_head import HeadLimits
@@ -276,6 +278,32 @@ def test_trailers_of_an_answer(version: str, method: str, passes: bool) -> None:
                 assert answer.body == (b"" if method == "HEAD" else b"abc")
                 if version == "1.0":
                     break
+
+    run(main())
+
+
+@pytest.mark.parametrize("body", [b"", b"3\r\nabc\r\n", b"1\r\na\r\n2\r\nbc\r\n"])
+@pytest.mark.parametrize("trailers", [b"", b"X-Sum: 6\r\n", b"Set-Cookie: a=b\r\n"])
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_an_answer_with_trailers_ends_once(body: bytes, trailers: bytes, in_pieces: bool) -> None:
+    raw = OK_LINE + b"Transfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n" + trailers + b"\r\n"
+
+    async def play(wire: Wire) -> None:
+        while True:
+            await wire.head()
+            for at in range(0, len(raw), 1 if in_pieces else len(raw)):
+                wire.send(raw[at : at + (1 if in_pieces else len(raw))])
+                await asyncio.sleep(0)
+
+    async def main() -> None:
+        async with proxy(play) as (running, _):
+            client = await running.connect()
+            client.send(get() + get(headers="Connection: close\r\n"))
+            for _ in range(2):
+                answer = await client.answer()
+                assert (answer.body, answer.complete) == (b"abc" if body else b"", True)
+                assert answer.trailers == ([("x-sum", "6")] if b"X-Sum" in trailers else [])
+            assert await client.rest() == b""
 
     run(main())
 
