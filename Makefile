@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 CONFIG ?= conf/config.yaml
+# Processes that share the files of tests out, since most of them wait rather than compute; 0: one after the other.
+TEST_PROCESSES ?= 0
 
 .PHONY: run test lint clean venv-without-ensurepip
 
@@ -36,7 +38,7 @@ lint: $(VENV)/.test-installed
 	$(BIN)/mypy
 
 test: $(VENV)/.test-installed
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -68,9 +68,12 @@ class Line:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                self._sockets.add(near)
-                far = socket.create_connection(("127.0.0.1", self._target))
-                self._sockets.add(far)
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:  # etcd is down for now; the line is not
+                    near.close()
+                    continue
+                self._sockets |= {near, far}
                 for ends in ((near, far), (far, near)):
                     self._threads.append(threading.Thread(target=self._pump, args=ends))
                     self._threads[-1].start()

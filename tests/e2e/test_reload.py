@@ -40,7 +40,7 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture
 def gateway(tmp_path: Path, code: Code, upstream: Upstream) -> Iterator[Gateway]:
-    gateway = Gateway(tmp_path / "gateway", {"gw": {"drain_timeout": f"{DRAIN_S}s", "reload_timeout": "20s"}})
+    gateway = Gateway(tmp_path / "gateway", {"gw": {"drain_timeout": f"{DRAIN_S}s", "reload_timeout": "60s"}})
     try:
         gateway.start()
         gateway.put_route("1", "/*", upstream.port)

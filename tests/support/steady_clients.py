@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 # Between two rounds of one client, so that two cores are not all theirs.
 PAUSE_S = 0.005
 
