@@ -36,7 +36,7 @@ class LogFile:
         if standard is not None:
             descriptor = os.dup(standard)
         else:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
             # Not blocking: a named pipe that nobody reads must not hold us while it is opened.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
             descriptor = os.open(self.path, flags, _MODE)
