@@ -83,6 +83,7 @@ class Master:
         self._settings = settings
         self._table: WorkerTable | None = None
         self._counters: CounterTable | None = None
+        self._held: set[int] = set()  # cells of children that were not reaped yet
         os.register_at_fork(after_in_parent=release_stop_signals)
 
     def hooks(self) -> dict[str, Any]:
@@ -121,7 +122,9 @@ class Master:
         assert self._table is not None, "on_starting comes first"
         assert self._counters is not None
         hold_stop_signals()
-        worker.assignment = Assignment(self._settings, self._table, self._table.reserve(), self._counters)
+        cell = self._table.reserve(self._held)
+        self._held.add(cell)
+        worker.assignment = Assignment(self._settings, self._table, cell, self._counters)
 
     def _catch_signals(self, server: Any, worker: Any) -> None:
         """In the child: up to here a signal for it went into its copy of the master's queue."""
@@ -135,6 +138,7 @@ class Master:
 
     def _free(self, server: Any, worker: Any) -> None:
         if self._table is not None:
+            self._held.discard(worker.assignment.cell)
             self._table.free(worker.assignment.cell)
 
     def _on_exit(self, server: Any) -> None:

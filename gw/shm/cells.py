@@ -6,7 +6,7 @@ place of another (`gw reload`) both give cells out, and the later one stands as 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -140,14 +140,15 @@ class WorkerTable:
         self._segment.store_u64(offset + 8, pid)
         self._segment.store_u64(offset, workers)
 
-    def reserve(self) -> int:
+    def reserve(self, held: Collection[int] = ()) -> int:
         """For the master, before the fork: the lowest cell that is free or whose process is gone.
 
-        Until the worker writes it, the cell is held in the master's name. Raises SegmentError when all are taken.
+        `held`: cells of its own children whose end it has not heard of yet, dead or not: it will free them, whoever they
+        were given to meanwhile. Until the worker writes it, the cell is held in the master's name. Raises SegmentError when all are taken.
         """
         with self._space.locked(self._name):
             for index in range(TABLE_CAPACITY):
-                if not self._is_taken(index):
+                if index not in held and not self._is_taken(index):
                     pid = os.getpid()
                     self.write(index, Cell(CellState.RESERVED, pid, start_time=process.start_time(pid) or 0))
                     return index

@@ -130,6 +130,7 @@ def test_a_node_that_goes_down_is_left_out_and_taken_back(gateway: Gateway, serv
     both = ({200}, {port_of(first), port_of(second)})
     wait_until(lambda: who_answers(gateway, "/active") == both, what="it to be taken back")
     assert "/health" in first.requests
+    wait_until(lambda: gateway.admin("GET", "/routes").status == 200, what="the agent to be back")
 
 
 def test_a_node_whose_answers_fail_is_left_out_by_its_traffic(gateway: Gateway, servers: list[Server]) -> None:

@@ -83,6 +83,17 @@ def test_a_cell_whose_process_is_gone_is_dead_and_given_again(table):
     assert table.reserve() == 0
 
 
+def test_the_cell_of_a_child_that_is_dead_and_not_reaped_is_not_given(table):
+    """Two workers die at once: reaping the second would free the cell that the first one's successor has, a third would
+    get it as well, and both would write to it.
+    """
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        table.write(0, Cell(CellState.SERVING, child.pid, start_time=1))
+    assert table.reserve({0}) == 1
+    table.free(0)
+    assert table.reserve({1}) == 0
+
+
 def test_a_pid_that_was_given_out_again_is_not_the_worker(table):
     cell = Cell(CellState.SERVING, os.getpid(), start_time=start_time(os.getpid()) + 1)
     table.write(0, cell)
