@@ -143,8 +143,9 @@ class WorkerTable:
     def reserve(self, held: Collection[int] = ()) -> int:
         """For the master, before the fork: the lowest cell that is free or whose process is gone.
 
-        `held`: cells of its own children whose end it has not heard of yet, dead or not: it will free them, whoever they
-        were given to meanwhile. Until the worker writes it, the cell is held in the master's name. Raises SegmentError when all are taken.
+        `held`: cells of its own children whose end it has not heard of yet, dead or not: it will free them, whoever has
+        them by then. Until the worker writes it, the cell is held in the master's name. Raises SegmentError when all
+        are taken.
         """
         with self._space.locked(self._name):
             for index in range(TABLE_CAPACITY):
