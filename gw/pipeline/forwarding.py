@@ -162,12 +162,12 @@ class Forwarding(Context):
     # What the upstream connection calls.
 
     def upstream_interim(self, status: int, headers: Headers) -> None:
-        """See gw.upstream.connection.Sink."""
+        """See gw.upstream.contract.Sink."""
         if self._client is not None:
             self._client.response_interim(status, headers)
 
     def upstream_head(self, status: int, reason: bytes, headers: Headers) -> None:
-        """See gw.upstream.connection.Sink."""
+        """See gw.upstream.contract.Sink."""
         self._attempt.status = status
         self._attempt.head_s = time.monotonic()
         headers.append(self._gateway.server_header)
@@ -187,17 +187,17 @@ class Forwarding(Context):
                 client.pause_request()
 
     def upstream_body(self, piece: bytes) -> None:
-        """See gw.upstream.connection.Sink."""
+        """See gw.upstream.contract.Sink."""
         if self._client is not None:
             self._client.response_body(piece)
 
     def upstream_flush(self) -> None:
-        """See gw.upstream.connection.Sink."""
+        """See gw.upstream.contract.Sink."""
         if self._client is not None and self._head_passed:
             self._client.response_flush()
 
     def upstream_end(self, trailers: Headers) -> None:
-        """See gw.upstream.connection.Sink."""
+        """See gw.upstream.contract.Sink."""
         self._connection = None
         self._attempt_over(None)
         client, self._client = self._client, None
@@ -207,7 +207,7 @@ class Forwarding(Context):
         self._finish()
 
     def upstream_answered(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
-        """See gw.upstream.connection.Sink."""
+        """See gw.upstream.contract.Sink."""
         self._connection = None
         attempt = self._attempt
         attempt.status = self.status = status
@@ -234,7 +234,7 @@ class Forwarding(Context):
         self._gateway.end(self)
 
     def upstream_upgraded(self, headers: Headers, rest: bytes) -> None:
-        """See gw.upstream.connection.Sink."""
+        """See gw.upstream.contract.Sink."""
         connection, self._connection = self._connection, None
         self._attempt.status = self.status = 101
         self._attempt.head_s = time.monotonic()
@@ -249,7 +249,7 @@ class Forwarding(Context):
         self._finish()
 
     def upstream_failed(self, error: UpstreamError) -> None:
-        """See gw.upstream.connection.Sink; also that no connection could be opened."""
+        """See gw.upstream.contract.Sink; also that no connection could be opened."""
         self._gateway.counters.upstream_failed()
         connection, self._connection = self._connection, None
         self._opening = None
@@ -325,11 +325,11 @@ class Forwarding(Context):
         self._proceed(self._send)
 
     def upstream_full(self) -> None:
-        """See gw.upstream.connection.Sink."""
+        """See gw.upstream.contract.Sink."""
         if self._client is not None and self.wants_body:
             self._client.pause_request()
 
     def upstream_drained(self) -> None:
-        """See gw.upstream.connection.Sink."""
+        """See gw.upstream.contract.Sink."""
         if self._client is not None and self.wants_body:
             self._client.resume_request()

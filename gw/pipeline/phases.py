@@ -40,10 +40,6 @@ class Phases:
     filters_await: bool = False
     changes_body: bool = False
 
-    @property
-    def is_empty(self) -> bool:
-        return not (self.request or self.before_proxy or self.header_filter or self.body_filter or self.log)
-
 
 NO_PHASES: Final = Phases()
 

@@ -36,10 +36,6 @@ class Deadline:
         if self._timer is None or self._timer_at_s > at_s:
             self._set_timer(at_s)
 
-    def suspend(self) -> None:
-        """Let there be none for now."""
-        self.at_s = math.inf
-
     def stop(self) -> None:
         """Never again."""
         self._on_due = None

@@ -222,7 +222,7 @@ class _Call:
         if not self._outcome.done():
             self._outcome.set_result(outcome)
 
-    # What opening and the connection call; see gw.upstream.client.Opener and gw.upstream.connection.Sink.
+    # What opening and the connection call; see gw.upstream.client.Opener and gw.upstream.contract.Sink.
 
     def upstream_connected(self, connection: UpstreamConnection) -> None:
         self._opening = None

@@ -130,7 +130,8 @@ def test_an_address_that_is_silent_has_a_share_of_the_time_alone(dns: DnsServer,
     async def main() -> None:
         async with nodes(B) as port, names(dns, port, tmp_path) as asking:
             with full_listener(A, port):
-                assert [await asking.ask(timeout_s=1.0) for _ in range(4)] == [B] * 4
+                # Half of it is the silent one's share; the other half is for a machine that does other things, too.
+                assert [await asking.ask(timeout_s=4.0) for _ in range(4)] == [B] * 4
 
     run(main())
 

@@ -43,7 +43,7 @@ _HEAD_END: Final = b"\r\n\r\n"
 _CR: Final = 0x0D
 # Bytes of a response that wait for the client before the upstream is paused.
 _HIGH_WATER_BYTES: Final = 64 * 1024
-# Methods of an upgrade that RFC 6455 knows.
+# The one protocol that a client may switch to (RFC 6455).
 _WEBSOCKET: Final = b"websocket"
 
 
