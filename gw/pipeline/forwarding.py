@@ -170,12 +170,7 @@ class Forwarding(Context):
         """See gw.upstream.contract.Sink."""
         self._attempt.status = status
         self._attempt.head_s = time.monotonic()
-        headers.append(self._gateway.server_header)
-        if status >= 500:
-            headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, status)))
-        if self.upstream_method == "HEAD" and self.request.method != "HEAD":
-            # A plugin asked for the head alone: the length in it is of a body that does not come.
-            headers[:] = [pair for pair in headers if pair[0] != b"content-length"] + [(b"content-length", b"0")]
+        self._complete_head(status, headers)
         self.status = status
         self.response_headers = headers
         self._head_passed = True
@@ -185,6 +180,15 @@ class Forwarding(Context):
             if status >= 300 and self._body is not None and not self._body.ended:
                 # It has decided without the rest; a 2xx may be an answer to the body as it comes.
                 client.pause_request()
+
+    def _complete_head(self, status: int, headers: Headers) -> None:
+        """Add what is ours to the headers of a response."""
+        headers.append(self._gateway.server_header)
+        if status >= 500:
+            headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, status)))
+        if self.upstream_method == "HEAD" and self.request.method != "HEAD":
+            # A plugin asked for the head alone: the length in it is of a body that does not come.
+            headers[:] = [pair for pair in headers if pair[0] != b"content-length"] + [(b"content-length", b"0")]
 
     def upstream_body(self, piece: bytes) -> None:
         """See gw.upstream.contract.Sink."""
@@ -212,12 +216,7 @@ class Forwarding(Context):
         attempt = self._attempt
         attempt.status = self.status = status
         attempt.head_s = attempt.ended_s = now_s
-        headers.append(self._gateway.server_header)
-        if status >= 500:
-            headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, status)))
-        if self.upstream_method == "HEAD" and self.request.method != "HEAD":
-            # A plugin asked for the head alone: the length in it is of a body that does not come.
-            headers[:] = [pair for pair in headers if pair[0] != b"content-length"] + [(b"content-length", b"0")]
+        self._complete_head(status, headers)
         self.response_headers = headers
         self._head_passed = self.finished = True
         self._is_picked = False

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class Sink(Protocol):
-    """Who gets the response: called in this order, body any number of times, and one of the last two once."""
+    """Who gets the response: interim heads, a head, pieces of the body.
+
+    One of `upstream_answered`, `upstream_end`, `upstream_upgraded` and `upstream_failed` ends it, once.
+    """
 
     def upstream_interim(self, status: int, headers: Headers) -> None:
         """A 1xx before the response, other than 100 and 101."""
