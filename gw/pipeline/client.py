@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Protocol
 
 from gw.pipeline.fields import Headers
+from gw.upstream.response import ResponseHead
 
 if TYPE_CHECKING:
     from gw.pipeline.forwarding import Forwarding
@@ -23,8 +24,11 @@ class Client(Protocol):
         """
         ...
 
-    def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
-        """A whole response at once: head, body (none for HEAD) and end. `now_s`: CLOCK_MONOTONIC."""
+    def response(self, head: ResponseHead, body: bytes, now_s: float) -> None:
+        """A whole response at once: head, body (none for HEAD) and end. `now_s`: CLOCK_MONOTONIC.
+
+        The head may come again, see there.
+        """
         ...
 
     def response_body(self, piece: bytes) -> None:

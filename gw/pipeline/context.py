@@ -17,6 +17,7 @@ from gw.pipeline.path import BadTarget, canonical_path, check_query, host_name, 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from gw.pipeline.repeated import Repeated
     from gw.pipeline.route import CompiledRoute
 
 # A peer behind a dual-stack socket is an IPv4 client: one address has one spelling, in headers as in limits.
@@ -54,34 +55,8 @@ class Request:
 
     `remote_addr` is the client's address: the socket's other end, or what a trusted proxy said. `is_settled`: only such
     forwarding headers are left as count (gw.pipeline.origin); until then none does. `claims`: what they say.
+    `repeated`: set where the fields may be those of the client's next request, too (gw.pipeline.repeated).
     """
-
-    __slots__ = (
-        "_args",
-        "claims",
-        "connection_requests",
-        "content_length",
-        "forwarded_for",
-        "headers",
-        "host",
-        "host_header",
-        "http_version",
-        "is_chunked",
-        "is_settled",
-        "kept",
-        "link",
-        "method",
-        "path",
-        "query",
-        "remote_addr",
-        "remote_port",
-        "scheme",
-        "server_port",
-        "target",
-        "tells_origin",
-        "unframed_body",
-        "wire_path",
-    )
 
     content_length: bytes | None
     forwarded_for: bytes | None
@@ -92,6 +67,12 @@ class Request:
     path: str
     tells_origin: bool
     wire_path: bytes
+    # PERF: as in Context, defaults of the class for what few requests set.
+    claims: dict[bytes, bytes] | None = None
+    is_settled = False
+    repeated: Repeated | None = None
+    unframed_body = False
+    _args: dict[str, list[str]] | None = None
 
     def __init__(
         self,
@@ -112,14 +93,12 @@ class Request:
         self.link = link
         self.http_version = http_version
         self.connection_requests = connection_requests
-        self.unframed_body = unframed_body
-        self.is_settled = False
-        self.claims: dict[bytes, bytes] | None = None
+        if unframed_body:
+            self.unframed_body = True
         self.remote_addr = link.peer
         self.remote_port = link.peer_port
         self.scheme = link.scheme
         self.server_port = link.server_port
-        self._args: dict[str, list[str]] | None = None
 
     @property
     def has_body(self) -> bool:
@@ -143,6 +122,10 @@ class Request:
             self.host = ""
         else:
             self.host = host_name(host_header)
+        self.settle_path(target)
+
+    def settle_path(self, target: bytes) -> None:
+        """The half of `settle_target` that the path and the query decide. Raises BadTarget."""
         self.path, self.wire_path = canonical_path(target)
         if self.query:
             check_query(self.query)
@@ -219,17 +202,16 @@ class Response:
 class Attempt:
     """One try at a node. Times are CLOCK_MONOTONIC seconds, 0.0 where that point was not reached."""
 
-    __slots__ = ("address", "connected_s", "ended_s", "head_s", "node", "started_s", "status")
+    connected_s = 0.0
+    head_s = 0.0
+    ended_s = 0.0
+    status = 0
 
     def __init__(self, address: str, node: Any, started_s: float) -> None:
         """`address`: `ip:port` as nginx's $upstream_addr has it."""
         self.address = address
         self.node = node
         self.started_s = started_s
-        self.connected_s = 0.0
-        self.head_s = 0.0
-        self.ended_s = 0.0
-        self.status = 0
 
     @property
     def connect_s(self) -> float | None:
@@ -285,8 +267,7 @@ class Context:
     def response(self) -> Response:
         """The head as it goes to the client: from header_filter on."""
         if self._response is None:
-            headers = self.response_headers
-            self._response = Response(self.status, [] if headers is _NO_HEADERS else headers)
+            self._response = Response(self.status, list(self.response_headers))
         return self._response
 
     @response.setter

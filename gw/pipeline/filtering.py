@@ -22,6 +22,7 @@ from gw.pipeline.fields import Headers
 from gw.pipeline.gateway import Gateway
 from gw.pipeline.phases import Phases, Step
 from gw.pipeline.reply import failed_reply
+from gw.upstream.response import ResponseHead
 
 if TYPE_CHECKING:
     from gw.pipeline.exchange import Exchange
@@ -104,8 +105,8 @@ class Filtering:
             return
         self._pass_head(response, framing, status, reason)
 
-    def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
-        self.response_head(status, reason, headers)
+    def response(self, head: ResponseHead, body: bytes, now_s: float) -> None:
+        self.response_head(head.status, head.reason, head.headers)
         if body:
             self.response_body(body)
         self.response_end([])

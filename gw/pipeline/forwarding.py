@@ -15,17 +15,17 @@ from typing import Final
 
 from gw.errors import UpstreamError
 from gw.pipeline.client import Client
-from gw.pipeline.context import Attempt, Context, Request
+from gw.pipeline.context import Attempt, Context
 from gw.pipeline.fields import Headers
 from gw.pipeline.gateway import Gateway
-from gw.pipeline.headers import may_trail, request_head
+from gw.pipeline.headers import may_trail, request_head, request_line
 from gw.pipeline.reply import BAD_GATEWAY, BY_UPSTREAM_STATUS, Reply
 from gw.pipeline.request_body import RequestBody
 from gw.pipeline.retry import Next, after
 from gw.pipeline.route import CompiledRoute
 from gw.pipeline.upstream import NodeRuntime, UpstreamRuntime
 from gw.upstream.connection import UpstreamConnection
-from gw.upstream.target import Target
+from gw.upstream.response import ResponseHead
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +57,8 @@ class Forwarding(Context):
     _earlier = b""  # what they came to, as APISIX shows it: `502, 504, `
     _passes_later = False  # what stands in the client's place may go on when the upstream has ended
 
-    def __init__(self, gateway: Gateway, client: Client, request: Request, received_bytes: int = 0) -> None:
-        Context.__init__(self, request, time.monotonic(), received_bytes)
-        self._gateway = gateway
-        self._client: Client | None = client
+    _gateway: Gateway
+    _client: Client | None
 
     # The other half.
 
@@ -91,11 +89,38 @@ class Forwarding(Context):
         """Write the head for the node, and find a connection to it."""
         request, upstream, node = self.request, self._upstream, self._node
         host = upstream.host_header(request, node)
-        if self.upstream_host is not None:
-            host = self.upstream_host.encode("latin-1", "replace")
-        upgrade = self.upgrade if self.route.upgrades else b""
-        self._head = request_head(request, host, self.upstream_method, self.upstream_uri, upgrade)
-        self._connect(upstream.target(node, host) if upstream.uses_clients_name else node.target)
+        repeated = request.repeated
+        if repeated is None:
+            if self.upstream_host is not None:
+                host = self.upstream_host.encode("latin-1", "replace")
+            upgrade = self.upgrade if self.route.upgrades else b""
+            head = request_head(request, host, self.upstream_method, self.upstream_uri, upgrade)
+        elif repeated.lines and repeated.host == host:
+            head = request_line(request) + repeated.lines
+        else:
+            head = request_head(request, host)
+            repeated.host = host
+            repeated.lines = head[head.index(b"\r\n") + 2 :]
+        target = upstream.target(node, host) if upstream.uses_clients_name else node.target
+        connection = None if self._is_fresh_asked else self._gateway.upstreams.take_idle(target)
+        attempt = self._attempt
+        if connection is None:
+            self._head = head
+            self._opening = self._gateway.upstreams.open(target, self.route.timeouts.connect_s, self)
+            return
+        attempt.connected_s = attempt.started_s
+        if self._body is not None or self.upgrade:
+            self._head = head
+            self._use(connection)
+            return
+        if connection.address:
+            attempt.address = connection.address
+        self._connection = connection
+        self._written = True
+        route = self.route
+        now_s = time.monotonic() if route.phases.before_proxy else attempt.started_s
+        method = self.upstream_method or request.method
+        connection.ask(self, head, method == "HEAD", route.timeouts, upstream.keepalive, now_s)
 
     def _take_node(self, node: NodeRuntime, now_s: float) -> None:
         """What the balancer picked; `_send` follows."""
@@ -103,15 +128,6 @@ class Forwarding(Context):
         attempt = self._attempt = Attempt(node.address, node, now_s)
         self.attempts = (*self.attempts, attempt) if self.attempts else (attempt,)
         self._is_picked = True
-
-    def _connect(self, target: Target) -> None:
-        upstreams = self._gateway.upstreams
-        connection = None if self._is_fresh_asked else upstreams.take_idle(target)
-        if connection is None:
-            self._opening = upstreams.open(target, self.route.timeouts.connect_s, self)
-        else:
-            self._attempt.connected_s = self._attempt.started_s
-            self._use(connection)
 
     def upstream_connected(self, connection: UpstreamConnection) -> None:
         """A connection that was opened for this exchange stands."""
@@ -210,21 +226,26 @@ class Forwarding(Context):
             client.response_end(trailers)
         self._finish()
 
-    def upstream_answered(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+    def upstream_answered(self, head: ResponseHead, body: bytes, now_s: float) -> None:
         """See gw.upstream.contract.Sink."""
         self._connection = None
         attempt = self._attempt
+        status = head.status
         attempt.status = self.status = status
         attempt.head_s = attempt.ended_s = now_s
-        self._complete_head(status, headers)
-        self.response_headers = headers
+        if not head.is_complete:
+            if status >= 500 or self.upstream_method is not None:  # what is added depends on the exchange
+                head = ResponseHead(status, head.reason, head.headers.copy())
+            self._complete_head(status, head.headers)
+            head.is_complete = True
+        self.response_headers = head.headers
         self._head_passed = self.finished = True
         self._is_picked = False
         if self._upstream.observes:
             self._upstream.over(attempt, None, is_last=True, status=status)
         client, self._client = self._client, None
         if client is not None:
-            client.response(status, reason, headers, body, now_s)
+            client.response(head, body, now_s)
         if self._passes_later or self.ended_s:
             self._finish()  # when it is over, or was: a filter failed
             return

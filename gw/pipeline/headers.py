@@ -20,7 +20,7 @@ from gw.pipeline.fields import Headers, field_line
 from gw.pipeline.forwarded import observed
 from gw.pipeline.path import BadTarget, UnsafeRequest
 
-__all__ = ["UnsafeRequest", "admit", "announces_more_than", "may_trail", "request_head"]
+__all__ = ["UnsafeRequest", "admit", "announces_more_than", "may_trail", "request_head", "request_line"]
 
 
 class _Fate(IntEnum):
@@ -212,6 +212,18 @@ def request_head(
     if data.count(b"\n") != lines or data.count(b"\r") != lines or b"\0" in data:
         raise UnsafeRequest("control character in the head")
     return data
+
+
+def request_line(request: Request) -> bytes:
+    """The first line alone, where the lines behind it are known (gw.pipeline.repeated).
+
+    Nothing in it can end the line: methods are those of the edge, and the target is canonical.
+    """
+    path, query = request.wire_path, request.query
+    method = request.method.encode("ascii")
+    if query:
+        return b"%b %b?%b HTTP/1.1\r\n" % (method, path, query)
+    return b"%b %b HTTP/1.1\r\n" % (method, path)
 
 
 def may_trail(name: bytes) -> bool:

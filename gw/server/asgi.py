@@ -24,6 +24,7 @@ from gw.pipeline.forwarding import Forwarding
 from gw.pipeline.gateway import Gateway
 from gw.server.asgi_types import Application, Receive, Scope, Send
 from gw.upstream.connection import UpstreamConnection
+from gw.upstream.response import ResponseHead
 
 logger = logging.getLogger(__name__)
 
@@ -135,11 +136,11 @@ class _AsgiClient:
         self._head = (status, headers)
         self._wake()
 
-    def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+    def response(self, head: ResponseHead, body: bytes, now_s: float) -> None:
         if self.exchange is not None:
             self.exchange.sent_bytes += len(body)
             self.exchange.body_sent_bytes += len(body)
-        self._head = (status, headers)
+        self._head = (head.status, head.headers)
         self._pieces.append(body)
         self._ended = True
         self._wake()

@@ -1,7 +1,8 @@
 """One HTTP/1.1 connection to an upstream node: writes a request, parses its response, reports to a sink.
 
-A response that comes in one read, as most of an API's do, is reported in one call (PERF: bench/request_path.py); any
-other one piece by piece.
+A response that comes in one read, as most of an API's do, is reported in one call; any other one piece by piece. One
+whose head is, byte for byte, that of the response before on this connection (a polled resource, say) means the same:
+it is not parsed again (PERF for both: bench/request_path.py).
 
 Everything happens in protocol callbacks; there is no task and no future. A connection has one owner at a time, its
 `sink`: from `begin` until it called `upstream_end` or `upstream_failed` exactly once (or `abort` was called, after
@@ -29,7 +30,7 @@ from gw.errors import UpstreamError
 from gw.upstream.contract import Home, Sink
 from gw.upstream.deadline import Deadline
 from gw.upstream.errors import BadResponse, Closed, ReadTimedOut, SendTimedOut
-from gw.upstream.response import Headers, HeadReader
+from gw.upstream.response import Headers, HeadReader, ResponseHead
 from gw.upstream.target import KeepAlive, Target, Timeouts
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,10 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 WRITE_HIGH_WATER_BYTES: Final = 64 * 1024
 
 _NO_TRAILERS: Final[Headers] = []
+# Whatever Content-Length says there, no body follows.
+_BODILESS: Final = frozenset((204, 304))
+# Of a head that is kept: far more than usual ones have.
+_REMEMBERED_HEAD_BYTES: Final = 2048
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -64,7 +69,11 @@ class UpstreamConnection(asyncio.Protocol):
         "_is_1_1",
         "_keep_alive",
         "_keepalive",
+        "_known",
+        "_known_bytes",
+        "_known_head",
         "_loop",
+        "_may_be_known",
         "_may_upgrade",
         "_parser",
         "_parser_spent",
@@ -117,6 +126,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._interim = self._extra_bytes = self._keep_alive = self._is_1_1 = False
         self._upgraded: Headers | None = None
         self._passed: Headers = []
+        # The last response that came whole, in one read, with a length: its head, how that was passed on, and how many
+        # bytes it had in all.
+        self._known: ResponseHead | None = None
+        self._known_head = b""
+        self._known_bytes = 0
+        self._may_be_known = False  # the next bytes may be such a response
 
     # What the owner calls.
 
@@ -152,12 +167,34 @@ class UpstreamConnection(asyncio.Protocol):
         self._keepalive = keepalive
         self._answers_head = answers_head
         self._may_upgrade = may_upgrade
-        self._reason = self._piece = b""
         self._deadline.at_s = math.inf
-        self._head_reader.reset()
-        self._fed_bytes = 0
-        self._head_waits = self._head_done = self._complete = False
-        self._request_complete = self.response_started = False
+        self._request_complete = self.response_started = self._may_be_known = False
+
+    def ask(
+        self, sink: Sink, head: bytes, answers_head: bool, timeouts: Timeouts, keepalive: KeepAlive, now_s: float
+    ) -> None:
+        """`begin`, `write` and `request_complete` at once, for a request that is all head. `now_s`: CLOCK_MONOTONIC.
+
+        PERF: what most requests need, in one call.
+        """
+        self._sink = sink
+        self._requests += 1
+        self._timeouts = timeouts
+        self._keepalive = keepalive
+        self._answers_head = answers_head
+        self._may_upgrade = self.response_started = False
+        self._request_complete = True
+        transport = self._transport
+        if not transport.is_closing():
+            transport.write(head)
+        if self._writing_paused:
+            self._may_be_known = False
+            return
+        self._may_be_known = not answers_head
+        deadline, at_s = self._deadline, now_s + timeouts.read_s
+        deadline.at_s = at_s
+        if deadline.fires_at_s > at_s:
+            deadline.set_timer(at_s)
 
     def write(self, data: bytes) -> None:
         """Send bytes of the request; `upstream_full` tells when to stop."""
@@ -168,6 +205,7 @@ class UpstreamConnection(asyncio.Protocol):
         """All of the request is written: from now on the upstream has `read_s` for each piece of its answer."""
         self._request_complete = True
         if not self._writing_paused:
+            self._may_be_known = not self._answers_head
             self._deadline.after(self._timeouts.read_s)
 
     def pause_reading(self) -> None:
@@ -221,12 +259,25 @@ class UpstreamConnection(asyncio.Protocol):
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
+        if self._may_be_known:
+            self._may_be_known = False
+            known, sink = self._known, self._sink
+            if (
+                known is not None
+                and len(data) == self._known_bytes
+                and sink is not None
+                and data.startswith(self._known_head)
+            ):
+                self._sink = None
+                now_s = time.monotonic()
+                self._go_home(now_s)
+                sink.upstream_answered(known, data[len(self._known_head) :], now_s)
+                return
         if self._sink is None or self._parser is None:
             self._close()
             return
         if not self.response_started:
-            self.response_started = True
-            self._is_1_1 = data.startswith(b"HTTP/1.1 ")
+            self._begin_response(data)
         self._fed_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -244,7 +295,7 @@ class UpstreamConnection(asyncio.Protocol):
                 return
             self._extra_bytes = True
         if self._complete:
-            self._finish()
+            self._finish(data)
             return
         if self._upgraded is not None:
             self._fail(BadResponse("101 that names no protocol"))
@@ -259,6 +310,14 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is not None:
             self._sink.upstream_flush()
 
+    def _begin_response(self, data: bytes) -> None:
+        self.response_started = True
+        self._is_1_1 = data.startswith(b"HTTP/1.1 ")
+        self._reason = self._piece = b""
+        self._head_reader.reset()
+        self._fed_bytes = 0
+        self._head_waits = self._head_done = self._complete = False
+
     def eof_received(self) -> None:
         """Close our side too: an upstream that half-closes has said all it will say."""
         if self._transport.get_write_buffer_size():
@@ -267,7 +326,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         sink, self._sink = self._sink, None
-        cut_short = exc is not None or not self._head_done or not self._head_reader.ends_with_connection(self._passed)
+        head_done = self.response_started and self._head_done
+        cut_short = exc is not None or not head_done or not self._head_reader.ends_with_connection(self._passed)
         self._close()
         if sink is None:
             return
@@ -380,8 +440,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     # Ends.
 
-    def _finish(self) -> None:
-        """The response is complete: go home or close, then say so."""
+    def _finish(self, data: bytes) -> None:
+        """The response is complete: go home or close, then say so. `data`: the read that completed it."""
         sink, self._sink = self._sink, None
         reader = self._head_reader
         trailers = reader.trailers() if reader.has_more else _NO_TRAILERS
@@ -391,31 +451,51 @@ class UpstreamConnection(asyncio.Protocol):
             if self._piece:  # nothing would be written as the chunk that ends a body
                 sink.upstream_body(self._piece)
         now_s = time.monotonic()
-        if (
-            self._keep_alive
-            and self._request_complete
-            and not self._extra_bytes
-            and not self._writing_paused
-            and self._requests < self._keepalive.max_requests
-            and not self._transport.is_closing()
-        ):
+        if self._keep_alive and self._request_complete and not self._extra_bytes and not self._writing_paused:
             if self._parser_spent:
                 self._parser = httptools.HttpResponseParser(self)
                 self._parser_spent = False
             if self._reading_paused:
                 self._reading_paused = False
                 self._transport.resume_reading()
-            self._deadline.move_to(now_s + self._keepalive.idle_timeout_s)
-            self._home.connection_idle(self, self._keepalive.max_idle)
+            self._go_home(now_s)
         else:
             self._close()
         if sink is None:
             return
         if self._head_waits:
             self._head_waits = False
-            sink.upstream_answered(self._status, self._reason, self._passed, self._piece, now_s)
+            head = ResponseHead(self._status, self._reason, self._passed)
+            if not (self.closed or self._answers_head or reader.is_chunked):
+                self._remember(head, data)
+            sink.upstream_answered(head, self._piece, now_s)
         else:
             sink.upstream_end(trailers)
+
+    def _go_home(self, now_s: float) -> None:
+        """Wait for the next request, or close where this was the last one that the connection was to serve."""
+        if self._requests >= self._keepalive.max_requests or self._transport.is_closing():
+            self._close()
+            return
+        deadline, at_s = self._deadline, now_s + self._keepalive.idle_timeout_s
+        deadline.at_s = at_s
+        if deadline.fires_at_s > at_s:
+            deadline.set_timer(at_s)
+        self._home.connection_idle(self, self._keepalive.max_idle)
+
+    def _remember(self, head: ResponseHead, data: bytes) -> None:
+        """Keep what a response of these bytes is, where its head and length say all of it."""
+        head_bytes = len(data) - len(self._piece)
+        # Another end of a head before the last one: an interim response, which would have to be passed on each time.
+        if (
+            self._is_1_1
+            and head.status not in _BODILESS
+            and head_bytes <= _REMEMBERED_HEAD_BYTES
+            and data.find(b"\r\n\r\n") == head_bytes - 4
+        ):
+            self._known = head
+            self._known_head = data[:head_bytes]
+            self._known_bytes = len(data)
 
     def _fail(self, error: UpstreamError) -> None:
         sink, self._sink = self._sink, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from gw.errors import UpstreamError
-from gw.upstream.response import Headers
+from gw.upstream.response import Headers, ResponseHead
 
 if TYPE_CHECKING:
     from gw.upstream.connection import UpstreamConnection
@@ -33,10 +33,11 @@ class Sink(Protocol):
         """All that is here has been said, and the response is not complete."""
         ...
 
-    def upstream_answered(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+    def upstream_answered(self, head: ResponseHead, body: bytes, now_s: float) -> None:
         """All of a response at once, in place of `upstream_head`, `upstream_body` and `upstream_end`.
 
-        `now_s`: CLOCK_MONOTONIC. The connection no longer belongs to the sink.
+        `head` may be one that was handed out before. `now_s`: CLOCK_MONOTONIC. The connection no longer belongs to the
+        sink.
         """
         ...
 

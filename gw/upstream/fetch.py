@@ -21,7 +21,7 @@ from gw.errors import UpstreamError
 from gw.upstream.client import UpstreamClient
 from gw.upstream.connection import UpstreamConnection
 from gw.upstream.errors import BadResponse, Closed, ConnectTimedOut, ReadTimedOut
-from gw.upstream.response import Headers
+from gw.upstream.response import Headers, ResponseHead
 from gw.upstream.target import KeepAlive, Target, Timeouts, TlsIdentity, TlsMaterial
 
 # As lua-resty-http, by which APISIX's plugins ask, keeps them: few, for a minute.
@@ -256,8 +256,8 @@ class _Call:
             if announced.isdigit() and int(announced) > self._max_body_bytes:
                 self._refuse_body()
 
-    def upstream_answered(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
-        self.upstream_head(status, reason, headers)
+    def upstream_answered(self, head: ResponseHead, body: bytes, now_s: float) -> None:
+        self.upstream_head(head.status, head.reason, head.headers)
         self.upstream_body(body)
         self.upstream_end([])
 

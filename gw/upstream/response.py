@@ -38,6 +38,24 @@ _plain_names: Final[dict[bytes, bytes]] = {}
 Headers = list[tuple[bytes, bytes]]
 
 
+class ResponseHead:
+    """A head as it is passed on: end-to-end headers, names in lower case.
+
+    A connection hands out the same one again for a head of the same bytes, so `headers` are to be copied before they
+    are changed. What was made of it is kept for the next time: `is_complete` says that `headers` have what the gateway
+    adds to all of them, `rendered` is the client side's.
+    """
+
+    __slots__ = ("headers", "is_complete", "reason", "rendered", "status")
+
+    def __init__(self, status: int, reason: bytes, headers: Headers) -> None:
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+        self.is_complete = False
+        self.rendered: bytes | None = None
+
+
 class HeadReader:
     """Collects the headers of one response after the other, as a parser finds them.
 
@@ -97,6 +115,11 @@ class HeadReader:
         if self._connection and (named := _options(self._connection) - _CONNECTION_OPTIONS):
             return [pair for pair in headers if pair[0] not in named]
         return headers
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the body comes in chunks."""
+        return self._is_chunked
 
     @property
     def has_more(self) -> bool:

@@ -13,8 +13,9 @@ from gw.pipeline.fields import Headers, field_line
 from gw.pipeline.gateway import Gateway
 from gw.server.client_pace import ClientTimes, Lingering, SendWatch, reset
 from gw.server.h1.request_body import ChunkedBody, LengthBody
-from gw.server.h1.response_head import Framing, interim_head, response_head
+from gw.server.h1.response_head import Framing, WrittenHead, interim_head, response_head
 from gw.upstream.deadline import Deadline
+from gw.upstream.response import ResponseHead
 
 
 class Answering(asyncio.Protocol):
@@ -30,6 +31,8 @@ class Answering(asyncio.Protocol):
         "_held_head",
         "_is_closing",
         "_is_draining",
+        "_is_ready",
+        "_is_usual",
         "_keeps_alive",
         "_loop",
         "_pending",
@@ -57,6 +60,10 @@ class Answering(asyncio.Protocol):
         self._eof = False
         self._is_closing = False
         self._is_draining = False
+        # PERF: nothing is under way, held or paused, so that what comes next is a head. May be False all the same.
+        self._is_ready = False
+        # The present request's response goes out as most do: with its body, over HTTP/1.1, to a client that stays.
+        self._is_usual = False
         self._send_watch: SendWatch | None = None
         self._deadline = Deadline(gateway.loop, self._on_due)
 
@@ -70,6 +77,7 @@ class Answering(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writing_paused = True
+        self._is_ready = False
         if self._exchange is not None:
             self._exchange.pause_response()
         if self._send_watch is None:
@@ -85,11 +93,10 @@ class Answering(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None:
             return
-        self._held_head, self._framing, self._keeps_alive = self._head_of(exchange, status, reason, headers)
+        written = self._head_of(exchange, status, reason, headers)
+        self._held_head, self._framing, self._keeps_alive = written.data, written.framing, written.keeps_alive
 
-    def _head_of(
-        self, exchange: Exchange, status: int, reason: bytes, headers: Headers
-    ) -> tuple[bytes, Framing, bool]:
+    def _head_of(self, exchange: Exchange, status: int, reason: bytes, headers: Headers) -> WrittenHead:
         request = exchange.request
         is_last = self._is_draining and not self._pending
         return response_head(
@@ -101,23 +108,32 @@ class Answering(asyncio.Protocol):
             keeps_alive=self._keeps_alive and self._body is None and not is_last and self._times.idle_s > 0,
         )
 
-    def response(self, status: int, reason: bytes, headers: Headers, body: bytes, now_s: float) -> None:
+    def response(self, head: ResponseHead, body: bytes, now_s: float) -> None:
         exchange = self._exchange
         if exchange is None:
             return
         self._exchange = None
-        head, framing, self._keeps_alive = self._head_of(exchange, status, reason, headers)
-        if framing is Framing.LENGTH or framing is Framing.CLOSE:
-            data = head + body
-            exchange.body_sent_bytes = len(body)
-        elif framing is Framing.CHUNKED:
-            data = b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(body), body) if body else head + b"0\r\n\r\n"
+        if head.rendered is not None and self._is_usual and not self._is_draining:
+            data = head.rendered + body
             exchange.body_sent_bytes = len(body)
         else:
-            data = head
+            data = self._response(exchange, head, body)
         exchange.sent_bytes += len(data)
         self._transport.write(data)
         self._over(now_s)
+
+    def _response(self, exchange: Exchange, head: ResponseHead, body: bytes) -> bytes:
+        written = self._head_of(exchange, head.status, head.reason, head.headers)
+        self._keeps_alive = written.keeps_alive
+        framing, data = written.framing, written.data
+        if framing is Framing.NONE:
+            return data
+        exchange.body_sent_bytes = len(body)
+        if framing is Framing.CHUNKED:
+            return b"%b%x\r\n%b\r\n0\r\n\r\n" % (data, len(body), body) if body else data + b"0\r\n\r\n"
+        if self._is_usual and written.keeps_alive and not written.ages and framing is Framing.LENGTH:
+            head.rendered = data
+        return data + body
 
     def response_body(self, piece: bytes) -> None:
         exchange = self._exchange
@@ -159,7 +175,11 @@ class Answering(asyncio.Protocol):
         elif self._pending or self._eof:
             self._loop.call_soon(self._go_on)
         else:
-            self._deadline.move_to(now_s + self._times.idle_s)
+            deadline, at_s = self._deadline, now_s + self._times.idle_s
+            deadline.at_s = at_s
+            if deadline.fires_at_s > at_s:
+                deadline.set_timer(at_s)
+            self._is_ready = not self._writing_paused and not self._is_closing
 
     def response_cut(self) -> None:
         self._exchange = None
@@ -167,6 +187,7 @@ class Answering(asyncio.Protocol):
         if self._framing is Framing.CLOSE:
             # Its end would look like the body's: only a reset tells.
             self._is_closing = True
+            self._is_ready = False
             self._deadline.stop()
             reset(self._transport)
         else:
@@ -181,6 +202,7 @@ class Answering(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close once everything is sent."""
+        self._is_ready = False
         if not self._is_closing:
             self._is_closing = True
             self._deadline.stop()
@@ -189,6 +211,7 @@ class Answering(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Close, though the client may still be sending what nobody will read."""
+        self._is_ready = False
         if self._is_closing:
             return
         self._is_closing = True

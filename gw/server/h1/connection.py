@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 from functools import partial
 from typing import Any, Final, cast
 
@@ -26,6 +27,7 @@ from gw.pipeline.exchange import Exchange
 from gw.pipeline.fields import Headers
 from gw.pipeline.forwarding import Forwarding
 from gw.pipeline.gateway import Gateway
+from gw.pipeline.repeated import Repeated
 from gw.server.client_pace import ClientTimes
 from gw.server.draining import Connections
 from gw.server.h1.answering import Answering
@@ -43,6 +45,15 @@ _HEAD_END: Final = b"\r\n\r\n"
 _CR: Final = 0x0D
 # Bytes of a response that wait for the client before the upstream is paused.
 _HIGH_WATER_BYTES: Final = 64 * 1024
+_LINE_END: Final = b"\r\n"
+_VERSION_BYTES: Final = len(" HTTP/1.1")
+# Most of a head that is kept for a connection: a long cookie is in it, and 10,000 idle connections hold 40 MB of them.
+_REPEATED_BYTES: Final = 4096
+METHODS: Final = {method.encode(): method for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
+# Of a request whose version and fields are known: method, path and query, in characters that are beyond doubt.
+_REQUEST_LINE: Final = re.compile(
+    rb"(%b) (/[!-\"$->@-~]*)(?:\?([!-\"$-~]*))?" % b"|".join(METHODS), re.DOTALL
+).fullmatch
 # The one protocol that a client may switch to (RFC 6455).
 _WEBSOCKET: Final = b"websocket"
 
@@ -57,8 +68,10 @@ class H1Connection(Answering):
         "_limits",
         "_link",
         "_partial",
+        "_repeated",
         "_request_paused",
         "_requests",
+        "_tail",
         "_tunnel",
     )
 
@@ -74,6 +87,8 @@ class H1Connection(Answering):
         self._requests = 0
         self._request_paused = False
         self._tunnel: Tunnel | None = None
+        self._tail = b""  # of the last head that came alone: all behind its target
+        self._repeated: Repeated | None = None  # where the one before it had the same
 
     # What the set of connections asks and says; see gw.server.draining.
 
@@ -116,6 +131,13 @@ class H1Connection(Answering):
         self._deadline.after(self._times.header_s)
 
     def data_received(self, data: bytes) -> None:
+        repeated = self._repeated
+        if repeated is not None and self._is_ready and data.endswith(repeated.tail):
+            line = _REQUEST_LINE(data, 0, len(data) - len(repeated.tail))
+            if line is not None and repeated.is_settled and len(data) <= repeated.longest_bytes:
+                self._take_repeated(repeated, line, len(data))
+                return
+        self._is_ready = False
         exchange = self._exchange
         # PERF: a head that comes whole and alone, as nearly all do.
         if (
@@ -130,6 +152,7 @@ class H1Connection(Answering):
             try:
                 self._head.read(data)
                 self._begin_exchange(self._head, len(data))
+                self._note_tail(data)
             except Refused as refusal:
                 self._refuse(refusal)
             else:
@@ -154,6 +177,7 @@ class H1Connection(Answering):
     def eof_received(self) -> bool:
         """A client that says no more is answered all the same, if it said all of its request."""
         self._eof = True
+        self._is_ready = False
         exchange = self._exchange
         if exchange is None:
             self._close()
@@ -176,6 +200,7 @@ class H1Connection(Answering):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_closing = True
+        self._is_ready = False
         self._deadline.stop()
         if self._send_watch is not None:
             self._send_watch.stop()
@@ -246,6 +271,7 @@ class H1Connection(Answering):
         request = Request(head.method, target, query, head.headers, self._link, head.version, self._requests)
         exchange = self._exchange = Exchange(self._gateway, self, request, head_bytes)
         self._keeps_alive = head.keeps_alive
+        self._is_usual = head.keeps_alive and head.version == "1.1" and head.method != "HEAD" and self._times.idle_s > 0
         if head.is_plain:
             return
         if head.is_chunked:
@@ -253,11 +279,40 @@ class H1Connection(Answering):
         elif head.length:
             self._body = LengthBody(head.length)
         if self._body is not None:
+            self._is_usual = False
             self._continue_due = head.expects_continue
             self._request_paused = False
             self._deadline.after(self._times.body_s)
         elif head.upgrade.lower() == _WEBSOCKET and head.method == "GET":
             exchange.upgrade = _WEBSOCKET
+
+    def _note_tail(self, data: bytes) -> None:
+        """Where a head's fields are those of the one before, they may come once more: see gw.pipeline.repeated."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        limits = self._limits
+        tail = data[data.find(_LINE_END) - _VERSION_BYTES :]
+        if tail != self._tail:
+            self._tail = tail if len(tail) <= _REPEATED_BYTES else b""
+            self._repeated = None
+        elif self._repeated is None and self._body is None and not exchange.upgrade:
+            longest_bytes = min(len(tail) - _VERSION_BYTES + limits.line_bytes, limits.head_bytes)
+            self._repeated = Repeated(tail, longest_bytes, keeps_alive=self._keeps_alive)
+        if self._repeated is not None and not self._repeated.is_settled:
+            exchange.request.repeated = self._repeated
+
+    def _take_repeated(self, repeated: Repeated, line: re.Match[bytes], head_bytes: int) -> None:
+        """A head whose fields are known."""
+        self._is_ready = False
+        self._requests += 1
+        self._deadline.at_s = math.inf
+        self._keeps_alive = repeated.keeps_alive
+        method, target, query = line.groups(b"")
+        request = repeated.request(METHODS[method], target, query, self._requests)
+        self._is_usual = method != b"HEAD" and repeated.keeps_alive and request.http_version == "1.1"
+        exchange = self._exchange = Exchange(self._gateway, self, request, head_bytes)
+        exchange.start()
 
     def _take_body(self, exchange: Exchange | None, data: bytes) -> None:
         """Hand on what belongs to the body; what stands behind it waits."""
@@ -335,7 +390,7 @@ class H1Connection(Answering):
         pending, self._pending = self._pending, b""
         over = partial(self._tunnel_over, exchange)
         tunnel = self._tunnel = Tunnel(self._loop, self._transport, upstream, idle_s, over)
-        head, _, _ = response_head(101, b"", headers, is_head=False, is_http_1_0=False, keeps_alive=True)
+        head = response_head(101, b"", headers, is_head=False, is_http_1_0=False, keeps_alive=True).data
         self._write(head[:-2] + b"connection: Upgrade\r\nupgrade: %b\r\n\r\n" % exchange.upgrade + rest)
         if pending:
             exchange.received_bytes += len(pending)

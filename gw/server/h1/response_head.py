@@ -5,7 +5,7 @@ import time
 from email.utils import formatdate
 from enum import IntEnum
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from gw.pipeline.fields import Headers, field_line
 from gw.server.h1.refusal import PHRASES
@@ -54,10 +54,19 @@ _NEVER: Final = frozenset((b"connection",))
 _NEVER_WITHOUT_BODY: Final = frozenset((b"connection", b"content-length"))
 
 
+class WrittenHead(NamedTuple):
+    """The bytes, and what they say. `ages`: they hold the time of writing."""
+
+    data: bytes
+    framing: Framing
+    keeps_alive: bool
+    ages: bool
+
+
 def response_head(
     status: int, reason: bytes, headers: Headers, *, is_head: bool, is_http_1_0: bool, keeps_alive: bool
-) -> tuple[bytes, Framing, bool]:
-    """The head's bytes, the framing, and whether the connection goes on after it.
+) -> WrittenHead:
+    """Write a head. `keeps_alive`: whether the connection may go on after it.
 
     A `connection: close` among the headers ends the connection: that is how a reply asks for it.
     """
@@ -77,13 +86,14 @@ def response_head(
             keeps_alive = False
         else:
             lines.append(b"transfer-encoding: chunked\r\n")
-    if b"date" not in fields:
+    ages = b"date" not in fields
+    if ages:
         lines.append(date_line())
     if not keeps_alive:
         lines.append(b"connection: close\r\n\r\n")
     else:
         lines.append(b"connection: keep-alive\r\n\r\n" if is_http_1_0 else b"\r\n")
-    return b"".join(lines), framing, keeps_alive
+    return WrittenHead(b"".join(lines), framing, keeps_alive, ages)
 
 
 def interim_head(status: int, headers: Headers) -> bytes:
