@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from gw.model.merge import Missing
 from gw.pipeline.client import Client
-from gw.pipeline.context import Request
+from gw.pipeline.context import Attempt, Request
 from gw.pipeline.fields import Headers
 from gw.pipeline.filtering import Filtering
 from gw.pipeline.forwarding import NO_TRAILERS, Forwarding
@@ -41,8 +41,8 @@ from gw.pipeline.headers import (
     drop_named_by_connection,
     read_headers,
 )
-from gw.pipeline.path import BadTarget
-from gw.pipeline.phases import Step
+from gw.pipeline.path import BadTarget, canonical_path
+from gw.pipeline.phases import Phases, Step
 from gw.pipeline.reply import (
     BAD_GATEWAY,
     BAD_REQUEST,
@@ -89,8 +89,12 @@ class Exchange(Forwarding):
 
     def start(self) -> None:
         """Find the route, choose a node, and begin: the response may be there when this returns. Raises nothing."""
-        if not self.finished:
-            self._proceed(self._admit)
+        if self.finished:
+            return
+        try:
+            self._admit()
+        except Exception as error:
+            self._unfit(error)
 
     @property
     def wants_body(self) -> bool:
@@ -183,12 +187,16 @@ class Exchange(Forwarding):
         """Take a step that may find the request unfit, or fail."""
         try:
             step()
-        except (BadTarget, UnsafeRequest) as error:
-            request = self.request
+        except Exception as error:
+            self._unfit(error)
+
+    def _unfit(self, error: Exception) -> None:
+        request = self.request
+        if isinstance(error, (BadTarget, UnsafeRequest)):
             logger.info("refused: %s (%s %s)", error, ascii(request.method), ascii(request.target))
             self._reply(BAD_REQUEST)
-        except Exception:
-            logger.exception("%s %s", ascii(self.request.method), ascii(self.request.target))
+        else:
+            logger.error("%s %s", ascii(request.method), ascii(request.target), exc_info=error)
             self._let_go()
             self._reply(INTERNAL_ERROR)
 
@@ -197,22 +205,10 @@ class Exchange(Forwarding):
         gateway, request = self._gateway, self.request
         repeated = request.repeated
         if repeated is not None and repeated.is_settled:
-            request.settle_path(request.target)
-        else:
-            admit(request, gateway.locate)
-            if repeated is not None:
-                repeated.settle(request)
-        if request.method in _NOT_SERVED:
-            # Whoever sends CONNECT may go on with what is no HTTP.
-            self._reply(METHOD_NOT_ALLOWED.closing() if request.method == "CONNECT" else METHOD_NOT_ALLOWED)
+            request.path, request.wire_path = canonical_path(request.target)
+        elif (refusal := self._admit_fields(request, gateway)) is not None:
+            self._reply(refusal)
             return
-        if request.is_chunked or request.content_length is not None:
-            limit_bytes = gateway.max_body_bytes
-            if limit_bytes and announces_more_than(request.content_length, limit_bytes):
-                self._reply(BODY_TOO_LARGE)
-                return
-            if self._body is None and request.has_body:
-                self._body = RequestBody(limit_bytes)
         handle = gateway.routes.find(request.path, request.host, request.method)
         if handle is None:
             route = NO_ROUTE.walking(gateway.routes.unmatched())
@@ -220,15 +216,38 @@ class Exchange(Forwarding):
             route = handle.resolve()
             self.params = handle.params
         self.route = route
-        phases = route.phases
+        if route.is_plain:
+            self._choose()
+        else:
+            self._begin_phases(route.phases)
+
+    def _admit_fields(self, request: Request, gateway: Gateway) -> Reply | None:
+        """The same for a head that is seen for the first time; what to answer instead of it. Raises as `admit`."""
+        admit(request, gateway.locate)
+        if request.repeated is not None:
+            request.repeated.settle(request)
+        if request.method in _NOT_SERVED:
+            # Whoever sends CONNECT may go on with what is no HTTP.
+            return METHOD_NOT_ALLOWED.closing() if request.method == "CONNECT" else METHOD_NOT_ALLOWED
+        if request.is_chunked or request.content_length is not None:
+            limit_bytes = gateway.max_body_bytes
+            if limit_bytes and announces_more_than(request.content_length, limit_bytes):
+                return BODY_TOO_LARGE
+            if self._body is None and request.has_body:
+                self._body = RequestBody(limit_bytes)
+        return None
+
+    def _begin_phases(self, phases: Phases) -> None:
+        """Let plugins take part before a node is chosen, and in the response."""
+        request = self.request
         if phases.header_filter or phases.body_filter:
             assert self._client is not None
-            self._client = filtering = Filtering(self._client, self, gateway, phases)
+            self._client = filtering = Filtering(self._client, self, self._gateway, phases)
             if filtering.awaits:
                 self._filtering = filtering
                 self._passes_later = True
         if phases.request or phases.before_proxy:
-            if repeated is not None:
+            if request.repeated is not None:
                 # These are the next request's, too.
                 request.headers = request.headers.copy()
                 request.repeated = None
@@ -295,6 +314,14 @@ class Exchange(Forwarding):
         node = upstream.pick(self)
         if node is None:
             self._reply(SERVICE_UNAVAILABLE)
+            return
+        if route.is_plain:
+            # PERF: _take_node in place; hardly any time has passed.
+            self._node = node
+            attempt = self._attempt = Attempt(node.address, node, self.started_s)
+            self.attempts = (attempt,)
+            self._is_picked = True
+            self._send()
             return
         phases = route.phases
         # Without plugins hardly any time has passed.

@@ -88,8 +88,8 @@ class Forwarding(Context):
     def _send(self) -> None:
         """Write the head for the node, and find a connection to it."""
         request, upstream, node = self.request, self._upstream, self._node
-        host = upstream.host_header(request, node)
         repeated = request.repeated
+        host = upstream.host_header(request, node)
         if repeated is None:
             if self.upstream_host is not None:
                 host = self.upstream_host.encode("latin-1", "replace")
@@ -102,11 +102,11 @@ class Forwarding(Context):
             repeated.host = host
             repeated.lines = head[head.index(b"\r\n") + 2 :]
         target = upstream.target(node, host) if upstream.uses_clients_name else node.target
-        connection = None if self._is_fresh_asked else self._gateway.upstreams.take_idle(target)
-        attempt = self._attempt
+        upstreams, attempt = self._gateway.upstreams, self._attempt
+        connection = None if self._is_fresh_asked else upstreams.take_idle(target)
         if connection is None:
             self._head = head
-            self._opening = self._gateway.upstreams.open(target, self.route.timeouts.connect_s, self)
+            self._opening = upstreams.open(target, self.route.timeouts.connect_s, self)
             return
         attempt.connected_s = attempt.started_s
         if self._body is not None or self.upgrade:

@@ -17,7 +17,7 @@ from gw.upstream.target import Timeouts
 class CompiledRoute:
     """What a matched request walks: an upstream, or what is answered because one is missing."""
 
-    __slots__ = ("id", "name", "phases", "service_id", "timeouts", "upgrades", "upstream", "usable")
+    __slots__ = ("id", "is_plain", "name", "phases", "service_id", "timeouts", "upgrades", "upstream", "usable")
 
     id: str
     name: str
@@ -36,7 +36,7 @@ class CompiledRoute:
     ) -> None:
         """`phases`: what plugins do, global rules included. `upgrades`: whether WebSocket handshakes pass.
 
-        `usable` is the upstream where requests can go there.
+        `usable` is the upstream where requests can go there. `is_plain`: no plugin takes part before the log phase.
         """
         self.id = id
         self.upstream = upstream
@@ -44,6 +44,7 @@ class CompiledRoute:
         self.usable: UpstreamRuntime | None = upstream if is_usable else None  # type: ignore[assignment]
         self.timeouts = timeouts
         self.phases = phases
+        self.is_plain = not (phases.request or phases.before_proxy or phases.header_filter or phases.body_filter)
         self.name = name
         self.service_id = service_id
         self.upgrades = upgrades

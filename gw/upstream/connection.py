@@ -47,6 +47,7 @@ _NO_TRAILERS: Final[Headers] = []
 _BODILESS: Final = frozenset((204, 304))
 # Of a head that is kept: far more than usual ones have.
 _REMEMBERED_HEAD_BYTES: Final = 2048
+_NOTHING_KNOWN: Final = ResponseHead(0, b"", [])
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -110,6 +111,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.address = ""
         self.closed = False
         self.response_started = False
+        self._request_complete = True
+        self._may_upgrade = False
         self._sink: Sink | None = None
         self._requests = 0
         self._deadline = Deadline(loop, self._on_due)
@@ -128,7 +131,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._passed: Headers = []
         # The last response that came whole, in one read, with a length: its head, how that was passed on, and how many
         # bytes it had in all.
-        self._known: ResponseHead | None = None
+        self._known = _NOTHING_KNOWN
         self._known_head = b""
         self._known_bytes = 0
         self._may_be_known = False  # the next bytes may be such a response
@@ -145,9 +148,9 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether an idle connection has something to be read that the loop has not come to yet.
 
         It is its end, or an answer to nothing, which would be taken for the answer to the next request. Behind TLS it
-        may be neither (a session ticket), so nothing is said there.
+        may be neither (a session ticket), so nothing is said there but that it is closing.
         """
-        return self.target.tls is None and bool(self._poll.poll(0))
+        return self._transport.is_closing() or (self.target.tls is None and bool(self._poll.poll(0)))
 
     def begin(
         self,
@@ -168,7 +171,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._answers_head = answers_head
         self._may_upgrade = may_upgrade
         self._deadline.at_s = math.inf
-        self._request_complete = self.response_started = self._may_be_known = False
+        self._request_complete = False
 
     def ask(
         self, sink: Sink, head: bytes, answers_head: bool, timeouts: Timeouts, keepalive: KeepAlive, now_s: float
@@ -182,13 +185,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._timeouts = timeouts
         self._keepalive = keepalive
         self._answers_head = answers_head
-        self._may_upgrade = self.response_started = False
-        self._request_complete = True
-        transport = self._transport
-        if not transport.is_closing():
-            transport.write(head)
+        self._transport.write(head)
         if self._writing_paused:
-            self._may_be_known = False
             return
         self._may_be_known = not answers_head
         deadline, at_s = self._deadline, now_s + timeouts.read_s
@@ -261,17 +259,12 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._may_be_known:
             self._may_be_known = False
-            known, sink = self._known, self._sink
-            if (
-                known is not None
-                and len(data) == self._known_bytes
-                and sink is not None
-                and data.startswith(self._known_head)
-            ):
+            sink = self._sink
+            if len(data) == self._known_bytes and data.startswith(self._known_head) and sink is not None:
                 self._sink = None
                 now_s = time.monotonic()
                 self._go_home(now_s)
-                sink.upstream_answered(known, data[len(self._known_head) :], now_s)
+                sink.upstream_answered(self._known, data[len(self._known_head) :], now_s)
                 return
         if self._sink is None or self._parser is None:
             self._close()
@@ -451,6 +444,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._piece:  # nothing would be written as the chunk that ends a body
                 sink.upstream_body(self._piece)
         now_s = time.monotonic()
+        self.response_started = self._may_upgrade = False
         if self._keep_alive and self._request_complete and not self._extra_bytes and not self._writing_paused:
             if self._parser_spent:
                 self._parser = httptools.HttpResponseParser(self)
@@ -474,14 +468,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _go_home(self, now_s: float) -> None:
         """Wait for the next request, or close where this was the last one that the connection was to serve."""
-        if self._requests >= self._keepalive.max_requests or self._transport.is_closing():
+        max_idle, idle_timeout_s, max_requests = self._keepalive
+        if self._requests >= max_requests or self._transport.is_closing():
             self._close()
             return
-        deadline, at_s = self._deadline, now_s + self._keepalive.idle_timeout_s
+        deadline, at_s = self._deadline, now_s + idle_timeout_s
         deadline.at_s = at_s
         if deadline.fires_at_s > at_s:
             deadline.set_timer(at_s)
-        self._home.connection_idle(self, self._keepalive.max_idle)
+        self._home.connection_idle(self, max_idle)
 
     def _remember(self, head: ResponseHead, data: bytes) -> None:
         """Keep what a response of these bytes is, where its head and length say all of it."""

@@ -11,6 +11,7 @@ from abc import abstractmethod
 from gw.pipeline.exchange import Exchange
 from gw.pipeline.fields import Headers, field_line
 from gw.pipeline.gateway import Gateway
+from gw.pipeline.repeated import Repeated
 from gw.server.client_pace import ClientTimes, Lingering, SendWatch, reset
 from gw.server.h1.request_body import ChunkedBody, LengthBody
 from gw.server.h1.response_head import Framing, WrittenHead, interim_head, response_head
@@ -26,17 +27,18 @@ class Answering(asyncio.Protocol):
         "_deadline",
         "_eof",
         "_exchange",
+        "_expected",
         "_framing",
         "_gateway",
         "_held_head",
         "_is_closing",
         "_is_draining",
-        "_is_ready",
         "_is_usual",
         "_keeps_alive",
         "_loop",
         "_pending",
         "_reading_paused",
+        "_repeated",
         "_send_watch",
         "_times",
         "_transport",
@@ -60,8 +62,10 @@ class Answering(asyncio.Protocol):
         self._eof = False
         self._is_closing = False
         self._is_draining = False
-        # PERF: nothing is under way, held or paused, so that what comes next is a head. May be False all the same.
-        self._is_ready = False
+        # PERF: what the client may repeat, see gw.server.h1.repetition; and the same only while nothing is under way,
+        # held or paused, so that what comes next is a head.
+        self._repeated: Repeated | None = None
+        self._expected: Repeated | None = None
         # The present request's response goes out as most do: with its body, over HTTP/1.1, to a client that stays.
         self._is_usual = False
         self._send_watch: SendWatch | None = None
@@ -77,7 +81,7 @@ class Answering(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writing_paused = True
-        self._is_ready = False
+        self._expected = None
         if self._exchange is not None:
             self._exchange.pause_response()
         if self._send_watch is None:
@@ -179,7 +183,8 @@ class Answering(asyncio.Protocol):
             deadline.at_s = at_s
             if deadline.fires_at_s > at_s:
                 deadline.set_timer(at_s)
-            self._is_ready = not self._writing_paused and not self._is_closing
+            if not self._writing_paused and not self._is_closing:
+                self._expected = self._repeated
 
     def response_cut(self) -> None:
         self._exchange = None
@@ -187,7 +192,7 @@ class Answering(asyncio.Protocol):
         if self._framing is Framing.CLOSE:
             # Its end would look like the body's: only a reset tells.
             self._is_closing = True
-            self._is_ready = False
+            self._expected = None
             self._deadline.stop()
             reset(self._transport)
         else:
@@ -202,7 +207,7 @@ class Answering(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close once everything is sent."""
-        self._is_ready = False
+        self._expected = None
         if not self._is_closing:
             self._is_closing = True
             self._deadline.stop()
@@ -211,7 +216,7 @@ class Answering(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Close, though the client may still be sending what nobody will read."""
-        self._is_ready = False
+        self._expected = None
         if self._is_closing:
             return
         self._is_closing = True

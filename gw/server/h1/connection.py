@@ -32,6 +32,7 @@ from gw.server.client_pace import ClientTimes
 from gw.server.draining import Connections
 from gw.server.h1.answering import Answering
 from gw.server.h1.refusal import Refused, refusal_bytes
+from gw.server.h1.repetition import METHODS, Repetition, request_line
 from gw.server.h1.request_body import ChunkedBody, LengthBody
 from gw.server.h1.request_head import HeadLimits, RequestHead, too_large
 from gw.server.h1.response_head import date_line, response_head
@@ -45,15 +46,6 @@ _HEAD_END: Final = b"\r\n\r\n"
 _CR: Final = 0x0D
 # Bytes of a response that wait for the client before the upstream is paused.
 _HIGH_WATER_BYTES: Final = 64 * 1024
-_LINE_END: Final = b"\r\n"
-_VERSION_BYTES: Final = len(" HTTP/1.1")
-# Most of a head that is kept for a connection: a long cookie is in it, and 10,000 idle connections hold 40 MB of them.
-_REPEATED_BYTES: Final = 4096
-METHODS: Final = {method.encode(): method for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
-# Of a request whose version and fields are known: method, path and query, in characters that are beyond doubt.
-_REQUEST_LINE: Final = re.compile(
-    rb"(%b) (/[!-\"$->@-~]*)(?:\?([!-\"$-~]*))?" % b"|".join(METHODS), re.DOTALL
-).fullmatch
 # The one protocol that a client may switch to (RFC 6455).
 _WEBSOCKET: Final = b"websocket"
 
@@ -68,10 +60,9 @@ class H1Connection(Answering):
         "_limits",
         "_link",
         "_partial",
-        "_repeated",
+        "_repetition",
         "_request_paused",
         "_requests",
-        "_tail",
         "_tunnel",
     )
 
@@ -87,8 +78,7 @@ class H1Connection(Answering):
         self._requests = 0
         self._request_paused = False
         self._tunnel: Tunnel | None = None
-        self._tail = b""  # of the last head that came alone: all behind its target
-        self._repeated: Repeated | None = None  # where the one before it had the same
+        self._repetition = Repetition(limits)
 
     # What the set of connections asks and says; see gw.server.draining.
 
@@ -131,13 +121,15 @@ class H1Connection(Answering):
         self._deadline.after(self._times.header_s)
 
     def data_received(self, data: bytes) -> None:
-        repeated = self._repeated
-        if repeated is not None and self._is_ready and data.endswith(repeated.tail):
-            line = _REQUEST_LINE(data, 0, len(data) - len(repeated.tail))
-            if line is not None and repeated.is_settled and len(data) <= repeated.longest_bytes:
-                self._take_repeated(repeated, line, len(data))
-                return
-        self._is_ready = False
+        expected = self._expected
+        if expected is not None:
+            self._expected = None
+            head_bytes = len(data)
+            if data.endswith(expected.tail) and head_bytes <= expected.longest_bytes:
+                line = request_line(data, 0, head_bytes - len(expected.tail))
+                if line is not None:
+                    self._take_repeated(expected, line, head_bytes)
+                    return
         exchange = self._exchange
         # PERF: a head that comes whole and alone, as nearly all do.
         if (
@@ -152,11 +144,10 @@ class H1Connection(Answering):
             try:
                 self._head.read(data)
                 self._begin_exchange(self._head, len(data))
-                self._note_tail(data)
             except Refused as refusal:
                 self._refuse(refusal)
             else:
-                self._start()
+                self._start_alone(data)
             return
         if self._is_closing:
             return
@@ -177,7 +168,7 @@ class H1Connection(Answering):
     def eof_received(self) -> bool:
         """A client that says no more is answered all the same, if it said all of its request."""
         self._eof = True
-        self._is_ready = False
+        self._expected = None
         exchange = self._exchange
         if exchange is None:
             self._close()
@@ -200,7 +191,7 @@ class H1Connection(Answering):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_closing = True
-        self._is_ready = False
+        self._expected = None
         self._deadline.stop()
         if self._send_watch is not None:
             self._send_watch.stop()
@@ -247,6 +238,16 @@ class H1Connection(Answering):
                 self._hold(rest)
         self._start()
 
+    def _start_alone(self, data: bytes) -> None:
+        """Begin with the head that this read brought, and nothing else; its fields may come again."""
+        exchange = self._exchange
+        if exchange is not None:
+            is_bare = self._body is None and not exchange.upgrade
+            repetition = self._repetition
+            repetition.note(data, exchange.request, is_bare=is_bare, keeps_alive=self._keeps_alive)
+            exchange.start()
+            self._repeated = repetition.known
+
     def _start(self) -> None:
         if self._exchange is not None:
             self._exchange.start()
@@ -286,31 +287,14 @@ class H1Connection(Answering):
         elif head.upgrade.lower() == _WEBSOCKET and head.method == "GET":
             exchange.upgrade = _WEBSOCKET
 
-    def _note_tail(self, data: bytes) -> None:
-        """Where a head's fields are those of the one before, they may come once more: see gw.pipeline.repeated."""
-        exchange = self._exchange
-        if exchange is None:
-            return
-        limits = self._limits
-        tail = data[data.find(_LINE_END) - _VERSION_BYTES :]
-        if tail != self._tail:
-            self._tail = tail if len(tail) <= _REPEATED_BYTES else b""
-            self._repeated = None
-        elif self._repeated is None and self._body is None and not exchange.upgrade:
-            longest_bytes = min(len(tail) - _VERSION_BYTES + limits.line_bytes, limits.head_bytes)
-            self._repeated = Repeated(tail, longest_bytes, keeps_alive=self._keeps_alive)
-        if self._repeated is not None and not self._repeated.is_settled:
-            exchange.request.repeated = self._repeated
-
     def _take_repeated(self, repeated: Repeated, line: re.Match[bytes], head_bytes: int) -> None:
         """A head whose fields are known."""
-        self._is_ready = False
-        self._requests += 1
-        self._deadline.at_s = math.inf
-        self._keeps_alive = repeated.keeps_alive
+        self._requests = requests = self._requests + 1
+        self._keeps_alive = keeps_alive = repeated.keeps_alive
         method, target, query = line.groups(b"")
-        request = repeated.request(METHODS[method], target, query, self._requests)
-        self._is_usual = method != b"HEAD" and repeated.keeps_alive and request.http_version == "1.1"
+        request = repeated.request(METHODS[method], target, query, requests)
+        self._is_usual = keeps_alive and method != b"HEAD" and request.http_version == "1.1" and self._times.idle_s > 0
+        self._deadline.at_s = math.inf
         exchange = self._exchange = Exchange(self._gateway, self, request, head_bytes)
         exchange.start()
 

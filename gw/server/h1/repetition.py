@@ -1,0 +1,53 @@
+"""Finds out that a client repeats the fields of its requests, so that they need not be read again.
+
+Two heads in a row that came alone and are the same bytes behind their target make a `Repeated`; it counts once the
+pipeline has filled it. Bodies, upgrades and very long heads are left to be read each time.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gw.pipeline.context import Request
+from gw.pipeline.repeated import Repeated
+from gw.server.h1.request_head import HeadLimits
+
+# Most of a head that is kept for a connection: room for a long cookie.
+MAX_TAIL_BYTES: Final = 4096
+_VERSION_BYTES: Final = len(" HTTP/1.1")
+METHODS: Final = {method.encode(): method for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")}
+# Method, path and query of a head whose rest is known, in characters that are beyond doubt.
+request_line: Final = re.compile(rb"(%b) (/[!-\"$->@-~]*)(?:\?([!-\"$-~]*))?" % b"|".join(METHODS)).fullmatch
+
+
+class Repetition:
+    """The fields of one connection's last heads."""
+
+    __slots__ = ("_candidate", "_limits", "_tail")
+
+    def __init__(self, limits: HeadLimits) -> None:
+        self._limits = limits
+        self._tail = b""
+        self._candidate: Repeated | None = None
+
+    def note(self, data: bytes, request: Request, *, is_bare: bool, keeps_alive: bool) -> None:
+        """A head that came alone, as `request`. `is_bare`: neither a body nor an upgrade belongs to it."""
+        tail = data[data.find(b"\r\n") - _VERSION_BYTES :]
+        candidate = self._candidate
+        if tail != self._tail or not is_bare:
+            self._tail = tail if is_bare and len(tail) <= MAX_TAIL_BYTES else b""
+            self._candidate = None
+            return
+        if candidate is None:
+            line_bytes = self._limits.line_bytes - _VERSION_BYTES
+            longest_bytes = min(len(tail) + line_bytes, self._limits.head_bytes)
+            candidate = self._candidate = Repeated(tail, longest_bytes, keeps_alive=keeps_alive)
+        if not candidate.is_settled:
+            request.repeated = candidate
+
+    @property
+    def known(self) -> Repeated | None:
+        """What may come again, None for nothing."""
+        candidate = self._candidate
+        return candidate if candidate is not None and candidate.is_settled else None
