@@ -1,0 +1,260 @@
+"""Fields that a client repeats, heads that an upstream repeats: read once, and yet as if each came alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+import uvloop
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from gw.pipeline.phases import Instance, settle
+from gw.plugins.proxy_rewrite import ProxyRewrite
+from gw.server.h1.repetition import MAX_TAIL_BYTES
+from tests.support.edge import PATIENCE_S, Answer, Edge, Wire, proxy, run
+from tests.support.plugin_edge import instance, plugin_edge
+
+DATE = b"Date: Sat, 21 Nov 2026 13:00:00 GMT\r\n"
+FIELDS = [
+    b"Host: a\r\n",
+    b"Host: a:80\r\nUser-Agent: x\r\nAccept: */*\r\n",
+    b"Host: b\r\nConnection: keep-alive\r\nCookie: a=b\r\n",
+    b"Host: a\r\nConnection: close, X-Mine\r\nX-Mine: 1\r\n",
+    b"Host: a\r\nConnection: X-Mine\r\nX-Mine: 1\r\n",
+    b"Host: a\r\nX-Forwarded-For: 192.0.2.7\r\nX-Real-IP: 192.0.2.8\r\n",
+    b"Host: a\r\nX-Real_IP: 192.0.2.8\r\n",
+    b"Host: a\r\nContent-Length: 0\r\n",
+    b"Host: a\r\nContent-Length: 2\r\n",
+    b"Host: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
+    b"Host: a\r\nHost: b\r\n",
+    b"User-Agent: x\r\n",
+    b"Host: a\r\nX-Long: " + b"l" * MAX_TAIL_BYTES + b"\r\n",
+]
+TARGETS = [
+    *(b"/", b"/a?b=c", b"/%41/../b", b"/a#b", b"/../a", b"/%zz", b"/a b", b"//a/./b", b"http://a/x", b"*"),
+    *(b"/\xff", b"/?#"),
+]
+METHODS = [b"GET", b"HEAD", b"POST", b"DELETE", b"PURGE", b"CONNECT", b"TRACE"]
+VERSIONS = [b"HTTP/1.1", b"HTTP/1.0"]
+# Most alike, so that they repeat.
+REQUESTS = st.tuples(
+    st.sampled_from([METHODS[0]] * 4 + METHODS),
+    st.sampled_from(TARGETS[:2] * 4 + TARGETS),
+    st.sampled_from(VERSIONS[:1] * 4 + VERSIONS),
+    st.sampled_from(FIELDS[:2] * 6 + FIELDS),
+)
+# What the upstream says to each in turn; so few that they repeat.
+HEADS = [
+    b"HTTP/1.1 200 OK\r\n" + DATE + b"Content-Length: 3\r\n\r\nabc",
+    b"HTTP/1.1 200 OK\r\n" + DATE + b"Content-Length: 3\r\n\r\nxyz",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 404 Gone\r\n" + DATE + b"Content-Length: 3\r\nSet-Cookie: a\r\n\r\nabc",
+    b"HTTP/1.1 503 No\r\nContent-Length: 3\r\n\r\nabc",
+    b"HTTP/1.1 204 No Content\r\n" + DATE + b"\r\n",
+    b"HTTP/1.1 304 Not Modified\r\n" + DATE + b"Content-Length: 3\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n" + DATE + b"Content-Length: 3\r\n\r\nabc",
+    b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + DATE + b"Content-Length: 3\r\n\r\nabc",
+    b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n" + DATE + b"Content-Length: 3\r\n\r\nabc",
+]
+RESPONSES = st.sampled_from(HEADS[:2] * 4 + HEADS)
+
+
+class Upstream:
+    """Answers the requests of all its connections as it is told, and keeps their heads."""
+
+    def __init__(self) -> None:
+        self.says = HEADS[0]
+        self.asked: list[bytes] = []
+
+    async def __call__(self, wire: Wire) -> None:
+        while True:
+            head = await wire.head()
+            if b"\r\ncontent-length: 2\r\n" in head:
+                head += await wire.exactly(2)
+            self.asked.append(head)
+            said = self.says
+            if head.startswith(b"HEAD "):
+                said = said[: said.rindex(b"\r\n\r\n") + 4]
+            wire.send(said)
+
+
+def without_own_date(answer: Answer) -> Answer:
+    """The gateway's own Date moves."""
+    date = DATE.decode().removeprefix("Date: ").strip()
+    answer.headers = [each for each in answer.headers if each[0] != "date" or each[1] == date]
+    return answer
+
+
+async def ask(wire: Wire, request: tuple[bytes, bytes, bytes, bytes]) -> Answer:
+    method, target, version, fields = request
+    body = b"hi" if b"Content-Length: 2" in fields else b""
+    wire.send(b"%b %b %b\r\n%b\r\n%b" % (method, target, version, fields, body))
+    return without_own_date(await wire.answer(to_head=method == b"HEAD"))
+
+
+async def both_ways(running: Edge, upstream: Upstream, requests: list[Any], answers: list[bytes]) -> None:
+    """Each request on a connection of its own, then all on as few as they let stand: the same is asked and answered."""
+    alone = []
+    for request, said in zip(requests, answers, strict=True):
+        upstream.says = said
+        wire = await running.connect()
+        alone.append(await ask(wire, request))
+        wire.close()
+    asked_alone, upstream.asked = upstream.asked, []
+    wire = await running.connect()
+    for request, said, expected in zip(requests, answers, alone, strict=True):
+        upstream.says = said
+        answer = await ask(wire, request)
+        assert answer == expected, request
+        is_over = answer.header("connection") == "close" or (
+            request[2] == b"HTTP/1.0" and answer.header("connection") != "keep-alive"
+        )
+        if is_over:
+            wire.close()
+            wire = await running.connect()
+    assert upstream.asked == asked_alone
+    wire.close()
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(REQUESTS, RESPONSES), min_size=3, max_size=12))
+@example([((b"GET", target, b"HTTP/1.1", FIELDS[0]), HEADS[0]) for target in [b"/"] * 3 + TARGETS for _ in (1, 2, 3)])
+@example([((b"GET", b"/", b"HTTP/1.1", FIELDS[0]), said) for head in HEADS for said in [head] * 3])
+@example([((b"GET", b"/", b"HTTP/1.1", fields), HEADS[0]) for each in FIELDS for fields in [each] * 4])
+@example([((method, b"/", b"HTTP/1.1", FIELDS[0]), HEADS[0]) for each in METHODS for method in [b"GET", b"GET", each]])
+def test_what_is_repeated_means_what_it_means_alone(
+    caplog: pytest.LogCaptureFixture, steps: list[tuple[tuple[bytes, bytes, bytes, bytes], bytes]]
+) -> None:
+    caplog.set_level(logging.ERROR)
+
+    async def main() -> None:
+        upstream = Upstream()
+        async with proxy(upstream) as (running, _):
+            await both_ways(running, upstream, [request for request, _ in steps], [said for _, said in steps])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(main(), PATIENCE_S))
+    assert not caplog.records
+
+
+def test_what_a_plugin_makes_of_one_request_is_not_in_the_next() -> None:
+    async def main() -> None:
+        upstream = Upstream()
+        rewrite: Instance = instance(
+            ProxyRewrite, {"headers": {"add": {"X-Added": "$arg_n"}, "remove": ["X-Gone"]}, "uri": "/to$uri"}
+        )
+        async with plugin_edge(settle((), (rewrite,)), upstream) as (running, _):
+            wire = await running.connect()
+            for number in range(5):
+                fields = b"Host: a\r\nX-Gone: 1\r\nX-Kept: 2\r\n"
+                answer = await ask(wire, (b"GET", b"/%d?n=%d" % (number, number), b"HTTP/1.1", fields))
+                assert answer.status == 200
+                head = upstream.asked[-1]
+                assert head.startswith(b"GET /to/%d" % number)
+                assert head.count(b"x-added: ") == 1
+                assert b"x-added: %d\r\n" % number in head
+                assert b"x-gone" not in head
+                assert b"x-kept: 2\r\n" in head
+            wire.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nX: y\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /a HTTP/1.1\r\nContent-Length: 31\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+    ids=["pipelined", "without a host", "as a body"],
+)
+def test_the_known_end_of_a_read_is_no_head_by_itself(spoilt: bytes) -> None:
+    """What ends like the head before may be two requests, or a request and its body."""
+
+    async def main() -> None:
+        upstream = Upstream()
+        async with proxy(upstream) as (running, _):
+            wire = await running.connect()
+            for _ in range(4):
+                assert (await ask(wire, (b"GET", b"/", b"HTTP/1.1", FIELDS[0]))).status == 200
+            upstream.asked.clear()
+            wire.send(spoilt)
+            first = await wire.answer()
+            if first.status == 200:
+                assert (await wire.answer()).status == 200
+                assert [head.split(b" ")[1] for head in upstream.asked] == [b"/a", b"/b"]
+            else:
+                assert first.status == 400
+                assert await wire.rest() == b""
+                assert upstream.asked == []
+            wire.close()
+
+    run(main())
+
+
+def test_a_draining_connection_says_so_to_repeated_requests_too() -> None:
+    async def main() -> None:
+        async with proxy(Upstream()) as (running, _):
+            wire = await running.connect()
+            for _ in range(4):
+                assert (await ask(wire, (b"GET", b"/", b"HTTP/1.1", FIELDS[0]))).header("connection") is None
+            draining = asyncio.ensure_future(running.connections.drain(PATIENCE_S))
+            await asyncio.sleep(0)
+            assert (await ask(wire, (b"GET", b"/", b"HTTP/1.1", FIELDS[0]))).header("connection") == "close"
+            assert await wire.rest() == b""
+            await draining
+
+    run(main())
+
+
+def test_more_than_the_known_response_is_no_answer_to_the_next_request() -> None:
+    async def main() -> None:
+        upstream = Upstream()
+        async with proxy(upstream) as (running, played):
+            wire = await running.connect()
+            request = (b"GET", b"/", b"HTTP/1.1", FIELDS[0])
+            for _ in range(4):
+                assert (await ask(wire, request)).body == b"abc"
+            upstream.says = HEADS[0] + HEADS[1]
+            assert (await ask(wire, request)).body == b"abc"
+            upstream.says = HEADS[0]
+            assert (await ask(wire, request)).body == b"abc"
+            assert played.connections == 2
+            wire.close()
+
+    run(main())
+
+
+def test_the_head_alone_that_answered_head_is_no_whole_answer_to_get() -> None:
+    async def main() -> None:
+        head_sent = asyncio.Event()
+        release = asyncio.Event()
+
+        async def upstream(wire: Wire) -> None:
+            while True:
+                is_head = (await wire.head()).startswith(b"HEAD ")
+                head, _, body = HEADS[0].partition(b"\r\n\r\n")
+                wire.send(head + b"\r\n\r\n")
+                if not is_head:
+                    head_sent.set()
+                    await release.wait()
+                    wire.send(body)
+
+        async with proxy(upstream) as (running, played):
+            wire = await running.connect()
+            for _ in range(3):
+                assert (await ask(wire, (b"HEAD", b"/", b"HTTP/1.1", FIELDS[0]))).header("content-length") == "3"
+            asked = asyncio.ensure_future(ask(wire, (b"GET", b"/", b"HTTP/1.1", FIELDS[0])))
+            await head_sent.wait()
+            await asyncio.sleep(0.05)  # it reaches the gateway in a read of its own
+            release.set()
+            assert (await asked).body == b"abc"
+            assert played.connections == 1
+            wire.close()
+
+    run(main())
