@@ -50,8 +50,8 @@ class Request:
     An adapter gives what the client sent: `headers` with lower-case names, in order, duplicates kept; `target` and
     `query` as raw bytes; `link`, the connection it came on. `gw.pipeline.headers.admit` adds what the headers mean
     (`content_length` as digits, `is_chunked`, `tells_origin`: one may say where the request comes from, `kept`: those
-    that are passed on) and the canonical form: `path` (what routes and plugins see), `wire_path` (what leaves), `host`,
-    `host_header`.
+    that are passed on, `names_headers`: Connection names others) and the canonical form: `path` (what routes and
+    plugins see), `wire_path` (what leaves), `host`, `host_header`.
 
     `remote_addr` is the client's address: the socket's other end, or what a trusted proxy said. `is_settled`: only such
     forwarding headers are left as count (gw.pipeline.origin); until then none does. `claims`: what they say.
@@ -64,6 +64,7 @@ class Request:
     host_header: bytes | None
     is_chunked: bool
     kept: Headers
+    names_headers: bool
     path: str
     tells_origin: bool
     wire_path: bytes

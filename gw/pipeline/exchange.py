@@ -25,7 +25,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gw.model.merge import Missing
 from gw.pipeline.client import Client
@@ -43,6 +43,7 @@ from gw.pipeline.headers import (
 )
 from gw.pipeline.path import BadTarget, canonical_path
 from gw.pipeline.phases import Phases, Step
+from gw.pipeline.repeated import Repeated
 from gw.pipeline.reply import (
     BAD_GATEWAY,
     BAD_REQUEST,
@@ -68,12 +69,21 @@ _NOT_SERVED: Final = frozenset(("CONNECT", "TRACE"))
 CLIENT_CLOSED_REQUEST: Final = 499
 
 
+class Read(NamedTuple):
+    """What `admit` read, before plugins had their turn."""
+
+    headers: Headers
+    remote_addr: str
+    repeated: Repeated | None
+
+
 class Exchange(Forwarding):
     """See the module's rules. The client side makes one per request, calls `start`, and feeds the body, if any."""
 
     _task: asyncio.Task[None] | None = None
     _body_waiter: asyncio.Future[None] | None = None
     _filtering: Filtering | None = None  # where filters await
+    _read: Read | None = None
 
     def __init__(self, gateway: Gateway, client: Client, request: Request, received_bytes: int = 0) -> None:
         """`received_bytes`: of the head."""
@@ -247,11 +257,12 @@ class Exchange(Forwarding):
                 self._filtering = filtering
                 self._passes_later = True
         if phases.request or phases.before_proxy:
-            if request.repeated is not None:
-                # These are the next request's, too.
-                request.headers = request.headers.copy()
-                request.repeated = None
-            drop_named_by_connection(request)
+            # A copy, by which it shows what plugins change; and a repeated request's are the next one's, too.
+            self._read = Read(request.headers, request.remote_addr, request.repeated)
+            request.headers = request.headers.copy()
+            request.repeated = None
+            if request.names_headers:
+                drop_named_by_connection(request)
         if phases.request:
             self._walk(phases.request, self._choose)
         else:
@@ -343,7 +354,12 @@ class Exchange(Forwarding):
 
     def _reread_and_send(self) -> None:
         """Plugins may have changed the headers; how the body is framed is not theirs to change."""
-        request = self.request
+        request, read = self.request, self._read
+        if read is not None and request.headers == read.headers and request.remote_addr == read.remote_addr:
+            if self._body is None:
+                request.repeated = read.repeated
+            self._send()
+            return
         if self._gateway.locate is not None:
             # What it was not asked about, no client had said: what is said now is a plugin's word.
             request.is_settled = True

@@ -96,20 +96,33 @@ class Filtering:
             return
         if self._exchange is None:
             return
-        response, framing = self._begin(self._exchange, status, headers)
+        filtered = self._filter_head(self._exchange, status, reason, headers)
+        if filtered is not None and self._client is not None:
+            self._client.response_head(filtered.status, filtered.reason, filtered.headers)
+
+    def _filter_head(self, exchange: Exchange, status: int, reason: bytes, headers: Headers) -> ResponseHead | None:
+        """The head that is to leave, None where a filter failed."""
+        response, framing = self._begin(exchange, status, headers)
         try:
             for step in self._phases.header_filter:
-                _run(step, self._exchange)
+                _run(step, exchange)
         except _Failed as failure:
             self._fail(failure.step)
-            return
-        self._pass_head(response, framing, status, reason)
+            return None
+        return self._settle_head(exchange, response, framing, status, reason)
 
     def response(self, head: ResponseHead, body: bytes, now_s: float) -> None:
-        self.response_head(head.status, head.reason, head.headers)
-        if body:
-            self.response_body(body)
-        self.response_end([])
+        if self.awaits or self._phases.body_filter or self._exchange is None:
+            self.response_head(head.status, head.reason, head.headers)
+            if body:
+                self.response_body(body)
+            self.response_end([])
+            return
+        filtered = self._filter_head(self._exchange, head.status, head.reason, head.headers)
+        client, self._client = self._client, None
+        self._exchange = None
+        if filtered is not None and client is not None:
+            client.response(filtered, body, now_s)
 
     def response_body(self, piece: bytes) -> None:
         if self.awaits:
@@ -182,17 +195,16 @@ class Filtering:
         response = exchange.response = Response(status, headers)
         return response, framing
 
-    def _pass_head(self, response: Response, framing: Headers, status: int, reason: bytes) -> None:
-        exchange, client = self._exchange, self._client
-        if exchange is None or client is None:
-            return
+    def _settle_head(
+        self, exchange: Exchange, response: Response, framing: Headers, status: int, reason: bytes
+    ) -> ResponseHead:
         exchange.status = response.status
         exchange.response_headers = response.headers
         self.head_left = True
         left = [pair for pair in response.headers if pair[0] in _FRAMING]
         if left and left != framing:
             response.headers[:] = [pair for pair in response.headers if pair[0] not in _FRAMING] + framing
-        client.response_head(response.status, reason if response.status == status else b"", response.headers)
+        return ResponseHead(response.status, reason if response.status == status else b"", response.headers)
 
     def _body(self, piece: bytes, *, is_last: bool) -> None:
         if self._has_body_filters:
@@ -261,7 +273,10 @@ class Filtering:
         response, framing = self._begin(self._exchange, status, headers)
         for step in self._phases.header_filter:
             await _awaited(step, self._exchange)
-        self._pass_head(response, framing, status, reason)
+        exchange, client = self._exchange, self._client
+        if exchange is not None and client is not None:
+            left = self._settle_head(exchange, response, framing, status, reason)
+            client.response_head(left.status, left.reason, left.headers)
 
     async def _body_awaited(self, piece: bytes, is_last: bool) -> None:
         self._queued_bytes -= len(piece)

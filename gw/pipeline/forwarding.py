@@ -90,15 +90,15 @@ class Forwarding(Context):
         request, upstream, node = self.request, self._upstream, self._node
         repeated = request.repeated
         host = upstream.host_header(request, node)
+        if self.upstream_host is not None:
+            host = self.upstream_host.encode("latin-1", "replace")
         if repeated is None:
-            if self.upstream_host is not None:
-                host = self.upstream_host.encode("latin-1", "replace")
             upgrade = self.upgrade if self.route.upgrades else b""
             head = request_head(request, host, self.upstream_method, self.upstream_uri, upgrade)
         elif repeated.lines and repeated.host == host:
-            head = request_line(request) + repeated.lines
+            head = request_line(request, self.upstream_method, self.upstream_uri) + repeated.lines
         else:
-            head = request_head(request, host)
+            head = request_head(request, host, self.upstream_method, self.upstream_uri)
             repeated.host = host
             repeated.lines = head[head.index(b"\r\n") + 2 :]
         target = upstream.target(node, host) if upstream.uses_clients_name else node.target

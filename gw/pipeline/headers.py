@@ -154,6 +154,7 @@ def read_headers(request: Request) -> None:
     request.content_length = length
     request.is_chunked = is_chunked or (request.unframed_body and length is None)
     request.kept = kept
+    request.names_headers = named is not None
     request.claims = claims
     request.tells_origin = tells_origin
 
@@ -214,16 +215,14 @@ def request_head(
     return data
 
 
-def request_line(request: Request) -> bytes:
-    """The first line alone, where the lines behind it are known (gw.pipeline.repeated).
+def request_line(request: Request, method: str | None = None, uri: bytes | None = None) -> bytes:
+    """The first line alone, where the lines behind it are known (gw.pipeline.repeated); see `request_head`.
 
-    Nothing in it can end the line: methods are those of the edge, and the target is canonical.
+    Nothing in it can end the line: methods are those of the edge or of a schema, targets canonical or checked.
     """
-    path, query = request.wire_path, request.query
-    method = request.method.encode("ascii")
-    if query:
-        return b"%b %b?%b HTTP/1.1\r\n" % (method, path, query)
-    return b"%b %b HTTP/1.1\r\n" % (method, path)
+    if uri is None:
+        uri = request.wire_path + b"?" + request.query if request.query else request.wire_path
+    return b"%b %b HTTP/1.1\r\n" % ((method or request.method).encode("ascii"), uri)
 
 
 def may_trail(name: bytes) -> bool:
