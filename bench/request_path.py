@@ -93,6 +93,7 @@ async def measure(rows: list[dict[str, Any]], *, profile: bool) -> None:
     upstream = compile_upstream(Upstream.from_dict({**fields, "nodes": {"127.0.0.1:80": 1}}))
     route = compile_route(Route.from_dict("1", {"uri": "/*", "priority": 0, "status": 1}), upstream)
     gateway = Gateway(cast(Any, _Routes(route)), upstreams, server_name="Jitterway/0")
+    gateway.counters.write_behind(loop.call_later)  # as in a worker
     near, far = socket.socketpair()
     client = _Transport(near)
     limits, times = HeadLimits(8190, 100, 8190, 32768), ClientTimes(60, 60, 60, 60)

@@ -98,7 +98,9 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
     calm_collector()
     # Before the cell says that this worker lives: what the last owner of the row left open is not ours.
     counters = assignment.counters.take(assignment.cell)
+    counters.write_behind(asyncio.get_running_loop().call_later)
     async with AsyncExitStack() as stack:
+        stack.callback(counters.flush)
         traffic = open_traffic(stack, settings, counters, partial(_start, stack))
         following = _follow(stack, assignment, traffic.state)
         agent = AgentClient(settings.socket_path)

@@ -1,13 +1,14 @@
-"""Traffic counters: one row of shared memory for each worker, written by it at every request and read by everybody.
+"""Traffic counters: one row of shared memory for each worker, written by it and read by everybody.
 
 A row belongs to a cell of the workers' table, and whoever has the cell writes the row, nobody else; so an 8-byte store
-is all that counting takes. A worker that dies leaves its row as it stands, and the next owner of the cell goes on from
+is all that writing takes. A worker that dies leaves its row as it stands, and the next owner of the cell goes on from
 there: what is counted never falls, whoever is killed, as long as the segment lives.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -46,6 +47,9 @@ _REUSES: Final = int(Count.UPSTREAM_REUSES)
 _FAILURES: Final = int(Count.UPSTREAM_FAILURES)
 _RETRIES: Final = int(Count.UPSTREAM_RETRIES)
 _PLUGIN_FAILURES: Final = int(Count.PLUGIN_FAILURES)
+# How long what was counted may not be seen by others: well below what people or Prometheus look at.
+WRITE_BEHIND_S: Final = 0.05
+Defer = Callable[[float, Callable[[], None]], object]
 # The first bounds, which most responses stay within.
 _BOUND_0_S, _BOUND_1_S, _BOUND_2_S = BUCKETS_S[:3]
 
@@ -53,59 +57,57 @@ _BOUND_0_S, _BOUND_1_S, _BOUND_2_S = BUCKETS_S[:3]
 class TrafficCounters:
     """One worker's own row. Nothing here waits, fails, or keeps what it is given.
 
-    PERF: each number is held here as well, because reading it back from shared memory costs as much as storing it;
-    bench/counters.py has what a request costs.
+    PERF: numbers are counted here, and written to shared memory together: at once, or with `write_behind` a moment
+    later. What is not written when a worker is killed was not counted, neither as begun nor as done. bench/counters.py
+    has what a request costs.
     """
 
-    __slots__ = (
-        "_buckets",
-        "_cells",
-        "_closed",
-        "_connects",
-        "_counts",
-        "_durations",
-        "_durations_s",
-        "_failures",
-        "_opened",
-        "_plugin_failures",
-        "_received_bytes",
-        "_refused",
-        "_requests",
-        "_retries",
-        "_reuses",
-        "_sent_bytes",
-        "_views",
-    )
+    __slots__ = ("_cells", "_defer", "_durations", "_durations_s", "_is_due", "_words", "_written")
 
     def __init__(self, row: memoryview) -> None:
         """`row`: the bytes of a row. Goes on from what stands there, and settles what its last owner left open."""
         cells = row.cast("Q")
-        buckets = cells[FIRST_HISTOGRAM:FIRST_DURATION]
         durations = row.cast("d")[FIRST_DURATION:LAST_CELL]
         self._cells = cells
-        self._buckets = buckets
         self._durations = durations
-        self._counts: list[int] = buckets.tolist()
         self._durations_s = list(durations)
-        found = Traffic(cells[:FIRST_DURATION].tolist(), self._durations_s)
+        words: list[int] = cells[:FIRST_DURATION].tolist()
+        found = Traffic(words, self._durations_s)
         cells[_LOST] = found[Count.LOST] + found.requests_in_flight
         cells[_CLOSED] = found[Count.CONNECTIONS_CLOSED] + found.connections
         cells[_PROCESSES] = found[Count.PROCESSES] + 1
-        self._requests: int = cells[_REQUESTS]
-        self._received_bytes: int = cells[_RECEIVED_BYTES]
-        self._sent_bytes: int = cells[_SENT_BYTES]
-        self._opened: int = cells[_OPENED]
-        self._closed: int = cells[_CLOSED]
-        self._refused: int = cells[_REFUSED]
-        self._connects: int = cells[_CONNECTS]
-        self._reuses: int = cells[_REUSES]
-        self._failures: int = cells[_FAILURES]
-        self._retries: int = cells[_RETRIES]
-        self._plugin_failures: int = cells[_PLUGIN_FAILURES]
+        self._words: list[int] = cells[:FIRST_DURATION].tolist()
+        self._written = self._words.copy()
+        self._defer: Defer | None = None
+        self._is_due = False
+
+    def write_behind(self, defer: Defer) -> None:
+        """Write what is counted together, at most WRITE_BEHIND_S later. `defer` is an event loop's `call_later`."""
+        self._defer = defer
+
+    def flush(self) -> None:
+        """Write what is not written yet. In steps of 8 bytes: no number is torn."""
+        self._is_due = False
+        cells, written = self._cells, self._written
+        for at, count in enumerate(self._words):
+            if count != written[at]:
+                cells[at] = written[at] = count
+        durations = self._durations
+        for at, duration_s in enumerate(self._durations_s):
+            durations[at] = duration_s
+
+    def _changed(self) -> None:
+        if self._defer is None:
+            self.flush()
+        elif not self._is_due:
+            self._is_due = True
+            self._defer(WRITE_BEHIND_S, self.flush)
 
     def request_started(self) -> None:
         """A request is to be answered: its head has come. Exactly one `request_done` follows."""
-        self._requests = self._cells[_REQUESTS] = self._requests + 1
+        self._words[_REQUESTS] += 1
+        if not self._is_due:
+            self._changed()
 
     def request_done(self, status: int, received_bytes: int, sent_bytes: int, duration_s: float) -> None:
         """The request has ended.
@@ -113,13 +115,12 @@ class TrafficCounters:
         `status`: of the response; 499 when the client went before there was one, as in nginx's log; at most 999.
         `duration_s`: since `request_started`, at least 0.
         """
-        cells = self._cells
-        self._received_bytes = cells[_RECEIVED_BYTES] = self._received_bytes + received_bytes
-        self._sent_bytes = cells[_SENT_BYTES] = self._sent_bytes + sent_bytes
+        words = self._words
+        words[_RECEIVED_BYTES] += received_bytes
+        words[_SENT_BYTES] += sent_bytes
         at = GROUP_OF_STATUS[status]
-        durations_s = self._durations_s
-        durations_s[at] = self._durations[at] = durations_s[at] + duration_s
-        at *= HISTOGRAM_CELLS
+        self._durations_s[at] += duration_s
+        at = FIRST_HISTOGRAM + at * HISTOGRAM_CELLS
         # PERF: three comparisons are a third of a bisection; test_a_duration_meets_its_bucket holds them equal.
         if duration_s > _BOUND_2_S:
             at += bisect_left(BUCKETS_S, duration_s, 3)
@@ -127,44 +128,53 @@ class TrafficCounters:
             at += 2
         elif duration_s > _BOUND_0_S:
             at += 1
-        counts = self._counts
-        counts[at] = self._buckets[at] = counts[at] + 1
+        words[at] += 1
+        if not self._is_due:
+            self._changed()
 
     def connection_opened(self) -> None:
         """A client's connection was accepted and is served. Exactly one `connection_closed` follows."""
-        self._opened = self._cells[_OPENED] = self._opened + 1
+        self._count(_OPENED)
 
     def connection_closed(self) -> None:
         """A connection that was opened is gone."""
-        self._closed = self._cells[_CLOSED] = self._closed + 1
+        self._count(_CLOSED)
 
     def connection_refused(self) -> None:
         """A client's connection was accepted and cut off at once, because there are too many."""
-        self._refused = self._cells[_REFUSED] = self._refused + 1
+        self._count(_REFUSED)
 
     def upstream_connected(self) -> None:
         """A new connection to a node stands."""
-        self._connects = self._cells[_CONNECTS] = self._connects + 1
+        self._count(_CONNECTS)
 
     def upstream_reused(self) -> None:
         """A request goes out on a connection that was used before."""
-        self._reuses = self._cells[_REUSES] = self._reuses + 1
+        self._words[_REUSES] += 1
+        if not self._is_due:
+            self._changed()
 
     def upstream_failed(self) -> None:
         """An attempt at a node ended without a whole response: no connection, a time-out, an end too early."""
-        self._failures = self._cells[_FAILURES] = self._failures + 1
+        self._count(_FAILURES)
 
     def upstream_retried(self) -> None:
         """A request is tried once more, at the same node or another one."""
-        self._retries = self._cells[_RETRIES] = self._retries + 1
+        self._count(_RETRIES)
 
     def plugin_failed(self) -> None:
         """A plugin's code raised what it should not have."""
-        self._plugin_failures = self._cells[_PLUGIN_FAILURES] = self._plugin_failures + 1
+        self._count(_PLUGIN_FAILURES)
+
+    def _count(self, at: int) -> None:
+        self._words[at] += 1
+        if not self._is_due:
+            self._changed()
 
     def close(self) -> None:
         """Let go of the row; nothing may be counted after this. A worker's row ends with its process and needs none."""
-        for view in (self._buckets, self._durations, self._cells):
+        self.flush()
+        for view in (self._durations, self._cells):
             view.release()
 
 

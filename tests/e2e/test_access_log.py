@@ -146,7 +146,7 @@ def test_each_request_is_counted_once_and_outlives_its_worker(gateway: Gateway, 
     with RawClient(gateway.port) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n")
         client.expect(400)
-    assert counts() == (good + 15, bad + 16)
+    wait_until(lambda: counts() == (good + 15, bad + 16), what="all of them in shared memory")
     victim = gateway.worker_pids()[0]
     os.kill(victim, signal.SIGKILL)
     wait_until(

@@ -32,7 +32,7 @@ from gw.shm.counter_layout import (
     row_offset,
     total,
 )
-from gw.shm.counters import CounterTable, TrafficCounters
+from gw.shm.counters import WRITE_BEHIND_S, CounterTable, TrafficCounters
 from gw.shm.layout import HEADER_BYTES, TABLE_CAPACITY
 from gw.shm.segment import SHM_DIR, PosixSpace, SegmentMissing, UntrustedSegment
 from tests.shm.counting import DURATION_S, RECEIVED_BYTES, SENT_BYTES
@@ -376,3 +376,21 @@ def test_a_row_of_plain_memory_will_do():
     memory = bytearray(ROW_BYTES)
     TrafficCounters(memoryview(memory)).plugin_failed()
     assert memory[Count.PLUGIN_FAILURES * 8] == 1
+
+
+def test_written_behind_it_is_seen_together_and_once_asked_for(table):
+    asked = []
+    counters = table.take(0)
+    counters.write_behind(lambda delay_s, flush: asked.append((delay_s, flush)))
+    for _ in range(3):
+        counters.request_started()
+        counters.request_done(200, 100, 1000, 0.25)
+    assert own(table)[Count.REQUESTS] == own(table).responses == 0
+    [(delay_s, flush)] = asked
+    assert delay_s == WRITE_BEHIND_S
+    flush()
+    assert own(table)[Count.REQUESTS] == own(table).responses == 3
+    counters.upstream_failed()
+    assert len(asked) == 2
+    counters.close()
+    assert own(table)[Count.UPSTREAM_FAILURES] == 1
