@@ -11,7 +11,6 @@ from abc import abstractmethod
 from gw.pipeline.exchange import Exchange
 from gw.pipeline.fields import Headers, field_line
 from gw.pipeline.gateway import Gateway
-from gw.pipeline.repeated import Repeated
 from gw.server.client_pace import ClientTimes, Lingering, SendWatch, reset
 from gw.server.h1.request_body import ChunkedBody, LengthBody
 from gw.server.h1.response_head import Framing, WrittenHead, interim_head, response_head
@@ -27,18 +26,17 @@ class Answering(asyncio.Protocol):
         "_deadline",
         "_eof",
         "_exchange",
-        "_expected",
         "_framing",
         "_gateway",
         "_held_head",
         "_is_closing",
         "_is_draining",
+        "_is_ready",
         "_is_usual",
         "_keeps_alive",
         "_loop",
         "_pending",
         "_reading_paused",
-        "_repeated",
         "_send_watch",
         "_times",
         "_transport",
@@ -62,10 +60,8 @@ class Answering(asyncio.Protocol):
         self._eof = False
         self._is_closing = False
         self._is_draining = False
-        # PERF: what the client may repeat, see gw.server.h1.repetition; and the same only while nothing is under way,
-        # held or paused, so that what comes next is a head.
-        self._repeated: Repeated | None = None
-        self._expected: Repeated | None = None
+        # PERF: nothing is under way, held or paused, so that what comes next is a head. May be False all the same.
+        self._is_ready = False
         # The present request's response goes out as most do: with its body, over HTTP/1.1, to a client that stays.
         self._is_usual = False
         self._send_watch: SendWatch | None = None
@@ -81,7 +77,7 @@ class Answering(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writing_paused = True
-        self._expected = None
+        self._is_ready = False
         if self._exchange is not None:
             self._exchange.pause_response()
         if self._send_watch is None:
@@ -183,8 +179,7 @@ class Answering(asyncio.Protocol):
             deadline.at_s = at_s
             if deadline.fires_at_s > at_s:
                 deadline.set_timer(at_s)
-            if not self._writing_paused and not self._is_closing:
-                self._expected = self._repeated
+            self._is_ready = not self._writing_paused and not self._is_closing
 
     def response_cut(self) -> None:
         self._exchange = None
@@ -192,7 +187,7 @@ class Answering(asyncio.Protocol):
         if self._framing is Framing.CLOSE:
             # Its end would look like the body's: only a reset tells.
             self._is_closing = True
-            self._expected = None
+            self._is_ready = False
             self._deadline.stop()
             reset(self._transport)
         else:
@@ -207,7 +202,7 @@ class Answering(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close once everything is sent."""
-        self._expected = None
+        self._is_ready = False
         if not self._is_closing:
             self._is_closing = True
             self._deadline.stop()
@@ -216,7 +211,7 @@ class Answering(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Close, though the client may still be sending what nobody will read."""
-        self._expected = None
+        self._is_ready = False
         if self._is_closing:
             return
         self._is_closing = True

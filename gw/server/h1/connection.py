@@ -121,14 +121,13 @@ class H1Connection(Answering):
         self._deadline.after(self._times.header_s)
 
     def data_received(self, data: bytes) -> None:
-        expected = self._expected
-        if expected is not None:
-            self._expected = None
-            head_bytes = len(data)
-            if data.endswith(expected.tail) and head_bytes <= expected.longest_bytes:
-                line = request_line(data, 0, head_bytes - len(expected.tail))
+        if self._is_ready:
+            self._is_ready = False
+            known, head_bytes = self._repetition.known, len(data)
+            if known is not None and data.endswith(known.tail) and head_bytes <= known.longest_bytes:
+                line = request_line(data, 0, head_bytes - len(known.tail))
                 if line is not None:
-                    self._take_repeated(expected, line, head_bytes)
+                    self._take_repeated(known, line, head_bytes)
                     return
         exchange = self._exchange
         # PERF: a head that comes whole and alone, as nearly all do.
@@ -168,7 +167,7 @@ class H1Connection(Answering):
     def eof_received(self) -> bool:
         """A client that says no more is answered all the same, if it said all of its request."""
         self._eof = True
-        self._expected = None
+        self._is_ready = False
         exchange = self._exchange
         if exchange is None:
             self._close()
@@ -191,11 +190,12 @@ class H1Connection(Answering):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_closing = True
-        self._expected = None
+        self._is_ready = False
         self._deadline.stop()
         if self._send_watch is not None:
             self._send_watch.stop()
         self._head.close()
+        self._repetition.forget()
         self._connections.discard(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None and self._tunnel is None:
@@ -246,7 +246,7 @@ class H1Connection(Answering):
             repetition = self._repetition
             repetition.note(data, exchange.request, is_bare=is_bare, keeps_alive=self._keeps_alive)
             exchange.start()
-            self._repeated = repetition.known
+            repetition.settle()
 
     def _start(self) -> None:
         if self._exchange is not None:

@@ -1,7 +1,8 @@
 """Finds out that a client repeats the fields of its requests, so that they need not be read again.
 
 Two heads in a row that came alone and are the same bytes behind their target make a `Repeated`; it counts once the
-pipeline has filled it. Bodies, upgrades and very long heads are left to be read each time.
+pipeline has filled it. Bodies, upgrades and very long heads are left to be read each time. What all connections of a
+worker keep this way is bounded.
 """
 
 from __future__ import annotations
@@ -21,24 +22,31 @@ METHODS: Final = {method.encode(): method for method in ("GET", "HEAD", "POST", 
 request_line: Final = re.compile(rb"(%b) (/[!-\"$->@-~]*)(?:\?([!-\"$-~]*))?" % b"|".join(METHODS)).fullmatch
 
 
-class Repetition:
-    """The fields of one connection's last heads."""
+# Connections of a worker that keep fields: some 4 KB each. One more, and the one that has for longest lets go.
+MAX_HOLDERS: Final = 4096
+_holders: Final[dict[Repetition, None]] = {}
 
-    __slots__ = ("_candidate", "_limits", "_tail")
+
+class Repetition:
+    """The fields of one connection's last heads. `known`: what may come again, None for nothing."""
+
+    __slots__ = ("_candidate", "_limits", "_tail", "known")
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
         self._tail = b""
         self._candidate: Repeated | None = None
+        self.known: Repeated | None = None
 
     def note(self, data: bytes, request: Request, *, is_bare: bool, keeps_alive: bool) -> None:
         """A head that came alone, as `request`. `is_bare`: neither a body nor an upgrade belongs to it."""
         tail = data[data.find(b"\r\n") - _VERSION_BYTES :]
-        candidate = self._candidate
         if tail != self._tail or not is_bare:
+            if self._candidate is not None:
+                self.forget()
             self._tail = tail if is_bare and len(tail) <= MAX_TAIL_BYTES else b""
-            self._candidate = None
             return
+        candidate = self._candidate
         if candidate is None:
             line_bytes = self._limits.line_bytes - _VERSION_BYTES
             longest_bytes = min(len(tail) + line_bytes, self._limits.head_bytes)
@@ -46,8 +54,17 @@ class Repetition:
         if not candidate.is_settled:
             request.repeated = candidate
 
-    @property
-    def known(self) -> Repeated | None:
-        """What may come again, None for nothing."""
+    def settle(self) -> None:
+        """The request that was noted has begun: its fields count from now on, if the pipeline knows them."""
         candidate = self._candidate
-        return candidate if candidate is not None and candidate.is_settled else None
+        if candidate is not None and candidate.is_settled and self.known is None:
+            self.known = candidate
+            _holders[self] = None
+            if len(_holders) > MAX_HOLDERS:
+                next(iter(_holders)).forget()
+
+    def forget(self) -> None:
+        """Keep nothing any more."""
+        self._tail = b""
+        self._candidate = self.known = None
+        _holders.pop(self, None)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from gw.pipeline.phases import Instance, settle
 from gw.plugins.proxy_rewrite import ProxyRewrite
+from gw.server.h1 import repetition
 from gw.server.h1.repetition import MAX_TAIL_BYTES
-from tests.support.edge import PATIENCE_S, Answer, Edge, Wire, proxy, run
+from tests.support.edge import PATIENCE_S, Answer, Edge, Wire, eventually, proxy, run
 from tests.support.plugin_edge import instance, plugin_edge
 
 DATE = b"Date: Sat, 21 Nov 2026 13:00:00 GMT\r\n"
@@ -256,5 +257,23 @@ def test_the_head_alone_that_answered_head_is_no_whole_answer_to_get() -> None:
             assert (await asked).body == b"abc"
             assert played.connections == 1
             wire.close()
+
+    run(main())
+
+
+def test_what_connections_keep_is_bounded_and_ends_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repetition, "MAX_HOLDERS", 2)
+
+    async def main() -> None:
+        async with proxy(Upstream()) as (running, _):
+            wires = [await running.connect() for _ in range(4)]
+            for _ in range(3):
+                for wire in wires:
+                    for _ in range(3):
+                        assert (await ask(wire, (b"GET", b"/", b"HTTP/1.1", FIELDS[1]))).status == 200
+                    assert 0 < len(repetition._holders) <= 2
+            for wire in wires:
+                wire.close()
+            await eventually(lambda: not repetition._holders)
 
     run(main())
