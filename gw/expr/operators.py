@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from gw.expr.errors import ExpressionError
-from gw.expr.pattern import compile_pattern
+from gw.expr.search import compile_search
 
 Getter: TypeAlias = Callable[[Any], Any]
 Predicate: TypeAlias = Callable[[Any], bool]
@@ -78,15 +78,15 @@ def _compared(holds: Callable[[float, float], bool]) -> Operator:
     return settle
 
 
-def _matches(options: str) -> Operator:
+def _matches(ignores_case: bool) -> Operator:
     def settle(get: Getter, pattern: Any, _: Networks) -> Predicate:
         if not isinstance(pattern, str):
             raise ExpressionError(f"{pattern!r} is no regular expression")
-        search = compile_pattern(pattern, options).search
+        search = compile_search(pattern, ignores_case=ignores_case)
 
         def predicate(ctx: Any) -> bool:
             value = get(ctx)
-            return value is not None and search(value) is not None
+            return isinstance(value, str) and search(value)
 
         return predicate
 
@@ -143,8 +143,8 @@ OPERATORS: Final[dict[str, Operator]] = {
     ">=": _compared(lambda value, bound: value >= bound),
     "<": _compared(lambda value, bound: value < bound),
     "<=": _compared(lambda value, bound: value <= bound),
-    "~~": _matches("jo"),
-    "~*": _matches("joi"),
+    "~~": _matches(ignores_case=False),
+    "~*": _matches(ignores_case=True),
     "in": _in,
     "has": _has,
     "ipmatch": _ip_match,
