@@ -1,4 +1,4 @@
-"""What a route asks of a request beyond path, host and method, in a worker's state: asked in order, changed in place."""
+"""What a route asks of a request beyond path, host and method, in a worker's state: in order, changed in place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEADS: dict[str, dict[str, Any]] = {
     "inside": {"peer": "10.1.2.3"},
     "v6": {"peer": "2001:db8::7"},
     "query": {"query": b"weight=12&name=jo"},
-    "accented": {"headers": [*HEADERS, (b"x-name", "Jos\u00e9".encode())], "query": "name=Jos%C3%A9".encode()},
+    "accented": {"headers": [*HEADERS, (b"x-name", "Jos\u00e9".encode())], "query": b"name=Jos%C3%A9"},
     "twice": {"headers": [*HEADERS, (b"x-role", b"user"), (b"x-role", b"admin")]},
     "crowded": {"query": b"&".join(b"p%d=1" % number for number in range(150)) + b"&arg=1"},
 }
