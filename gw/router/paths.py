@@ -48,7 +48,13 @@ class Level(Leaf[T]):
 
     def first(self, text: str, host: str, method: int, fits: Fits[T], request: Any) -> Match[T] | None:
         """The first of `matches` for a method's bit that fits; `text` is the whole key of the request."""
-        for match in self.matches(text[len(self.key) :], host):
+        rest, captures = text[len(self.key) :], self.captures
+        # PERF: `matches` in place for levels of nothing but captures, as most are that come here (bench/router.py).
+        if captures is not None and not self.entries and self.by_host is None:
+            matches: Iterable[Match[T]] = captures.find(rest, host)
+        else:
+            matches = self.matches(rest, host)
+        for match in matches:
             if match.methods & method and (not match.is_conditional or fits(match.target, request)):
                 return match
         return None

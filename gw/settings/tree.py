@@ -416,8 +416,8 @@ class GwSettings(ReloadSettings):
     allow_code: bool = setting(
         kinds.boolean(),
         default=False,
-        help="Whether Python code in the configuration (a route's filter_func) may run. Who may write the configuration "
-        "may then do whatever the workers may.",
+        help="Whether Python code in the configuration (filter_func of a route) may run. Whoever may write the "
+        "configuration may then do whatever the workers may.",
     )
     rebuild: RebuildSettings = section(RebuildSettings)
     limits: LimitSettings = section(LimitSettings)
