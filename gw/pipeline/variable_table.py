@@ -194,6 +194,10 @@ NAMED: Final[dict[str, Getter]] = {
     "service_name": lambda ctx: getattr(ctx.route, "service_name", None) or None,
     "consumer_name": lambda ctx: ctx.consumer_name or None,
     "consumer_group_id": lambda ctx: getattr(ctx, "consumer_group_id", None) or None,
+    # Of protocols that are not proxied here.
+    "mqtt_client_id": lambda ctx: None,
+    "redis_cmd_line": lambda ctx: None,
+    "rpc_time": lambda ctx: None,
     "matched_uri": lambda ctx: getattr(ctx, "matched_uri", None),
 }
 

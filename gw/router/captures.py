@@ -166,8 +166,9 @@ class Captures(Generic[T]):
             glob.leaf.check()
 
     def _walk_straight(self, rest: str, host: str, found: list[Match[T]]) -> bool:
-        """What `_walk` does, where at most one way is open at each segment; False, and nothing found, where more are."""
-        # PERF: nearly all paths, at two thirds of the cost (bench/router.py); test_history_does_not_matter holds it equal.
+        """`_walk` where no more than one way is open at each segment; False, and nothing found, where more are."""
+        # PERF: nearly all paths, at two thirds of the cost (bench/router.py). Held equal by
+        # test_history_does_not_matter.
         step = self._root
         values: list[str] = []
         for segment in rest.split("/"):
