@@ -37,6 +37,10 @@ MILLISECONDS: Final = tuple(f"{number / 1000:.3f}" for number in range(1001))
 _SERVER_NAME: Final = "_"
 
 
+# Where a logger that keeps a response's body puts it among a request's `state`: a KeptBody.
+RESPONSE_BODY: Final = "resp_body"
+
+
 # The request.
 
 
@@ -146,6 +150,12 @@ def _balancer_port(ctx: Context) -> str | None:
     return ctx.attempts[-1].address.rpartition(":")[2] if ctx.attempts else None
 
 
+def _resp_body(ctx: Context) -> str | None:
+    """What a logger has kept of the body, in its log phase; nothing where none keeps it."""
+    kept = ctx.state.get(RESPONSE_BODY)
+    return None if kept is None else bytes(kept).decode("utf-8", "surrogateescape")
+
+
 # The table.
 
 NAMED: Final[dict[str, Getter]] = {
@@ -188,6 +198,7 @@ NAMED: Final[dict[str, Getter]] = {
     "upstream_uri": _upstream_uri,
     "balancer_ip": _balancer_ip,
     "balancer_port": _balancer_port,
+    "resp_body": _resp_body,
     "route_id": lambda ctx: ctx.route_id or None,
     "route_name": lambda ctx: (ctx.route.name if ctx.route is not None else None) or None,
     "service_id": lambda ctx: ctx.service_id or None,
