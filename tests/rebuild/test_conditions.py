@@ -10,7 +10,7 @@ from gw.model.keys import ResourceKey
 from gw.model.merge import Missing
 from gw.pipeline.context import Context
 from gw.pipeline.path import UnsafeRequest
-from gw.rebuild.state import ConfigState
+from gw.rebuild.state import CONDITIONS_AHEAD, ConfigState
 from gw.router import MODES
 from tests.rebuild.conftest import Memory
 from tests.rebuild.test_state import Held, route
@@ -176,3 +176,20 @@ def test_a_service_that_moves_its_hosts_takes_conditions_along(memory: Memory):
     memory.publish({"services/s": {"hosts": ["a.com"], "upstream": {"nodes": {"127.0.0.1:1": 1}}}})
     held.update()
     assert [held.found("stage"), held.found()] == ["1", None]
+
+
+@pytest.mark.parametrize("count", [3, CONDITIONS_AHEAD + 50])
+def test_conditions_are_settled_ahead_of_requests_within_a_bound(memory: Memory, count: int):
+    memory.attach(4 << 20)
+    asking = {f"routes/{number}": route("/x", vars=[["arg_n", "==", f"{number}"]]) for number in range(count)}
+    memory.publish({**asking, "routes/plain": route("/y")})
+    held = Asked(memory)
+
+    def settled() -> int:
+        entries = (entry for batch in held.state._tables.kinds["routes"].batches() for entry in batch)
+        return sum(getattr(entry, "condition", None) is not None for entry in entries)
+
+    assert settled() == min(count, CONDITIONS_AHEAD)
+    memory.publish({"routes/new": route("/z", remote_addr="10.0.0.1")})
+    held.update()
+    assert settled() == min(count, CONDITIONS_AHEAD) + 1
