@@ -1,8 +1,9 @@
 """What a route asks of a request beyond path, host and method: `remote_addrs`, `vars`, `filter_func`.
 
-Settled once for a route: when it changes, or else before the first request that comes to it. What of it cannot be settled is left out here and named in
-`broken`: such a route answers 500 to the requests that meet the rest, since serving it without the condition would let
-in what its owner keeps out, and passing it over would hand its requests to another route.
+Settled once for a route: when it changes, or else before the first request that comes to it. What of it cannot be
+settled is left out here and named in `broken`: such a route answers 500 to the requests that meet the rest, since
+serving it without the condition would let in what its owner keeps out, and passing it over would hand its requests to
+another route.
 """
 
 from __future__ import annotations

@@ -239,7 +239,8 @@ def _in(read: Callable[[Context], Pairs], name: str) -> Getter:
         headers = read(ctx)
         value = joined(headers, dashed, separator)
         if value is None and dashed != folded:
-            value = joined([(each.replace(b"-", b"_"), text) for each, text in headers], folded, separator)
+            written = [(each.replace(b"-", b"_"), text) for each, text in headers if b"_" in each]
+            value = joined(written, folded, separator) if written else None
         return value
 
     return get
