@@ -76,7 +76,7 @@ class _Routes:
         self._route = route
         self.params = None
 
-    def find(self, path: str, host: str, method: str) -> Any:
+    def find(self, path: str, host: str, method: str, ctx: Any) -> Any:
         return self
 
     def resolve(self) -> CompiledRoute:

@@ -13,13 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+import gw.expr
 import gw.model
 import gw.schema
 from gw.schema import NO_PLUGINS, PluginSchemas
 
 FINGERPRINT_BYTES: Final = 32
 # They generate the checks and the canonical bytes. Python's own version decides what a regular expression matches.
-LIBRARIES: Final = ("fastjsonschema", "msgpack")
+LIBRARIES: Final = ("fastjsonschema", "msgpack", "google-re2", "regex")
 
 
 def judge_fingerprint(plugins: PluginSchemas = NO_PLUGINS) -> bytes:
@@ -40,7 +41,7 @@ def _ours() -> bytes:
 
 
 def _files() -> Iterator[Path]:
-    for package in (gw.schema, gw.model):
+    for package in (gw.schema, gw.model, gw.expr):
         for directory in package.__path__:
             yield from sorted(path for path in Path(directory).rglob("*") if path.suffix in (".py", ".json"))
     yield Path(__file__).with_name("intake.py")

@@ -3,7 +3,9 @@
 Both are settled once, when configuration changes. This room knows no request: what reads a variable comes from outside.
 """
 
+from gw.expr.check import check
 from gw.expr.compile import compile_expression
-from gw.expr.errors import ExpressionError
+from gw.expr.errors import ExpressionError, SearchTooLong
+from gw.expr.networks import parse_network
 
-__all__ = ["ExpressionError", "compile_expression"]
+__all__ = ["ExpressionError", "SearchTooLong", "check", "compile_expression", "parse_network"]

@@ -1,4 +1,4 @@
-"""What is wrong with an expression."""
+"""What is wrong with an expression, and with a text that it is asked of."""
 
 
 class ExpressionError(ValueError):
@@ -8,3 +8,7 @@ class ExpressionError(ValueError):
         super().__init__(f"{reason} (at {place})" if place else reason)
         self.reason = reason
         self.place = place
+
+
+class SearchTooLong(Exception):
+    """A text makes a pattern backtrack for longer than any request may take. Neither yes nor no: who asks refuses."""

@@ -1,6 +1,7 @@
 """The operators of lua-resty-expr, each settled to a predicate over a context (its lib/resty/expr/v1.lua).
 
-A variable is text, or None where the request has no value for it; some are lists. Against a number, the text counts
+A variable is text, or None where the request has no value for it; some are lists, and those of a JSON body are whatever
+stands there. Against a number, the text counts
 as the number it spells; what spells none is equal to none, and neither more nor less than any.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from gw.expr.errors import ExpressionError
-from gw.expr.pattern import compile_pattern
+from gw.expr.search import compile_search
 
 Getter: TypeAlias = Callable[[Any], Any]
 Predicate: TypeAlias = Callable[[Any], bool]
@@ -49,9 +50,16 @@ def to_number(value: Any) -> float | None:
     return None
 
 
+def _to_text(value: Any) -> str | None:
+    """Lua's tostring of what a pattern can be looked for in: texts and numbers."""
+    if isinstance(value, str):
+        return value
+    return f"{value:.14g}" if _is_number(value) else None
+
+
 def _equal(get: Getter, wanted: Any, _: Networks) -> Predicate:
-    if wanted is None:
-        return lambda ctx: get(ctx) is None
+    if wanted is None or isinstance(wanted, bool):
+        return lambda ctx: get(ctx) is wanted
     if _is_number(wanted):
         number = float(wanted)
         return lambda ctx: to_number(get(ctx)) == number
@@ -78,15 +86,15 @@ def _compared(holds: Callable[[float, float], bool]) -> Operator:
     return settle
 
 
-def _matches(options: str) -> Operator:
+def _matches(ignores_case: bool) -> Operator:
     def settle(get: Getter, pattern: Any, _: Networks) -> Predicate:
         if not isinstance(pattern, str):
             raise ExpressionError(f"{pattern!r} is no regular expression")
-        search = compile_pattern(pattern, options).search
+        search = compile_search(pattern, ignores_case=ignores_case)
 
         def predicate(ctx: Any) -> bool:
-            value = get(ctx)
-            return value is not None and search(value) is not None
+            text = _to_text(get(ctx))
+            return text is not None and search(text)
 
         return predicate
 
@@ -98,12 +106,10 @@ def _in(get: Getter, values: Any, _: Networks) -> Predicate:
         raise ExpressionError("`in` needs a list")
     texts = frozenset(value for value in values if isinstance(value, str))
     numbers = frozenset(float(value) for value in values if _is_number(value))
-    if not numbers:
-        return lambda ctx: get(ctx) in texts
 
     def predicate(ctx: Any) -> bool:
         value = get(ctx)
-        return value in texts or to_number(value) in numbers
+        return (isinstance(value, str) and value in texts) or (bool(numbers) and to_number(value) in numbers)
 
     return predicate
 
@@ -127,7 +133,7 @@ def _ip_match(get: Getter, written: Any, networks: Networks) -> Predicate:
 
     def predicate(ctx: Any) -> bool:
         value = get(ctx)
-        return value is not None and value in among
+        return isinstance(value, str) and value in among
 
     return predicate
 
@@ -143,8 +149,8 @@ OPERATORS: Final[dict[str, Operator]] = {
     ">=": _compared(lambda value, bound: value >= bound),
     "<": _compared(lambda value, bound: value < bound),
     "<=": _compared(lambda value, bound: value <= bound),
-    "~~": _matches("jo"),
-    "~*": _matches("joi"),
+    "~~": _matches(ignores_case=False),
+    "~*": _matches(ignores_case=True),
     "in": _in,
     "has": _has,
     "ipmatch": _ip_match,

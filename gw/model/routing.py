@@ -1,7 +1,10 @@
 """What the router needs of a route, so that an index can be built without decoding the route itself."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+# What a route may ask of a request that is not in the index: the route itself has to be read for that.
+CONDITIONS: Final = ("remote_addr", "remote_addrs", "vars", "filter_func")
 
 
 class RouteKey(NamedTuple):
@@ -13,6 +16,7 @@ class RouteKey(NamedTuple):
     priority: int
     status: int  # 0: the route is switched off
     service_id: str | None  # its `hosts` hold for a route that names none
+    is_conditional: bool = False  # asks for more than all that: see CONDITIONS
 
 
 def route_key(route: Mapping[str, Any]) -> RouteKey:
@@ -25,4 +29,5 @@ def route_key(route: Mapping[str, Any]) -> RouteKey:
         priority=route.get("priority", 0),
         status=route.get("status", 1),
         service_id=None if service_id is None else str(service_id),
+        is_conditional=any(route.get(name) for name in CONDITIONS),
     )

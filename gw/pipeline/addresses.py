@@ -43,9 +43,11 @@ class AddressSet:
     Takes what `gw.settings.network` made of the configuration, where a mapped IPv6 block is already an IPv4 one.
     """
 
-    __slots__ = ("_known", "_ranges")
+    __slots__ = ("_known", "_most_known", "_ranges")
 
-    def __init__(self, networks: Iterable[Network]) -> None:
+    def __init__(self, networks: Iterable[Network], remembered: int = _MAX_REMEMBERED) -> None:
+        """`remembered`: of how many addresses the answer is kept; fewer where there are many sets."""
+        self._most_known = remembered
         self._known: dict[str, bool] = {}
         # By the length of an address: first addresses of disjoint ranges in order, and the last ones of the same.
         self._ranges: dict[int, tuple[list[int], list[int]]] = {}
@@ -71,7 +73,7 @@ class AddressSet:
             number = int.from_bytes(packed, "big")
             at = bisect_right(firsts, number) - 1
             found = at >= 0 and number <= lasts[at]
-        if len(self._known) >= _MAX_REMEMBERED:
+        if len(self._known) >= self._most_known:
             self._known.clear()
         if packed is not None:
             self._known[address] = found

@@ -28,6 +28,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple
 
 from gw.model.merge import Missing
+from gw.pipeline.body_variables import NeedsWait
 from gw.pipeline.client import Client
 from gw.pipeline.context import Attempt, Request
 from gw.pipeline.fields import Headers
@@ -211,7 +212,7 @@ class Exchange(Forwarding):
             self._reply(INTERNAL_ERROR)
 
     def _admit(self) -> None:
-        """Make the request canonical, and find its route."""
+        """Make the request canonical."""
         gateway, request = self._gateway, self.request
         repeated = request.repeated
         if repeated is not None and repeated.is_settled:
@@ -219,7 +220,16 @@ class Exchange(Forwarding):
         elif (refusal := self._admit_fields(request, gateway)) is not None:
             self._reply(refusal)
             return
-        handle = gateway.routes.find(request.path, request.host, request.method)
+        self._match()
+
+    def _match(self) -> None:
+        """Find the route, and walk it."""
+        gateway, request = self._gateway, self.request
+        try:
+            handle = gateway.routes.find(request.path, request.host, request.method, self)
+        except NeedsWait as wait:
+            self._task = gateway.spawn(self._await_and_match(wait), "match by the body")
+            return
         if handle is None:
             route = NO_ROUTE.walking(gateway.routes.unmatched())
         else:
@@ -267,6 +277,22 @@ class Exchange(Forwarding):
             self._walk(phases.request, self._choose)
         else:
             self._choose()
+
+    async def _await_and_match(self, wait: NeedsWait) -> None:
+        """For a route whose condition is about the body."""
+        reply = None
+        try:
+            await wait.prepare(self)
+        except BodyTooLarge:
+            reply = BODY_TOO_LARGE  # it does not fall through to a route that asks for less
+        except Exception:
+            logger.exception("match by the body (request %s)", self.request_id)
+            reply = INTERNAL_ERROR
+        self._task = None
+        if reply is not None:
+            self._reply(reply)
+        elif not self.finished:
+            self._proceed(self._match)
 
     def _walk(self, steps: tuple[Step, ...], then: Callable[[], None]) -> None:
         """Run plugins one after the other; with the first that awaits, go on in a task."""

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from gw.model.merge import Missing
 from gw.model.route import Route
 from gw.model.upstream import DEFAULT_TIMEOUT
+from gw.pipeline.context import Context
 from gw.pipeline.phases import NO_PHASES, Phases
 from gw.pipeline.upstream import UpstreamRuntime, shared_timeouts
 from gw.upstream.target import Timeouts
@@ -73,8 +74,12 @@ class RouteHandle(Protocol):
 class Routes(Protocol):
     """What the pipeline needs of the configuration."""
 
-    def find(self, path: str, host: str, method: str) -> RouteHandle | None:
-        """Match on the canonical path (`Request.path`), the host in lower case without port, and the method."""
+    def find(self, path: str, host: str, method: str, ctx: Context) -> RouteHandle | None:
+        """Match on the canonical path (`Request.path`), the host in lower case without port, and the method.
+
+        Of `ctx` the conditions of routes read what else they ask of a request. Raises UnsafeRequest where one of them
+        cannot be asked of this request, and gw.pipeline.body_variables.NeedsWait where something must be awaited first.
+        """
         ...
 
     def unmatched(self) -> Phases:

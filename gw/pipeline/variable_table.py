@@ -29,12 +29,17 @@ Pairs: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _BASIC: Final = "basic "
+_UNDERSCORE: Final = ord("_")  # as a number, since looking for bytes in bytes takes longer than to replace them
 _PROTOCOLS: Final = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2.0", "3": "HTTP/3.0"}
 # PERF: numbers that every line has, written once: a look into a tuple takes a third of formatting one.
 STATUSES: Final = tuple(f"{status:03d}" for status in range(1000))
 MILLISECONDS: Final = tuple(f"{number / 1000:.3f}" for number in range(1001))
 # nginx's `server_name` in APISIX's configuration: one server for all names.
 _SERVER_NAME: Final = "_"
+
+
+# Where a logger that keeps a response's body puts it among a request's `state`: a KeptBody.
+RESPONSE_BODY: Final = "resp_body"
 
 
 # The request.
@@ -146,6 +151,12 @@ def _balancer_port(ctx: Context) -> str | None:
     return ctx.attempts[-1].address.rpartition(":")[2] if ctx.attempts else None
 
 
+def _resp_body(ctx: Context) -> str | None:
+    """What a logger has kept of the body, in its log phase; nothing where none keeps it."""
+    kept = ctx.state.get(RESPONSE_BODY)
+    return None if kept is None else bytes(kept).decode("utf-8", "surrogateescape")
+
+
 # The table.
 
 NAMED: Final[dict[str, Getter]] = {
@@ -188,12 +199,17 @@ NAMED: Final[dict[str, Getter]] = {
     "upstream_uri": _upstream_uri,
     "balancer_ip": _balancer_ip,
     "balancer_port": _balancer_port,
+    "resp_body": _resp_body,
     "route_id": lambda ctx: ctx.route_id or None,
     "route_name": lambda ctx: (ctx.route.name if ctx.route is not None else None) or None,
     "service_id": lambda ctx: ctx.service_id or None,
     "service_name": lambda ctx: getattr(ctx.route, "service_name", None) or None,
     "consumer_name": lambda ctx: ctx.consumer_name or None,
     "consumer_group_id": lambda ctx: getattr(ctx, "consumer_group_id", None) or None,
+    # Of protocols that are not proxied here.
+    "mqtt_client_id": lambda ctx: None,
+    "redis_cmd_line": lambda ctx: None,
+    "rpc_time": lambda ctx: None,
     "matched_uri": lambda ctx: getattr(ctx, "matched_uri", None),
 }
 
@@ -224,7 +240,8 @@ def _in(read: Callable[[Context], Pairs], name: str) -> Getter:
         headers = read(ctx)
         value = joined(headers, dashed, separator)
         if value is None and dashed != folded:
-            value = joined([(each.replace(b"-", b"_"), text) for each, text in headers], folded, separator)
+            written = [(each.replace(b"-", b"_"), text) for each, text in headers if _UNDERSCORE in each]
+            value = joined(written, folded, separator) if written else None
         return value
 
     return get

@@ -12,9 +12,9 @@ from typing import Final, NamedTuple, TypeAlias
 
 from gw.clock import Clock, SystemClock
 from gw.pipeline.context import Context
-from gw.pipeline.variable_table import NAMED, PREFIXED, Getter, clocked, of_process
+from gw.pipeline.variable_table import NAMED, PREFIXED, Getter, clocked, of_process, wire_encoding
 
-__all__ = ["Getter", "Template", "compile_template", "find_variable"]
+__all__ = ["Getter", "Template", "compile_template", "find_variable", "wire_encoding"]
 
 # A name -> what reads it, or None for a name it does not know.
 Finder: TypeAlias = Callable[[str], Getter | None]

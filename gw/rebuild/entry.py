@@ -23,6 +23,7 @@ from gw.model.routing import RouteKey
 from gw.model.service import Service
 from gw.model.upstream import Upstream
 from gw.pipeline.route import CompiledRoute
+from gw.pipeline.route_condition import RouteCondition
 from gw.pipeline.upstream import UpstreamRuntime
 from gw.shm.base import Chunk
 from gw.shm.log import Change
@@ -164,9 +165,10 @@ class RouteEntry(Entry):
     """A route that the index leads to.
 
     The route itself is not kept decoded: it is needed to compile, and that happens again only when a parent changes.
+    `condition` is what a conditional route asks, once a request came to it.
     """
 
-    __slots__ = ("routing", "settled")
+    __slots__ = ("condition", "routing", "settled")
 
     def __init__(self, kind: str, id: str, hash: int, source: Source, place: Any, routing: RouteKey) -> None:
         # PERF: Entry's own, in place: a full rebuild makes 100,000 of these (bench/rebuild.py).
@@ -177,6 +179,7 @@ class RouteEntry(Entry):
         self.place = place
         self._runtime = None
         self.routing = routing
+        self.condition: RouteCondition | None = None
         self.settled: Settled | None = None
 
 

@@ -20,8 +20,10 @@ from gw.model.plugin_config import PluginConfig
 from gw.model.route import Route
 from gw.model.service import Service
 from gw.model.upstream import Upstream
+from gw.pipeline.context import Context
 from gw.pipeline.phases import MetaFilter, Phases
 from gw.pipeline.route import CompiledRoute, RouteHandle, compile_route
+from gw.pipeline.route_condition import FilterFuncFailed, RouteCondition, compile_route_condition
 from gw.pipeline.upstream import UpstreamRuntime, compile_upstream
 from gw.rebuild.chains import NO_GLOBAL_RULES, ChainMaker, GlobalChain
 from gw.rebuild.entry import (
@@ -54,6 +56,8 @@ def plain_runtime(key: ResourceKey, upstream: Upstream, before: UpstreamRuntime 
 _UNUSED_TIMEOUTS: Final = Timeouts(0, 0, 0)
 # Up to so many problems are looked at one by one each time they are counted: 1 ms.
 COUNTED_PROBLEMS: Final = 1000
+# Conditions that are settled ahead of requests after a full rebuild: some 6 MB. What is beyond waits for its request.
+CONDITIONS_AHEAD: Final = 2000
 # Problems that one step of a rebuild looks at.
 STEP_PROBLEMS: Final = 64
 
@@ -76,13 +80,16 @@ class Handle(NamedTuple):
 class ConfigState:
     """One worker's configuration. Empty until the first `rebuild`, and without plugins until `use_plugins`.
 
-    `make_runtime` settles upstreams.
+    `make_runtime` settles upstreams. `allow_code`: whether code in the configuration (`filter_func`) may run.
     """
 
-    def __init__(self, router_mode: str, make_runtime: MakeRuntime = plain_runtime) -> None:
+    def __init__(
+        self, router_mode: str, make_runtime: MakeRuntime = plain_runtime, *, allow_code: bool = False
+    ) -> None:
         self._router_mode = router_mode
         self._make_runtime = make_runtime
-        self._tables = Tables(router_mode)
+        self._allow_code = allow_code
+        self._tables = Tables(router_mode, self._fits)
         self._base: Base | None = None  # where what was not asked for yet has its bytes
         self.generation = 0  # counts what was applied
         self._global_chain = NO_GLOBAL_RULES
@@ -126,9 +133,9 @@ class ConfigState:
         """How many resources are held."""
         return len(self._tables)
 
-    def find(self, path: str, host: str, method: str) -> RouteHandle | None:
-        """The route for a request: canonical path, host in lower case without port."""
-        match = self._tables.index.match(path, host, method)
+    def find(self, path: str, host: str, method: str, ctx: Context) -> RouteHandle | None:
+        """See `gw.pipeline.route.Routes`."""
+        match = self._tables.index.match(path, host, method, ctx)
         return None if match is None else Handle(self, match.target, match.params)
 
     def unmatched(self) -> Phases:
@@ -159,8 +166,12 @@ class ConfigState:
         for change in changes:
             self.generation += 1
             yield from self._apply(change, self._tables)
-            self._instances.keep(change.key, self._tables.find(change.key))
+            entry = self._tables.find(change.key)
+            self._instances.keep(change.key, entry)
             yield
+            if isinstance(entry, RouteEntry) and entry.routing.is_conditional:
+                self._condition_of(entry)
+                yield
 
     def rebuild(self, loaded: Loaded) -> Generator[None, None, Iterator[None]]:
         """Steps that build everything anew aside; the last one puts it in place.
@@ -169,7 +180,7 @@ class ConfigState:
         Ends with steps that let go of what was there before, and close the plugins that nothing configures any more;
         take them when there is time. Raises SegmentError, and what is served stays.
         """
-        tables, held = Tables(self._router_mode), self._tables
+        tables, held = Tables(self._router_mode, self._fits), self._tables
         for chunk in loaded.base.chunks():
             yield from tables.take(chunk, loaded.base, held)
             yield
@@ -211,6 +222,36 @@ class ConfigState:
     def _clean_up(self, held: Tables) -> Iterator[None]:
         yield from self._instances.keep_all(lambda key: self._tables.find(key))
         yield from held.drain()
+        yield from self._settle_conditions()
+
+    def _settle_conditions(self) -> Iterator[None]:
+        """Ahead of requests, a route in one step: where many stand in one place, one request would pay for them all."""
+        routes, left = self._tables.kinds.get("routes"), CONDITIONS_AHEAD
+        for entries in () if routes is None else routes.batches():
+            for entry in entries:
+                if isinstance(entry, RouteEntry) and entry.routing.is_conditional and left > 0:
+                    self._condition_of(entry)
+                    left -= 1
+                    yield
+            yield
+
+    def _fits(self, route: RouteEntry, ctx: Context) -> bool:
+        """Whether a request meets a conditional route's conditions."""
+        try:
+            return self._condition_of(route)(ctx)
+        except FilterFuncFailed as error:
+            self._tables.note(route.key, str(error))
+            return False
+
+    def _condition_of(self, route: RouteEntry) -> RouteCondition:
+        """Raises nothing: a route that cannot be read is found by every request, and answers 500."""
+        if route.condition is None:
+            try:
+                decoded = Route.from_dict(route.id, route.decode())
+            except Exception as error:
+                return RouteCondition((), f"cannot be read: {error!r}")
+            route.condition = compile_route_condition(decoded, allow_code=self._allow_code)
+        return route.condition
 
     def settle(self, route: RouteEntry) -> CompiledRoute:
         """The route as it is to be walked, compiled anew if it never was or a parent is another one."""
@@ -276,7 +317,8 @@ class ConfigState:
         config_id = decoded.plugin_config_id
         plugin_config = None if config_id is None else parents.plugin_config(config_id)
         stop = missing_parent(decoded, plugin_config, service)
-        if stop is None and (reason := unserved(decoded, service)) is not None:
+        reason = self._condition_of(route).broken if route.routing.is_conditional else None
+        if stop is None and (reason := reason or unserved(decoded, service)) is not None:
             stop = Missing(500, reason)
         if stop is not None:
             return compile_route(decoded, stop, rules.phases), stop.reason

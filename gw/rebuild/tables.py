@@ -15,7 +15,7 @@ from gw.model.digest import DIGEST_MASK
 from gw.model.keys import ResourceKey
 from gw.parted import PartedDict, drained
 from gw.rebuild.entry import Entry, RouteEntry, ServiceEntry, entries_of
-from gw.router import RouterIndex, build_router
+from gw.router import Fits, RouterIndex, build_router
 from gw.shm.base import Base, Chunk
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,10 @@ class Tables:
 
     __slots__ = ("_global_rules", "_lodgers", "digest", "index", "kinds", "problems")
 
-    def __init__(self, router_mode: str) -> None:
+    def __init__(self, router_mode: str, fits: Fits[RouteEntry]) -> None:
+        """`fits`: see `gw.router.build_router`."""
         self.kinds: dict[str, PartedDict[str, Entry]] = {}
-        self.index: RouterIndex[RouteEntry] = build_router(router_mode)
+        self.index: RouterIndex[RouteEntry] = build_router(router_mode, fits)
         self.digest = 0
         self.problems: dict[ResourceKey, str] = {}
         # By service: the routes without hosts of their own, which stand in the index under the service's.

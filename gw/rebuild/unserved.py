@@ -2,7 +2,8 @@
 
 A condition or a plugin is there to keep requests out or to change them. A route served without it would let in what
 its owner keeps out, so such a route answers 500 for itself and is reported; an existing store loses nothing. (Whether a
-plugin is there and can be prepared is found out in `gw.rebuild.instances`, and ends the same way.)
+plugin is there and can be prepared is found out in `gw.rebuild.instances`, and what of its conditions can be asked in
+`gw.pipeline.route_condition`; both end the same way.)
 """
 
 from __future__ import annotations
@@ -16,15 +17,8 @@ from gw.model.service import Service
 
 def unserved(route: Route, service: Service | None) -> str | None:
     """Why the route cannot be served as it is meant; None when it can."""
-    fields = {
-        "vars": route.vars,
-        "filter_func": route.filter_func,
-        "remote_addrs": route.remote_addrs,
-        "script": route.script or (service.script if service else None),
-    }
-    for name, value in fields.items():
-        if value:
-            return f"{name} is not supported yet"
+    if route.script or (service is not None and service.script):
+        return "script is not supported yet"
     return None
 
 

@@ -9,6 +9,6 @@ match out.
 
 from gw.router.build import MODES, build_router
 from gw.router.index import RouterIndex
-from gw.router.match import Match
+from gw.router.match import Fits, Match
 
-__all__ = ["MODES", "Match", "RouterIndex", "build_router"]
+__all__ = ["MODES", "Fits", "Match", "RouterIndex", "build_router"]

@@ -5,12 +5,12 @@ asks for its own host's key, then for those of the wildcards it ends in, longest
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from gw.parted import PART_MASK, PartedDict
 from gw.router.hosts import is_wildcard, reversed_suffix
 from gw.router.index import Place, RouterIndex
-from gw.router.match import OTHER_METHOD, Match
+from gw.router.match import OTHER_METHOD, Fits, Match
 from gw.router.paths import PathIndex
 from gw.router.pattern import Pattern
 from gw.router.prefixes import Node, PrefixTable
@@ -36,29 +36,29 @@ class HostUriRouter(RouterIndex[T]):
 
     __slots__ = ("_bound", "_free", "_uses", "_uses_parts", "_wildcards")
 
-    def __init__(self) -> None:
+    def __init__(self, fits: Fits[T]) -> None:
         super().__init__(with_parameters=False)
-        self._bound: PathIndex[T] = PathIndex(False, self._open)  # by host and path
-        self._free: PathIndex[T] = PathIndex(False, self._open)  # by path: routes without hosts
+        self._bound: PathIndex[T] = PathIndex(False, self._open, fits)  # by host and path
+        self._free: PathIndex[T] = PathIndex(False, self._open, fits)  # by path: routes without hosts
         self._uses: PartedDict[str, int] = PartedDict()  # how many uris name this host or wildcard
         self._uses_parts = self._uses.parts
         self._wildcards: PrefixTable[Wildcard] | None = None  # most configurations have none
 
-    def match(self, path: str, host: str, method: str) -> Match[T] | None:
+    def match(self, path: str, host: str, method: str, request: Any = None) -> Match[T] | None:
         """See `RouterIndex.match`."""
         bit = self._method_bits.get(method, OTHER_METHOD)
         if host in self._uses_parts[hash(host) & PART_MASK]:
-            match = self._bound.first(host + SEPARATOR + path, host, bit)
+            match = self._bound.first(host + SEPARATOR + path, host, bit, request)
             if match is not None:
                 return match
         if self._wildcards is not None:
             wildcard = self._wildcards.longest(host[::-1])
             while wildcard is not None:
-                match = self._bound.first(wildcard.before + path, host, bit)
+                match = self._bound.first(wildcard.before + path, host, bit, request)
                 if match is not None:
                     return match
                 wildcard = self._wildcards.parent(wildcard)
-        return self._free.first(path, host, bit)
+        return self._free.first(path, host, bit, request)
 
     def candidates(self, path: str, host: str) -> Iterator[Match[T]]:
         """See `RouterIndex.candidates`. A route that two of its hosts let in comes twice."""

@@ -9,7 +9,7 @@ matches when a request first comes to one of them. So an index of 100,000 routes
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from gw.model.routing import RouteKey
 from gw.parted import PartedDict
@@ -112,17 +112,19 @@ class RouterIndex(ABC, Generic[T]):
         return self._placed.drain()
 
     @abstractmethod
-    def match(self, path: str, host: str, method: str) -> Match[T] | None:
+    def match(self, path: str, host: str, method: str, request: Any = None) -> Match[T] | None:
         """The route for a request.
 
-        `path` is the decoded, canonical path; `host` is in lower case without port, "" when there is none.
+        `path` is the decoded, canonical path; `host` is in lower case without port, "" when there is none. `request` is
+        passed on as it is to `fits`, when a conditional route is next in the order; what that raises is passed on, too.
         """
 
     @abstractmethod
     def candidates(self, path: str, host: str) -> Iterator[Match[T]]:
         """All routes for a path and a host, of any method (`allows`), in the order in which they are to be tried.
 
-        For conditions the index does not know (vars, remote_addr): the first that fits them all is the route.
+        For conditions the index does not know (vars, remote_addr): the first that fits them all is the route, which is
+        what `match` answers.
         """
 
     @abstractmethod
@@ -160,7 +162,9 @@ class RouterIndex(ABC, Generic[T]):
         for uri in dict.fromkeys(key.uris):
             pattern = parse_uri(uri, self._with_parameters)
             length = len(uri) if uri.isascii() else len(uri.encode("utf-8", "surrogatepass"))
-            match = Match(-key.priority, -length, id, uri, names, methods, pattern.names, target)
+            match = Match(
+                -key.priority, -length, id, uri, names, methods, pattern.names, key.is_conditional, target
+            )
             matches.append((pattern, match))
         return matches
 

@@ -30,7 +30,8 @@ class Leaf(Node, Generic[T]):
 
     def __init__(self, key: str) -> None:
         super().__init__(key)
-        # PERF: the first entry where entries are all there is, so that most requests go no further (bench/router.py).
+        # PERF: the first entry where entries are all there is and it asks for no more, so that most requests go no
+        # further (bench/router.py).
         self.head: Match[T] | None = None
         # Of any host, sorted. A tuple while they are few, as they mostly are: half the memory of a list, and nearer.
         self.entries: Sequence[Match[T]] = ()
@@ -62,7 +63,8 @@ class Leaf(Node, Generic[T]):
 
     def settle(self) -> None:
         """Set what follows from the rest; after every change."""
-        self.head = self.entries[0] if self.entries and self.by_host is None else None
+        first = self.entries[0] if self.entries and self.by_host is None else None
+        self.head = None if first is None or first.is_conditional else first
 
     def fitting(self, host: str) -> Iterable[Match[T]]:
         """The matches that let `host` in, in order, each once."""

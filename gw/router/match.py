@@ -13,10 +13,13 @@ The order is that of lua-resty-radixtree 2.9 as APISIX uses it, most significant
    route by uri. So the answer depends on the routes alone, never on the history of the index.
 """
 
-from collections.abc import Iterable
-from typing import Final, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 T = TypeVar("T")
+
+# (target, request) -> whether the request meets what the target asks for beyond path, host and method.
+Fits: TypeAlias = Callable[[T, Any], bool]
 
 # Methods are bits. A request whose method no route names has the bit below, which only ANY_METHOD holds.
 OTHER_METHOD: Final = 1
@@ -37,11 +40,19 @@ class Match(NamedTuple, Generic[T]):
     hosts: tuple[str, ...]  # normalised, as configured; empty: any
     methods: int  # bits of the index that holds it
     names: tuple[str, ...] | None  # of what its uri captures; None: nothing
+    is_conditional: bool  # its target asks for more than the index knows
     target: T
     params: dict[str, str] | None = None  # captured from the request's path; set on answers only
 
-    def bind(self, values: Iterable[str]) -> "Match[T]":
+    def bind(self, values: Sequence[str]) -> "Match[T]":
         """This match with what its names stand for in a request; the last of two equal names holds."""
-        params = dict(zip(self.names or (), values, strict=False))
-        # PERF: without the keyword handling of a named tuple's own constructor, which is two thirds of the time.
-        return tuple.__new__(Match, (*self[:8], params))
+        names = self.names or ()
+        # PERF: a display for the one or two that most uris have takes a quarter of what dict(zip()) does, and tuple's
+        # own constructor a third of a named tuple's with its keywords (bench/router.py).
+        if len(names) == 1 == len(values):
+            params = {names[0]: values[0]}
+        elif len(names) == 2 == len(values):
+            params = {names[0]: values[0], names[1]: values[1]}
+        else:
+            params = dict(zip(names, values, strict=False))
+        return tuple.__new__(Match, self[:9] + (params,))  # noqa: RUF005 - as above

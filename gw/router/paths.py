@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 from gw.parted import DRAINED, PART_MASK, PartedDict
 from gw.router.captures import Captures
 from gw.router.leaf import Leaf
-from gw.router.match import Match
+from gw.router.match import Fits, Match
 from gw.router.pattern import Pattern, Shape
 from gw.router.prefixes import PrefixTable
 
@@ -46,10 +46,16 @@ class Level(Leaf[T]):
             return captured
         return merge(captured, self.fitting(host))
 
-    def first(self, text: str, host: str, method: int) -> Match[T] | None:
-        """The first of `matches` for a method's bit; `text` is the whole key of the request."""
-        for match in self.matches(text[len(self.key) :], host):
-            if match.methods & method:
+    def first(self, text: str, host: str, method: int, fits: Fits[T], request: Any) -> Match[T] | None:
+        """The first of `matches` for a method's bit that fits; `text` is the whole key of the request."""
+        rest, captures = text[len(self.key) :], self.captures
+        # PERF: `matches` in place for levels of nothing but captures, as most are that come here (bench/router.py).
+        if captures is not None and not self.entries and self.by_host is None:
+            matches: Iterable[Match[T]] = captures.find(rest, host)
+        else:
+            matches = self.matches(rest, host)
+        for match in matches:
+            if match.methods & method and (not match.is_conditional or fits(match.target, request)):
                 return match
         return None
 
@@ -73,13 +79,14 @@ class PathIndex(Generic[T]):
     first meets it, and adds its matches, which takes the place of the route.
     """
 
-    __slots__ = ("_exact", "_exact_parts", "_levels", "_open", "_with_parameters")
+    __slots__ = ("_exact", "_exact_parts", "_fits", "_levels", "_open", "_with_parameters")
 
-    def __init__(self, with_parameters: bool, open: Callable[[T], None]) -> None:
+    def __init__(self, with_parameters: bool, open: Callable[[T], None], fits: Fits[T]) -> None:
         self._exact: PartedDict[str, Any] = PartedDict()  # Leaf, or a route unopened
         self._exact_parts = self._exact.parts
         self._levels: PrefixTable[Level[T]] = PrefixTable(Level, open)
         self._open = open
+        self._fits = fits
         self._with_parameters = with_parameters
 
     def __bool__(self) -> bool:
@@ -165,8 +172,8 @@ class PathIndex(Generic[T]):
         if not level:
             self._levels.remove(key)
 
-    def first(self, text: str, host: str, method: int) -> Match[T] | None:
-        """The first match for a key, a host (where hosts are a filter) and a method's bit."""
+    def first(self, text: str, host: str, method: int, request: Any) -> Match[T] | None:
+        """The first match for a key, a host (where hosts are a filter) and a method's bit that `request` fits."""
         # PERF: candidates() with the method asked, unrolled, PartedDict.get in place; bench/router.py has the gain, and
         # test_match_is_the_first_candidate holds the two equal.
         leaf = self._exact_parts[hash(text) & PART_MASK].get(text)
@@ -177,13 +184,13 @@ class PathIndex(Generic[T]):
             if match is not None and match.methods & method:
                 return match
             for match in leaf.fitting(host):
-                if match.methods & method:
+                if match.methods & method and (not match.is_conditional or self._fits(match.target, request)):
                     return match
         level = self._levels.longest(text)
         while level is not None:
             match = level.head
             if match is None or not match.methods & method:
-                match = level.first(text, host, method)
+                match = level.first(text, host, method, self._fits, request)
             if match is not None:
                 if match.names is None or match.params is not None:
                     return match

@@ -1,10 +1,10 @@
 """radixtree_uri and radixtree_uri_with_parameter: the path leads, a host is a filter where the path has led."""
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gw.router.index import Place, RouterIndex
-from gw.router.match import OTHER_METHOD, Match
+from gw.router.match import OTHER_METHOD, Fits, Match
 from gw.router.paths import PathIndex
 from gw.router.pattern import Pattern
 
@@ -16,13 +16,13 @@ class UriRouter(RouterIndex[T]):
 
     __slots__ = ("_paths",)
 
-    def __init__(self, with_parameters: bool) -> None:
+    def __init__(self, fits: Fits[T], with_parameters: bool) -> None:
         super().__init__(with_parameters)
-        self._paths: PathIndex[T] = PathIndex(with_parameters, self._open)
+        self._paths: PathIndex[T] = PathIndex(with_parameters, self._open, fits)
 
-    def match(self, path: str, host: str, method: str) -> Match[T] | None:
+    def match(self, path: str, host: str, method: str, request: Any = None) -> Match[T] | None:
         """See `RouterIndex.match`."""
-        return self._paths.first(path, host, self._method_bits.get(method, OTHER_METHOD))
+        return self._paths.first(path, host, self._method_bits.get(method, OTHER_METHOD), request)
 
     def candidates(self, path: str, host: str) -> Iterator[Match[T]]:
         """See `RouterIndex.candidates`."""

@@ -78,7 +78,9 @@ def open_traffic(stack: AsyncExitStack, settings: Settings, counters: TrafficCou
     )
     stack.push_async_callback(upstreams.close)
     board, view = _follow_health(store, settings, upstreams, start)
-    state = ConfigState(settings.apisix.router.http, _runtime_maker(settings, view))
+    state = ConfigState(
+        settings.apisix.router.http, _runtime_maker(settings, view), allow_code=settings.gw.allow_code
+    )
     access_log = AccessLog.open(settings.nginx_config.http, settings.access_log_path, loop)
     if access_log is not None:
         stack.callback(access_log.close)

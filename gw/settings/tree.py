@@ -413,6 +413,12 @@ class GwSettings(ReloadSettings):
     data_dir: Path = setting(
         kinds.file_path(), default="var", help="Where the embedded store, the last good snapshot and the key lie."
     )
+    allow_code: bool = setting(
+        kinds.boolean(),
+        default=False,
+        help="Whether Python code in the configuration (filter_func of a route) may run. Whoever may write the "
+        "configuration may then do whatever the workers may.",
+    )
     rebuild: RebuildSettings = section(RebuildSettings)
     limits: LimitSettings = section(LimitSettings)
     edge: str = setting(

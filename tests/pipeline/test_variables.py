@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from gw.pipeline.context import Context
-from gw.pipeline.variable_table import wire_encoding
+from gw.pipeline.request_body import KeptBody
+from gw.pipeline.variable_table import RESPONSE_BODY, wire_encoding
 from gw.pipeline.variables import Getter, compile_template, find_variable
 from tests.support.finished import HEADERS, SteadyClock, attempt, finished, request
 
@@ -287,3 +288,13 @@ def test_escaping_and_names_of_ones_own() -> None:
     template = compile_template("$1/$scheme", find=find)
     assert template(finished()) == "a b/http"
     assert compile_template("$arg_y $scheme", escape=lambda text: text.replace(" ", "+"))(finished()) == "a+b http"
+
+
+def test_a_body_that_a_logger_kept() -> None:
+    get, ctx = find_variable("resp_body"), finished()
+    assert get is not None
+    assert get(ctx) is None
+    kept = ctx.state[RESPONSE_BODY] = KeptBody(5)
+    kept.add("é".encode())
+    kept.add(b"1234")
+    assert get(ctx) == "é123"

@@ -25,14 +25,14 @@ from gw.errors import SegmentError
 from gw.model.keys import ResourceKey
 from gw.pipeline.route import CompiledRoute
 from gw.router import MODES
-from tests.rebuild.world import Answer, Host, Model, Worker, substance
+from tests.rebuild.world import CONDITIONS, HEADS, Answer, Host, Model, Worker, substance
 from tests.router import naive
 
 EXAMPLES = int(os.environ.get("JITTERWAY_HYPOTHESIS", "120"))
 # A record may have a quarter of the ring: some batches are a base by themselves, ten small ones overrun a worker.
 LOG_BYTES = [2048, 4096]
 
-Probe = tuple[str, str, str]
+Probe = tuple[str, str, str, int]
 Resource = Mapping[str, Any]
 
 URIS = ["/*", "/a", "/a*", "/a/b", "/a/b*", "/a/:x", "/:x/b", "/a/*rest"]
@@ -40,7 +40,11 @@ HOSTS = ["a.com", "b.com", "*.a.com", "*.x.a.com"]
 PATHS = ["/", "/a", "/a/b", "/ab", "/a/b/c", "/q/b"]
 REQUEST_HOSTS = ["a.com", "b.com", "w.x.a.com", ""]
 ALL_PROBES: list[Probe] = [
-    (path, host, method) for path in PATHS for host in REQUEST_HOSTS for method in ("GET", "POST", "PURGE")
+    (path, host, method, head)
+    for path in PATHS
+    for host in REQUEST_HOSTS
+    for method in ("GET", "POST", "PURGE")
+    for head in range(len(HEADS))
 ]
 
 
@@ -70,6 +74,8 @@ class Maker:
         route: dict[str, Any] = {"uris": self._some(URIS, 3)}
         route |= self._maybe(0.3, hosts=self._some(HOSTS, 2), timeout={"connect": 4, "send": 5, "read": 6})
         route |= self._maybe(0.2, methods=self._some(["GET", "POST"], 2), priority=1, plugins=self._plugins())
+        if self._chance(0.3):
+            route |= self._random.choice(CONDITIONS)[0]
         route |= self._maybe(0.1, status=0) | self._maybe(0.3, plugin_config_id=self._id("c"))
         for _ in range(self._random.choice([1, 1, 1, 2])):
             route |= self._random.choice([{"service_id": self._id("s")}, {"service_id": self._id("s")}, self._origin()])

@@ -61,7 +61,7 @@ class Following:
         return await self.wait(lambda applied: applied.slot.version == version)
 
     def serves(self, path: str) -> bool:
-        return self.state.find(path, "", "GET") is not None
+        return self.state.find(path, "", "GET", None) is not None
 
 
 @asynccontextmanager

@@ -53,7 +53,7 @@ class Running(Held):
         return self.made[-1]
 
     def phases(self, path: str) -> Phases:
-        handle = self.state.find(path, "a.com", "GET")
+        handle = self.state.find(path, "a.com", "GET", None)
         assert handle is not None
         return handle.resolve().phases
 
@@ -303,7 +303,7 @@ def test_filters_are_compiled_once_where_they_are_understood(memory: Memory):
 def test_a_request_that_still_holds_a_replaced_route_disturbs_no_instance(memory: Memory, was_settled: bool):
     memory.publish({"routes/1": route("/1", plugins={"low": {"n": 1}})})
     held = Running(memory)
-    handle = held.state.find("/1", "a.com", "GET")
+    handle = held.state.find("/1", "a.com", "GET", None)
     assert handle is not None
     if was_settled:
         handle.resolve()

@@ -54,11 +54,11 @@ class Held:
         return steps
 
     def id_at(self, path: str, host: str = "a.com") -> str | None:
-        handle = self.state.find(path, host, "GET")
+        handle = self.state.find(path, host, "GET", None)
         return None if handle is None else handle.resolve().id
 
     def upstream_at(self, path: str) -> UpstreamRuntime | Missing:
-        handle = self.state.find(path, "a.com", "GET")
+        handle = self.state.find(path, "a.com", "GET", None)
         assert handle is not None
         return handle.resolve().upstream
 
@@ -114,7 +114,7 @@ def test_a_route_switched_off_is_held_and_not_served(memory: Memory):
 def test_parameters_of_the_path_come_with_the_handle(memory: Memory):
     memory.publish({"routes/1": route("/user/:name/posts")})
     held = Held(memory, "radixtree_uri_with_parameter")
-    handle = held.state.find("/user/jo/posts", "", "GET")
+    handle = held.state.find("/user/jo/posts", "", "GET", None)
     assert handle is not None
     assert handle.params == {"name": "jo"}
     assert handle.resolve().id == "1"
@@ -147,7 +147,7 @@ def test_the_balancer_of_an_upstream_survives_every_change_but_its_own(memory: M
 def test_a_settled_route_is_compiled_again_only_for_another_parent(memory: Memory):
     memory.publish({"routes/1": {"uri": "/1", "upstream_id": "u"}, "upstreams/u": {"nodes": {"127.0.0.1:1981": 1}}})
     held = Held(memory)
-    handle = held.state.find("/1", "", "GET")
+    handle = held.state.find("/1", "", "GET", None)
     assert handle is not None
     compiled = handle.resolve()
     assert handle.resolve() is compiled
@@ -270,7 +270,7 @@ def test_a_full_rebuild_forgets_no_problem(memory: Memory):
 def test_a_route_that_was_replaced_under_a_request_says_nothing_of_the_one_in_its_place(memory: Memory):
     memory.publish({"routes/1": {"uri": "/1", "service_id": "none"}})
     held = Held(memory)
-    old = held.state.find("/1", "", "GET")
+    old = held.state.find("/1", "", "GET", None)
     assert old is not None
     memory.publish({"routes/1": route("/1")})
     held.update()
@@ -283,7 +283,7 @@ def test_a_newer_base_is_read_from_without_a_change_in_what_is_served(memory: Me
     routes = {f"routes/{n}": route(f"/{n}") for n in range(300)}
     memory.publish({**routes, "routes/u": {"uri": "/u", "upstream_id": "u"}})
     held = Held(memory)
-    handle = held.state.find("/7", "", "GET")
+    handle = held.state.find("/7", "", "GET", None)
     assert handle is not None
     compiled = handle.resolve()
     publisher = memory.publisher

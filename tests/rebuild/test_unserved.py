@@ -16,9 +16,9 @@ from tests.rebuild.test_state import Held, route
 @pytest.mark.parametrize(
     ("resource", "named"),
     [
-        (route("/x", vars=[["arg_a", "==", "1"]]), "vars"),
-        (route("/x", remote_addr="10.0.0.0/8"), "remote_addrs"),
-        (route("/x", filter_func="function(vars) return true end"), "filter_func"),
+        ({"uri": "/x", "script": "return nothing", "upstream": {"nodes": {"127.0.0.1:1980": 1}}}, "script"),
+        (route("/x", vars=[["no_such_variable", "==", "1"]]), "vars"),
+        (route("/x", filter_func="lambda vars: True"), "filter_func"),
         (route("/x", plugins={"key-auth": {}}), "plugin key-auth"),
         ({"uri": "/x", "service_id": "guarded"}, "plugin key-auth"),
         (route("/x", plugin_config_id="guarded"), "plugin key-auth of plugin_configs/guarded"),

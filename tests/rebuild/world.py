@@ -15,6 +15,7 @@ from gw.model.digest import content_hash, digest_of, encode_resource
 from gw.model.keys import ResourceKey
 from gw.model.merge import Missing
 from gw.model.routing import route_key
+from gw.pipeline.context import Context
 from gw.pipeline.phases import Phases
 from gw.pipeline.route import CompiledRoute
 from gw.rebuild.entry import RouteEntry
@@ -27,6 +28,7 @@ from gw.shm.snapshot import Entry
 from gw.shm.writer import Publisher
 from tests.router import naive
 from tests.shm.world import HandClock
+from tests.support.finished import STARTED_S, request
 from tests.support.memory_space import MemorySpace
 from tests.support.workers import change
 
@@ -34,6 +36,31 @@ NAMES = SegmentNames("equality")
 Model = Mapping[ResourceKey, Mapping[str, Any]]
 # What a reader calls stale, and more: it looks whether the name leads elsewhere by now.
 LONG_S = 5.0
+
+
+# What a request may be besides path, host and method: no more than conditions ask for.
+HEADS: tuple[Context, ...] = tuple(
+    Context(request([(b"host", b"x"), *headers], peer=peer), STARTED_S)
+    for peer, headers in (("192.0.2.1", []), ("192.0.2.1", [(b"x-a", b"1")]), ("10.0.0.1", []))
+)
+# Fields of a route, and which of these requests meet them. What cannot be asked is met by all, and answers 500.
+CONDITIONS: tuple[tuple[Mapping[str, Any], frozenset[int]], ...] = (
+    ({"vars": [["http_x_a", "==", "1"]]}, frozenset((1,))),
+    ({"vars": ["!OR", ["http_x_a", "==", "1"], ["remote_addr", "ipmatch", "10.0.0.0/8"]]}, frozenset((0,))),
+    ({"remote_addr": "10.0.0.0/8"}, frozenset((2,))),
+    ({"remote_addrs": ["192.0.2.0/24"], "vars": [["http_x_a", "~=", "1"]]}, frozenset((0,))),
+    ({"filter_func": "lambda vars: vars['http_x_a'] == '1'"}, frozenset((1,))),
+    ({"filter_func": "function(vars) return true end"}, frozenset((0, 1, 2))),
+    ({"vars": [["nobody", "==", "1"]], "remote_addrs": ["10.0.0.1"]}, frozenset((2,))),
+    ({"vars": []}, frozenset((0, 1, 2))),
+)
+_ASKING = ("vars", "remote_addr", "remote_addrs", "filter_func")
+
+
+def meeting(route: Mapping[str, Any]) -> frozenset[int]:
+    """Which of HEADS meet what a route asks."""
+    asked = {name: route[name] for name in _ASKING if name in route}
+    return next((meet for fields, meet in CONDITIONS if fields == asked), frozenset((0, 1, 2)))
 
 
 class Answer(NamedTuple):
@@ -74,7 +101,7 @@ class Worker:
     def __init__(self, space: MemorySpace, clock: HandClock, mode: str) -> None:
         self._clock = clock
         self._reader = SnapshotReader(space, NAMES, clock)
-        self._state = ConfigState(mode)
+        self._state = ConfigState(mode, allow_code=True)
         self._state.use_plugins(self._make)
         self._made: list[Live] = []
         self._cursor: Cursor | None = None
@@ -152,14 +179,14 @@ class Worker:
     def problems(self) -> dict[ResourceKey, str]:
         return dict(self._state.problems)
 
-    def route(self, path: str, host: str, method: str) -> CompiledRoute | None:
+    def route(self, path: str, host: str, method: str, head: int) -> CompiledRoute | None:
         """What a request walks."""
-        handle = self._state.find(path, host, method)
+        handle = self._state.find(path, host, method, HEADS[head])
         return None if handle is None else handle.resolve()
 
-    def answer(self, path: str, host: str, method: str) -> Answer | None:
-        match = self._state._tables.index.match(path, host, method)
-        handle = self._state.find(path, host, method)
+    def answer(self, path: str, host: str, method: str, head: int) -> Answer | None:
+        match = self._state._tables.index.match(path, host, method, HEADS[head])
+        handle = self._state.find(path, host, method, HEADS[head])
         if match is None or handle is None:
             assert match is None
             assert handle is None
@@ -299,7 +326,8 @@ class Host:
             if key.kind == "routes":
                 routing = route_key(resource)
                 service = self.model.get(ResourceKey("services", str(routing.service_id)), {})
-                found.append(naive.Route(key.id, routing, tuple(routing.hosts or service.get("hosts", ()))))
+                hosts = tuple(routing.hosts or service.get("hosts", ()))
+                found.append(naive.Route(key.id, routing, hosts, meeting(resource).__contains__))
         return found
 
     def sweep(self, used: Iterable[int]) -> None:

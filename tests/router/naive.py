@@ -4,17 +4,20 @@ Independent of gw.router: patterns become plain regular expressions, hosts are c
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gw.model.routing import RouteKey
 
 
 class Route(NamedTuple):
+    """`asks`: what a request must be, where the key says that the route is conditional."""
+
     id: str
     key: RouteKey
     hosts: tuple[str, ...]
+    asks: Callable[[Any], bool] = lambda request: True
 
     @property
     def routing(self) -> RouteKey:
@@ -23,9 +26,13 @@ class Route(NamedTuple):
 
 
 def routing_key(
-    uris: Sequence[str] = ("/x",), methods: Sequence[str] = (), priority: int = 0, status: int = 1
+    uris: Sequence[str] = ("/x",),
+    methods: Sequence[str] = (),
+    priority: int = 0,
+    status: int = 1,
+    is_conditional: bool = False,
 ) -> RouteKey:
-    return RouteKey(uris, (), methods, priority, status, None)
+    return RouteKey(uris, (), methods, priority, status, None, is_conditional)
 
 
 @cache
@@ -91,9 +98,12 @@ def ordered(routes: Sequence[Route], mode: str, path: str, host: str) -> list[tu
     return [(entry[-2], entry[-1]) for entry in sorted(found)]
 
 
-def answer(routes: Sequence[Route], mode: str, path: str, host: str, method: str) -> tuple[str, str] | None:
-    methods = {route.id: route.key.methods for route in routes}
+def answer(
+    routes: Sequence[Route], mode: str, path: str, host: str, method: str, request: Any = None
+) -> tuple[str, str] | None:
+    by_id = {route.id: route for route in routes}
     for id, uri in ordered(routes, mode, path, host):
-        if not methods[id] or method in methods[id]:
+        route = by_id[id]
+        if (not route.key.methods or method in route.key.methods) and route.asks(request):
             return id, uri
     return None

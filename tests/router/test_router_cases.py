@@ -1,10 +1,9 @@
 """The sequences of shared/cases/router.json, which state what a matcher with APISIX's semantics answers.
 
-Conditions that the index leaves to its callers (remote addresses, vars, filter functions) are asked here of each
-candidate in turn, as a caller will. The file is beside the repository, not in it; without it these tests are skipped.
+What the index leaves to its callers (remote addresses, vars, filter functions) is asked as a worker asks it. The file
+is beside the repository, not in it; without it these tests are skipped.
 """
 
-import ipaddress
 import json
 import re
 from pathlib import Path
@@ -12,19 +11,15 @@ from typing import Any
 
 import pytest
 
+from gw.expr import check, compile_expression
+from gw.pipeline.conditions import address_set
 from gw.pipeline.path import host_name
 from gw.router import RouterIndex, build_router
 from tests.router.naive import routing_key
 
 FILE = Path(__file__).parents[3] / "shared" / "cases" / "router.json"
-OPERATORS = {
-    "==": lambda value, wanted: value == str(wanted),
-    "~=": lambda value, wanted: value != str(wanted),
-    ">": lambda value, wanted: value is not None and float(value) > wanted,
-    "<": lambda value, wanted: value is not None and float(value) < wanted,
-    "in": lambda value, wanted: value in wanted,
-    "has": lambda value, wanted: isinstance(value, list) and wanted in value,
-}
+# The request that such a query was made from: GET /t?k=v, to this server.
+LIVE = {"arg_k": "v", "host": "localhost", "server_port": "1984"}
 
 Route = dict[str, Any]
 
@@ -52,7 +47,7 @@ class Tree:
 
     def __init__(self, options: dict[str, Any]) -> None:
         mode = "radixtree_uri" if options.get("no_param_match") else "radixtree_uri_with_parameter"
-        self.router: RouterIndex[Route] = build_router(mode)
+        self.router: RouterIndex[Route] = build_router(mode, fits)
         self.routes: dict[str, Route] = {}
         self.created = 0
 
@@ -61,7 +56,8 @@ class Tree:
         id = id or f"{self.created:03d}"
         self.created += 1
         self.routes[id] = route
-        key = routing_key(as_list(route["paths"]), as_list(route.get("methods")), route.get("priority", 0))
+        asks = any(route.get(name) for name in ("remote_addrs", "vars", "has_filter"))
+        key = routing_key(as_list(route["paths"]), as_list(route.get("methods")), route.get("priority", 0), 1, asks)
         self.router.insert(id, key, as_list(route.get("hosts")), route)
 
     def id_of(self, route: Route) -> str:
@@ -80,27 +76,23 @@ class Tree:
 
 
 def fits(route: Route, query: dict[str, Any]) -> bool:
+    """What the route asks beyond path, host and method: by the code that a worker asks it with."""
     addresses = as_list(route.get("remote_addrs"))
-    if addresses:
-        asked = query.get("remote_addr")
-        networks = [ipaddress.ip_network(address, strict=False) for address in addresses]
-        if asked is None or not any(ipaddress.ip_address(asked) in network for network in networks):
-            return False
-    values = query.get("vars", {})
-    for name, operator, wanted in route.get("vars", ()):
-        if not OPERATORS[operator](values.get(name), wanted):
-            return False
-    return not route.get("has_filter") or query["filters"][str(route["index"])]
+    if addresses and query.get("remote_addr", "") not in address_set(addresses):
+        return False
+    values = query.get("vars", LIVE)
+    asked = compile_expression(route.get("vars", []), find=lambda name: lambda ctx: ctx.get(name), networks=address_set)
+    return asked(values) and (not route.get("has_filter") or query["filters"][str(route["index"])])
 
 
-def reason_to_skip(routes: list[Route], query: dict[str, Any]) -> str | None:
-    if any(re.search(r"[^]:]:\d+$", host) for route in routes for host in as_list(route.get("hosts"))):
-        return "a host with a port: the data model gives the router hosts without ports"
-    conditions = [condition for route in routes for condition in route.get("vars", ())]
-    if conditions and "vars" not in query:
-        return "vars of a live nginx request"
-    if any(len(condition) != 3 or condition[1] not in OPERATORS for condition in conditions):
-        return "what an expression means is for gw.expr, which comes with the whole data model"
+def reason_to_skip(routes: list[Route], step: dict[str, Any]) -> str | None:
+    hosts = [host for route in routes for host in as_list(route.get("hosts"))]
+    if hosts and all(re.search(r"[^]:]:\d+$", host) for host in hosts) and step["expect"].get("route") is not None:
+        return "a host with a port: compared with the raw Host header there, never asked for here (compatibility.md)"
+    patterns = [rule[2] for route in routes if route["paths"] == step["query"]["path"] for rule in route.get("vars", ())
+                if rule[1] == "~~"]
+    if any(check([["x", "~~", pattern]]) for pattern in patterns):
+        return "a pattern that is none: refused by the schema, answered 500 from a store that has it nevertheless"
     return None
 
 
@@ -119,14 +111,13 @@ def test_case(steps: list[dict[str, Any]], number: int) -> None:
             assert tree is not None
             tree.apply(step)
     assert tree is not None
-    reason = reason_to_skip(list(tree.routes.values()), query)
+    reason = reason_to_skip(list(tree.routes.values()), steps[number])
     if reason:
         pytest.skip(reason)
 
     router, method = tree.router, query.get("method", "")
     host = host_name(query["host"].encode()) if "host" in query else ""
-    candidates = (c for c in router.candidates(query["path"], host) if router.allows(c, method))
-    found = next((c for c in candidates if fits(c.target, query)), None)
+    found = router.match(query["path"], host, method, query)
 
     if "route" in expect:
         assert (found and found.target["index"]) == expect["route"]

@@ -6,7 +6,7 @@ Longer: JITTERWAY_HYPOTHESIS=<examples> (default 40 per mode).
 import os
 import random
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -48,6 +48,14 @@ PATHS = [
 HOSTS = ["foo.com", "bar.com", "*.foo.com", "*.bar.foo.com", "*foo.com", "FOO.com", "[::1]"]
 REQUEST_HOSTS = ["foo.com", "a.foo.com", "x.bar.foo.com", "bar.com", ".foo.com", "xfoo.com", "[::1]", "", "no.net"]
 METHODS = ["GET", "POST", "PURGE"]
+# Of a request that is a number. The first one is no condition.
+CONDITIONS: list[Callable[[Any], bool]] = [
+    lambda request: True,
+    lambda request: request % 2 == 0,
+    lambda request: request > 2,
+    lambda request: False,
+    lambda request: request >= 0,
+]
 
 routes = st.builds(
     Route,
@@ -60,8 +68,19 @@ routes = st.builds(
         status=st.sampled_from([1, 1, 1, 1, 0]),
     ),
     hosts=st.lists(st.sampled_from(HOSTS), max_size=3).map(tuple),
+    asks=st.sampled_from(CONDITIONS),
+).map(lambda route: route._replace(key=route.key._replace(is_conditional=route.asks is not CONDITIONS[0])))
+probes = st.tuples(
+    st.sampled_from(PATHS),
+    st.sampled_from(REQUEST_HOSTS),
+    st.sampled_from([*METHODS, "QUERY"]),
+    st.integers(0, 5),
 )
-probes = st.tuples(st.sampled_from(PATHS), st.sampled_from(REQUEST_HOSTS), st.sampled_from([*METHODS, "QUERY"]))
+
+
+def fits(route: Route, request: Any) -> bool:
+    assert route.key.is_conditional, "a plain route is never asked about"
+    return route.asks(request)
 
 
 def put(router: RouterIndex[Route], route: Route) -> None:
@@ -69,14 +88,14 @@ def put(router: RouterIndex[Route], route: Route) -> None:
 
 
 def built(mode: str, wanted: list[Route]) -> RouterIndex[Route]:
-    router = build_router(mode)
+    router = build_router(mode, fits)
     for route in wanted:
         put(router, route)
     return router
 
 
-def found(router: RouterIndex[Route], path: str, host: str, method: str) -> tuple[Any, ...]:
-    match = router.match(path, host, method)
+def found(router: RouterIndex[Route], path: str, host: str, method: str, request: int) -> tuple[Any, ...]:
+    match = router.match(path, host, method, request)
     seen: dict[tuple[str, str], Any] = {}
     for candidate in router.candidates(path, host):
         assert candidate.id == candidate.target.id
@@ -91,7 +110,7 @@ class History(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.router = build_router(self.mode)
+        self.router = build_router(self.mode, fits)
         self.routes: dict[str, Route] = {}
         self.random = random.Random(0)
 
@@ -115,16 +134,16 @@ class History(RuleBasedStateMachine):
         self.routes.pop(id, None)
 
     @rule(wanted=st.lists(probes, min_size=8, max_size=8))
-    def ask(self, wanted: list[tuple[str, str, str]]) -> None:
-        in_order = sorted(self.routes.values())
+    def ask(self, wanted: list[tuple[str, str, str, int]]) -> None:
+        in_order = sorted(self.routes.values(), key=lambda route: route.id)
         shuffled = self.random.sample(in_order, len(in_order))
         others = [built(self.mode, in_order), built(self.mode, shuffled)]
-        for path, host, method in wanted:
-            mine = found(self.router, path, host, method)
+        for path, host, method, request in wanted:
+            mine = found(self.router, path, host, method, request)
             for other in others:
-                assert found(other, path, host, method) == mine
+                assert found(other, path, host, method, request) == mine
             match, candidates = mine
-            assert (match and match[:2]) == answer(in_order, self.mode, path, host, method)
+            assert (match and match[:2]) == answer(in_order, self.mode, path, host, method, request)
             assert [name for name, _ in candidates] == ordered(in_order, self.mode, path, host)
 
     @invariant()
@@ -185,8 +204,10 @@ def test_match_is_the_first_candidate(mode: str) -> None:
                 random_.sample(URIS, random_.randint(1, 3)),
                 random_.sample(METHODS, random_.randint(0, 2)),
                 random_.choice([0, 0, 1, 2]),
+                is_conditional=number % 3 == 0,
             ),
             tuple(random_.sample(HOSTS, random_.choice([0, 0, 1, 2]))),
+            random_.choice(CONDITIONS) if number % 3 == 0 else CONDITIONS[0],
         )
         for number in range(300)
     ]
@@ -195,9 +216,11 @@ def test_match_is_the_first_candidate(mode: str) -> None:
     for path in PATHS:
         for host in REQUEST_HOSTS:
             for method in (*METHODS, "QUERY"):
-                wanted = next((c for c in router.candidates(path, host) if router.allows(c, method)), None)
-                assert router.match(path, host, method) == wanted
-                assert (wanted and (wanted.id, wanted.uri)) == answer(crowd, mode, path, host, method)
+                request = random_.randrange(6)
+                candidates = (c for c in router.candidates(path, host) if router.allows(c, method))
+                wanted = next((c for c in candidates if not c.is_conditional or c.target.asks(request)), None)
+                assert router.match(path, host, method, request) == wanted
+                assert (wanted and (wanted.id, wanted.uri)) == answer(crowd, mode, path, host, method, request)
     for route in crowd:
         router.remove(route.id)
     router.check()

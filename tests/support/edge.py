@@ -68,7 +68,7 @@ class StaticRoutes:
         self._routes = sorted(routes.items(), key=lambda item: -len(item[0]))
         self.asked: list[tuple[str, str, str]] = []
 
-    def find(self, path: str, host: str, method: str) -> _Handle | None:
+    def find(self, path: str, host: str, method: str, ctx: Any) -> _Handle | None:
         self.asked.append((path, host, method))
         return next((_Handle(route) for prefix, route in self._routes if path.startswith(prefix)), None)
 

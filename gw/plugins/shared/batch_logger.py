@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 
 from gw.pipeline.conditions import compile_condition
 from gw.pipeline.request_body import KeptBody
+from gw.pipeline.variable_table import RESPONSE_BODY
 from gw.plugins.api import Context, Environment, Plugin
 from gw.plugins.shared.batches import MAX_PENDING_ENTRIES, Batches, BatchSettings, Room, Sink
 from gw.plugins.shared.log_entry import Entry, compile_format, extended, full_entry, text_of
@@ -70,6 +71,8 @@ class BatchLogger(Plugin):
             # Where it is not wanted, nothing of it is: the condition is asked once.
             holds = self._if_response_body is None or self._if_response_body(ctx)
             kept = ctx.state[self] = KeptBody(self._max_resp_body_bytes if holds else 0)
+            if holds:
+                ctx.state[RESPONSE_BODY] = kept
         kept.add(piece)
         return piece
 

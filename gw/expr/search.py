@@ -1,0 +1,126 @@
+r"""Whether a regular expression occurs in a text, in bounded time whatever the text: for `~~` and `~*`.
+
+What is matched comes from clients, and a pattern that backtracks (`(a+)+$`) would let one of them hold a worker for
+minutes. RE2 takes linear time and knows all that PCRE does but for looking around, back references and atomic groups.
+Patterns with those go to the `regex` module, which backtracks, but gives up after LONGEST_SEARCH_S.
+
+Text is matched byte by byte, as PCRE does without its `u`: no invalid UTF-8 hides what stands behind it.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+
+from gw.expr.errors import ExpressionError, SearchTooLong
+
+Search: TypeAlias = Callable[[str], bool]
+
+# Short beside what a request may hold a worker for (50 ms), long beside any search that was meant (microseconds).
+LONGEST_SEARCH_S: Final = 0.01
+# Of RE2's automata for one pattern, made as texts need them: a tenth of its default, since routes have many patterns.
+_AUTOMATA_BYTES: Final = 1 << 20
+# Patterns repeat from route to route.
+_REMEMBERED: Final = 1024
+
+_PIECES: Final = re.compile(r"\\[\s\S]|\[\^?\]?|[^\\\[$]+|[\s\S]").match
+_CLASS_PIECES: Final = re.compile(r"\\[\s\S]|\[:\^?[a-z]+:\]|\]|[\s\S]").match
+# What RE2 has under another name, or not the same characters in.
+_ESCAPES: Final = {
+    "\\h": r"[ \t]",
+    "\\s": r"[\s\v]",
+    "\\S": r"[^\s\v]",
+    "\\R": r"(?:\r\n|[\n\v\f\r])",
+    "\\Z": r"(?:\n?\z)",
+    "\\e": r"\x1b",
+    "$": r"(?:\n?\z)",
+}
+_CLASS_ESCAPES: Final = {"\\h": r" \t", "\\s": r"\s\v", "\\e": r"\x1b"}
+# Other engines read these otherwise than PCRE without `u` does: refused, never misread.
+_REFUSED: Final = frozenset(("\\p", "\\P", "\\X", "\\C", "\\N", "\\Q", "\\E", "\\c", "\\g", "\\G", "\\K"))
+# Where `$` is the end of any line, or spaces mean nothing, it is the other engine's to read.
+_MODES: Final = re.compile(r"\(\?[a-zA-Z]*[mx]").search
+
+
+@lru_cache(_REMEMBERED)
+def compile_search(pattern: str, *, ignores_case: bool) -> Search:
+    """Settle a pattern in PCRE's spelling. Raises ExpressionError.
+
+    The search itself raises SearchTooLong where a text makes a backtracking pattern explode.
+    """
+    source = _source(pattern)
+    return _linear(source, pattern, ignores_case) or _bounded(pattern, ignores_case)
+
+
+def _linear(source: str, pattern: str, ignores_case: bool) -> Search | None:
+    """By RE2; None for what it does not know."""
+    import re2  # some MB that a configuration without patterns does without
+
+    if _MODES(pattern):
+        return None
+    options: Any = re2.Options()
+    options.log_errors = False
+    options.never_capture = True
+    options.max_mem = _AUTOMATA_BYTES
+    options.case_sensitive = not ignores_case
+    # Bytes, but where letters beyond ASCII are to be found in either case.
+    options.encoding = (
+        re2.Options.Encoding.UTF8 if ignores_case and not pattern.isascii() else re2.Options.Encoding.LATIN1
+    )
+    try:
+        search = re2.compile(source.encode("utf-8", "surrogateescape"), options).search
+    except re2.error:
+        return None
+    return lambda text: search(text.encode("utf-8", "surrogateescape")) is not None
+
+
+def _bounded(pattern: str, ignores_case: bool) -> Search:
+    """By the `regex` module."""
+    import regex  # as above
+
+    flags = regex.VERSION0 | (regex.IGNORECASE if ignores_case else 0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compiled = regex.compile(_renamed(pattern).encode("utf-8", "surrogateescape"), flags)
+    except (regex.error, RecursionError, OverflowError, ValueError) as error:
+        raise ExpressionError(f"{pattern!r} is no regular expression here: {error}") from None
+
+    def search(text: str) -> bool:
+        subject = text.encode("utf-8", "surrogateescape")
+        try:
+            return compiled.search(subject, timeout=LONGEST_SEARCH_S) is not None
+        except TimeoutError:
+            raise SearchTooLong(f"{pattern!r} takes too long on {len(subject)} bytes") from None
+
+    return search
+
+
+def _renamed(pattern: str) -> str:
+    return _translated(pattern, {"\\z": r"\Z", "\\Z": r"(?=\n?\Z)", "\\e": r"\x1b"}, {"\\e": r"\x1b"})
+
+
+def _source(pattern: str) -> str:
+    return _translated(pattern, _ESCAPES, _CLASS_ESCAPES)
+
+
+def _translated(pattern: str, outside: dict[str, str], inside: dict[str, str]) -> str:
+    """Pieces outside and inside of classes in another spelling."""
+    pieces: list[str] = []
+    at, in_class = 0, False
+    while at < len(pattern):
+        match = (_CLASS_PIECES if in_class else _PIECES)(pattern, at)
+        assert match is not None
+        piece, at = match[0], match.end()
+        if piece in _REFUSED:
+            raise ExpressionError(f"{piece!r} in a regular expression is not supported")
+        if in_class:
+            in_class = piece != "]"
+            pieces.append(inside.get(piece, piece))
+        else:
+            in_class = piece.startswith("[")
+            pieces.append(outside.get(piece, piece))
+    return "".join(pieces)
