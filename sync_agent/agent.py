@@ -74,7 +74,9 @@ class Agent:
             self._store,
             AdminKeys(admin_keys, required=common.deployment.admin.admin_key_required),
             AdminLimits(
-                resource_bytes=common.gw.limits.resource_bytes, body_bytes=common.gw.limits.admin_body_bytes
+                resource_bytes=common.gw.limits.resource_bytes,
+                body_bytes=common.gw.limits.admin_body_bytes,
+                document_bytes=common.gw.limits.document_bytes,
             ),
             self.status,
             common.gw.shm.group,

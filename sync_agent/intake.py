@@ -87,7 +87,7 @@ class Intake:
         return Reload(self)
 
     def _judge(self, key: ResourceKey, kv: KeyValue) -> _Verdict:
-        return _Verdict(_fingerprint(kv.value), _admit_or_reject(key, kv, self._limit_bytes, self._plugins))
+        return _Verdict(_fingerprint(kv), _admit_or_reject(key, kv, self._limit_bytes, self._plugins))
 
     def _note(self, key: ResourceKey, verdict: _Verdict) -> Change | None:
         """Remember a verdict whose change, if it is one, is handed on now."""
@@ -98,8 +98,8 @@ class Intake:
         self.rejections.pop(key, None)
         return verdict.outcome
 
-    def _is_judged(self, key: ResourceKey, value: bytes) -> bool:
-        return self._judged.get(key) == _fingerprint(value)
+    def _is_judged(self, key: ResourceKey, kv: KeyValue) -> bool:
+        return self._judged.get(key) == _fingerprint(kv)
 
     def _remove(self, key: ResourceKey) -> Change:
         self.rejections.pop(key, None)
@@ -127,7 +127,7 @@ class Reload:
                 self._ignored += 1
                 continue
             self._present.add(key)
-            if not self._intake._is_judged(key, kv.value):
+            if not self._intake._is_judged(key, kv):
                 self._verdicts[key] = self._intake._judge(key, kv)
 
     def finish(self, published: Mapping[ResourceKey, object]) -> list[Change]:
@@ -169,6 +169,8 @@ def _admit_or_reject(
     key: ResourceKey, kv: KeyValue, limit_bytes: int, plugins: PluginSchemas
 ) -> Change | Rejection:
     """As `admit`. Never raises: a value that trips over a mistake of ours must not hold up the ones behind it."""
+    if kv.refusal:
+        return Rejection(key, kv.mod_revision, kv.refusal)
     try:
         return admit(key, kv.value, limit_bytes, plugins)
     except InvalidResource as problem:
@@ -196,5 +198,5 @@ def deletion(key: ResourceKey) -> Change:
     return Change(key, 0, None, None)
 
 
-def _fingerprint(value: bytes) -> bytes:
-    return blake2b(value, digest_size=16).digest()
+def _fingerprint(kv: KeyValue) -> bytes:
+    return blake2b(kv.value or kv.refusal.encode(), digest_size=16).digest()

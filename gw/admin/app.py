@@ -13,6 +13,7 @@ import falcon
 import falcon.asgi
 
 from gw.admin.agent_client import AgentClient
+from gw.admin.configs import DocumentChecks, Documents
 from gw.admin.gate import PREFIX, Gate
 from gw.admin.reply import AdminError, error_of, send_error
 from gw.admin.resource import Resources, UntilServed
@@ -30,6 +31,10 @@ def admin_app(settings: Settings, client: AgentClient, until_served: UntilServed
     app = falcon.asgi.App(middleware=Gate(settings.deployment.admin, client, host_names))
     app.req_options.strip_url_path_trailing_slash = True
     resources = Resources(client, settings.gw.limits.admin_body_bytes, until_served)
+    limit_bytes = settings.gw.limits.document_bytes
+    if settings.deployment.takes_documents:
+        app.add_route(PREFIX + "/configs", Documents(client, limit_bytes, until_served))
+    app.add_route(PREFIX + "/configs/validate", DocumentChecks(client, limit_bytes))
     app.add_route(PREFIX + "/{kind}", resources, suffix="collection")
     app.add_route(PREFIX + "/{kind}/{id}", resources, suffix="item")
     app.add_route(PREFIX + "/{kind}/{id}/{path:path}", resources, suffix="part")

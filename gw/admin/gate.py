@@ -85,7 +85,7 @@ class Gate:
         """Mark every answer, whoever made it."""
         resp.set_header("Server", f"Jitterway/{__version__}")
         resp.set_header("X-API-VERSION", "v3")
-        resp.content_type = falcon.MEDIA_JSON
+        resp.content_type = resp.content_type or falcon.MEDIA_JSON
         resp.cache_control = ("no-store",)
 
     def _check_peer(self, req: falcon.asgi.Request) -> None:

@@ -15,6 +15,9 @@ _UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, n
 
 _PATHS = {TRAFFIC: "", ADMIN: "/apisix/admin", CONTROL: "/v1/convergence", STATUS: "/status/ready"}
 
+# Stores whose resources are not put one by one.
+_READ_ONLY = ("yaml:", "json:", "standalone:")
+
 _TITLES = {TRAFFIC: "traffic", ADMIN: "Admin API", CONTROL: "control API", STATUS: "status", METRICS: "metrics"}
 
 
@@ -52,7 +55,9 @@ def greeting(surroundings: Surroundings, opened: Sequence[Listener], workers: in
     by_role = {listener.role: listener for listener in reversed(opened)}
     if admin := by_role.get(ADMIN):
         lines += [f"  {'admin key':<12} {_key_place(surroundings)}"]
-        lines += ["", "Put a route, then call it:", "", *_commands(surroundings, admin, by_role), ""]
+        lines += _first_steps(surroundings, admin, by_role)
+    else:
+        lines += [f"  {'Admin API':<12} does not listen (apisix.enable_admin, or deployment.role: data_plane)", ""]
     lines += [
         "Agent and workers run as one user here, so the workers could read what is the agent's alone. The systemd",
         "units in conf/ keep them apart. Ctrl-C stops; once more, at once.",
@@ -64,6 +69,12 @@ def greeting(surroundings: Surroundings, opened: Sequence[Listener], workers: in
 def of_settings(agent: AgentSettings) -> str:
     """`greeting` for a configuration."""
     return greeting(Surroundings.of(agent), listeners(agent.settings), agent.settings.gw.workers)
+
+
+def _first_steps(surroundings: Surroundings, admin: Listener, by_role: dict[str, Listener]) -> list[str]:
+    if surroundings.store_url.startswith(_READ_ONLY):
+        return ["", "All resources come as one document; docs/standalone.md shows how.", ""]
+    return ["", "Put a route, then call it:", "", *_commands(surroundings, admin, by_role), ""]
 
 
 def _commands(surroundings: Surroundings, admin: Listener, by_role: dict[str, Listener]) -> list[str]:

@@ -141,13 +141,72 @@ class Head:
     op: ClassVar[str] = "head"
 
 
-Operation = Authorize | Get | List | Create | Put | Patch | Delete | Status | Head
+@dataclass(frozen=True, slots=True)
+class GetDocument:
+    """All resources as one document, where that is how they come: the one item of the answer, as JSON or YAML.
+
+    With `only_about`, no item, but what is known of the document.
+    """
+
+    op: ClassVar[str] = "get_document"
+    as_yaml: bool = False
+    only_about: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PutDocument:
+    """All resources, as the text of one document, JSON or YAML. `digest` is the caller's name for this very content."""
+
+    op: ClassVar[str] = "put_document"
+    text: bytes = field(repr=False)
+    is_yaml: bool
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckDocument:
+    """Would a document be accepted? The answer's `about` has the `errors`, a list of what is wrong with which item."""
+
+    op: ClassVar[str] = "check_document"
+    text: bytes = field(repr=False)
+    is_yaml: bool
+
+
+Operation = (
+    Authorize
+    | Get
+    | List
+    | Create
+    | Put
+    | Patch
+    | Delete
+    | Status
+    | Head
+    | GetDocument
+    | PutDocument
+    | CheckDocument
+)
 _BY_OP: Final[Mapping[str, type[Operation]]] = {
-    cls.op: cls for cls in (Authorize, Get, List, Create, Put, Patch, Delete, Status, Head)
+    cls.op: cls
+    for cls in (
+        Authorize,
+        Get,
+        List,
+        Create,
+        Put,
+        Patch,
+        Delete,
+        Status,
+        Head,
+        GetDocument,
+        PutDocument,
+        CheckDocument,
+    )
 }
 # What a field may be on the wire, by its annotation above. Compared by exact type: True is no page number.
 _WIRE_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "bool": (bool,),
+    "bytes": (bytes,),
     "int": (int,),
     "int | None": (int, type(None)),
     "str": (str,),
@@ -202,6 +261,9 @@ class Answer:
     total: int = 0  # of a list: how many there are on all pages
     revision: int = 0  # of the store, once the operation was done; 0: not known
     status: Mapping[str, Any] | None = None  # answer to Status alone
+    # Answer to GetDocument and PutDocument: `digest` and `last_modified` (Unix time), null before the first; `is_new`
+    # after a put. Answer to CheckDocument: `errors`.
+    about: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +323,7 @@ def encode_answer(id: int, answer: Answer) -> bytes:
             "total": answer.total,
             "revision": answer.revision,
             "status": answer.status,
+            "about": answer.about,
         }
     )
 
@@ -283,6 +346,7 @@ def decode_reply(payload: bytes) -> Reply:
         total=_take(message, "total", (int,)),
         revision=_take(message, "revision", (int,)),
         status=_take(message, "status", (dict, type(None))),
+        about=_take(message, "about", (dict, type(None))),
     )
     return Reply(id, items, answer)
 

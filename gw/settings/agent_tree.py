@@ -15,6 +15,7 @@ from typing import Final
 from gw.settings import kinds, network
 from gw.settings.declare import Context, Kind, Refused, derived, section, setting
 from gw.settings.kinds import mapping_fields, parse_at
+from gw.settings.roles import DOCUMENT_FORMS
 from gw.settings.tree import Settings
 
 # Published in APISIX's documents and images, so known to everyone who scans for them (CVE-2020-13945).
@@ -73,19 +74,19 @@ def _admin_key(raw: object, context: Context) -> AdminKey | None:
 
 
 def _store_url() -> Kind[str]:
-    """The URL of a store, its path absolute: `etcd` or `sqlite:////absolute/file`."""
-    form = "etcd or sqlite:///path"
+    """The URL of a store, its path absolute: `etcd`, `sqlite:////absolute/file`, `yaml:////absolute/file`."""
+    form = "etcd, sqlite:///path, yaml:///path or json:///path"
 
     def parse(raw: object, context: Context) -> str:
         if raw == "etcd":
             return "etcd"
         scheme, _, rest = str(raw).partition("://") if isinstance(raw, str) else ("", "", "")
-        if scheme in ("postgresql", "mysql", "nats", "yaml"):
+        if scheme in ("postgresql", "mysql", "nats"):
             raise Refused(f"a {scheme} store is not supported yet; it must be {form}")
-        if scheme != "sqlite" or not rest.startswith("/") or rest == "/" or "\0" in rest:
+        if scheme not in ("sqlite", *DOCUMENT_FORMS) or not rest.startswith("/") or rest == "/" or "\0" in rest:
             # Not repeated: a URL may hold a password.
             raise Refused(f"must be {form}")
-        return f"sqlite:///{kinds.resolved_path(rest[1:], context)}"
+        return f"{scheme}:///{kinds.resolved_path(rest[1:], context)}"
 
     return Kind(form, parse)
 
@@ -174,8 +175,10 @@ class AgentGw:
         kinds.optional(_store_url()),
         default=None,
         help="Where resources are kept: etcd (see deployment.etcd), or an SQLite file (sqlite:///file counts from the "
-        "directory of config.yaml, sqlite:////file is absolute). null: etcd where your configuration names it "
-        "(deployment.etcd, or config_provider: etcd), else <data_dir>/config.db.",
+        "directory of config.yaml, sqlite:////file is absolute), or a document that is read and never written "
+        "(yaml:///file, json:///file). null: what config_provider says, if that is yaml or json; etcd where your "
+        "configuration names it (deployment.etcd, or config_provider: etcd) and for a data_plane; else "
+        "<data_dir>/config.db.",
     )
 
 
@@ -191,7 +194,8 @@ class AgentTree:
 class AgentSettings:
     """What the agent runs by.
 
-    `store_url` is `etcd` or `sqlite:////absolute/file`. With `generate_admin_key` there is no configured key, and the
+    `store_url` is `etcd` or a scheme and an absolute path: `sqlite:////absolute/file`, `yaml:`, `json:`, or
+    `standalone:`, the document that the Admin API takes. With `generate_admin_key` there is no configured key, and the
     agent is to make one in `key_file`. `warnings` are for people, and include those of `settings`.
     """
 

@@ -21,6 +21,7 @@ from gw.settings import kinds, rules
 from gw.settings.agent_tree import AgentSettings, AgentTree
 from gw.settings.declare import Context, Refused, Section, Setting, members
 from gw.settings.environment import substitute
+from gw.settings.roles import DATA_PLANE
 from gw.settings.tree import PluginAttr, Settings
 from gw.settings.unknown import Names, Problem, inspect_keys, names_of
 from gw.settings.yaml_file import read_private_file, read_settings_file
@@ -97,7 +98,7 @@ class _File:
         raw = self._with_overlay()
         tree = self._parse(AgentTree, raw, "")
         self.refuse_problems()
-        self._add(rules.agent_problems(tree))
+        self._add(rules.agent_problems(tree, settings))
         store_url = rules.chosen_store(tree, raw, settings)
         self.warnings += rules.agent_warnings(tree, raw, settings, store_url)
         self._warn_of_readable_secrets()
@@ -206,7 +207,10 @@ def _derive(settings: Settings, source: Path) -> Settings:
         settings,
         source=source,
         apisix=dataclasses.replace(
-            apisix, control=dataclasses.replace(apisix.control, enabled=apisix.enable_control)
+            apisix,
+            # As in APISIX (read_yaml_conf of apisix/cli/file.lua).
+            enable_admin=apisix.enable_admin and settings.deployment.role != DATA_PLANE,
+            control=dataclasses.replace(apisix.control, enabled=apisix.enable_control),
         ),
         gw=dataclasses.replace(
             gw,

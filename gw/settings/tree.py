@@ -20,6 +20,7 @@ from gw.settings.declare import derived, section, setting
 from gw.settings.network import Listen, Network
 from gw.settings.reloading import ReloadSettings
 from gw.settings.resolver import ResolverSettings
+from gw.settings.roles import DeploymentRoles
 from gw.settings.shared_state import SharedStateSettings
 
 Window: TypeAlias = tuple[int, int]
@@ -138,31 +139,10 @@ class AdminSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class TraditionalRole:
-    """The role that serves traffic and the Admin API from one store."""
-
-    config_provider: str = setting(
-        kinds.choice("etcd", later=("yaml",)),
-        default="etcd",
-        help="APISIX's name for a store with a watch. Which store it is says gw.store.",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class DeploymentSettings:
+class DeploymentSettings(DeploymentRoles):
     """APISIX's deployment section, without what belongs to the agent."""
 
-    role: str = setting(
-        kinds.choice("traditional", later=("control_plane", "data_plane", "standalone")),
-        default="traditional",
-        help="Serve traffic and the Admin API from one store.",
-    )
-    role_traditional: TraditionalRole = section(TraditionalRole)
     admin: AdminSettings = section(AdminSettings)
-
-    @property
-    def config_provider(self) -> str:
-        return self.role_traditional.config_provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,6 +373,13 @@ class LimitSettings:
         default="1536k",
         unit="bytes",
         help="Largest request body of the Admin API.",
+    )
+    document_bytes: int = setting(
+        kinds.size(64 << 10, 64 << 20),
+        key="document",
+        default="32m",
+        unit="bytes",
+        help="Largest document of all resources: apisix.yaml, apisix.json, the body of PUT /apisix/admin/configs.",
     )
 
 

@@ -88,7 +88,6 @@ IGNORED: Final[dict[str, str]] = {
             "deployment.etcd.health_check_timeout",
             "deployment.etcd.startup_retry",
             "deployment.role_control_plane",
-            "deployment.role_data_plane",
             "deployment.certs",
             "ext-plugin",
             "wasm",
@@ -123,7 +122,7 @@ MOVED: Final[dict[str, str]] = {
     "apisix.admin_api_mtls": "deployment.admin.admin_api_mtls",
     "apisix.admin_api_version": "deployment.admin.admin_api_version",
     "apisix.enable_admin_cors": "deployment.admin.enable_admin_cors",
-    "apisix.config_center": "deployment.role_traditional.config_provider",
+    "apisix.config_center": "deployment.role_traditional.config_provider or deployment.role_data_plane.config_provider",
 }
 
 

@@ -32,9 +32,11 @@ from gw.model.operations import (
     UNSUPPORTED,
     Answer,
     Authorize,
+    CheckDocument,
     Create,
     Delete,
     Get,
+    GetDocument,
     Head,
     Item,
     List,
@@ -42,18 +44,20 @@ from gw.model.operations import (
     Outcome,
     Patch,
     Put,
+    PutDocument,
     Request,
     Status,
 )
 from gw.schema import NO_PLUGINS, PluginSchemas
 from sync_agent.admin import references
+from sync_agent.admin.configs import Configs
 from sync_agent.admin.keys import AdminKeys
 from sync_agent.admin.listing import Filter, InvalidFilter, PageOf
 from sync_agent.admin.patch import InvalidSubPath, merge, place
 from sync_agent.admin.stored import StoredValueError, encode_stored, parse_stored
 from sync_agent.intake import admit
 from sync_agent.stores.base import Head as StoreHead
-from sync_agent.stores.base import KeyValue, Store, Written
+from sync_agent.stores.base import KeyValue, ReadOnly, Store, Written
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +92,7 @@ class AdminLimits:
 
     resource_bytes: int = 1024 * 1024
     body_bytes: int = 1536 * 1024  # of the Admin API: what workers let through
+    document_bytes: int = 32 * 1024 * 1024  # of all resources as one document
     # Operations of one agent under way at once. They mostly wait for the store; more would only wait longer.
     concurrent_operations: int = 64
     # The workers of a host, and a few `gw status`.
@@ -95,8 +100,11 @@ class AdminLimits:
 
     @property
     def frame_bytes(self) -> int:
-        """Longest request: msgpack takes 9 bytes for a number that JSON writes in 4 (`1e1,`); and the rest of it."""
-        return self.body_bytes * 9 // 4 + 64 * 1024
+        """Longest request: msgpack takes 9 bytes for a number that JSON writes in 4 (`1e1,`); and the rest of it.
+
+        A document travels as the text that it is.
+        """
+        return max(self.body_bytes * 9 // 4, self.document_bytes) + 64 * 1024
 
 
 class Operations:
@@ -117,7 +125,9 @@ class Operations:
         processed: Callable[[], int],
         rng: random.Random | None = None,
         plugins: PluginSchemas = NO_PLUGINS,
+        document_bytes: int = 32 * 1024 * 1024,
     ) -> None:
+        self._configs = Configs(store, clock, plugins, document_bytes=document_bytes, resource_bytes=resource_bytes)
         self._store = store
         self._plugins = plugins
         self._rng = rng or random.SystemRandom()
@@ -143,6 +153,8 @@ class Operations:
                 return await self._dispatch(operation, emit)
         except _Refused as refused:
             return refused.answer
+        except ReadOnly as error:
+            return Answer(Outcome.INVALID, str(error))
         except StoreError as error:
             return Answer(Outcome.UNAVAILABLE, f"the configuration store did not do it: {error}")
         except TimeoutError:
@@ -159,6 +171,13 @@ class Operations:
             return Answer(Outcome.OK)
         if isinstance(operation, Head):
             return Answer(Outcome.OK, revision=await self._newest_of_ours())
+        match operation:
+            case GetDocument():
+                return await self._configs.get(operation)
+            case PutDocument():
+                return await self._configs.put(operation)
+            case CheckDocument():
+                return await self._configs.check(operation)
         if operation.kind not in KINDS:
             raise _Refused(Outcome.INVALID, f"Unsupported resource type: {operation.kind}")
         if operation.op in UNSUPPORTED.get(operation.kind, ()):

@@ -84,6 +84,7 @@ class AdminServer:
             status=status,
             processed=processed,
             plugins=plugins,
+            document_bytes=limits.document_bytes,
         )
         self._turns = asyncio.Semaphore(limits.concurrent_operations)
         self._connections: set[_Connection] = set()

@@ -24,12 +24,17 @@ WRITE_ATTEMPTS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class KeyValue:
-    """One key as it stands. `create_revision` is that of its first write since it was last absent."""
+    """One key as it stands. `create_revision` is that of its first write since it was last absent.
+
+    `refusal` is why there is no value (a document names a variable that is not set): whoever follows the store keeps
+    what it had.
+    """
 
     key: str
     value: bytes
     create_revision: int
     mod_revision: int
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,10 @@ class Page:
 
     items: tuple[KeyValue, ...]
     head: Head
+
+
+class ReadOnly(StoreError):
+    """The store takes no writes of single keys, and never will: its content comes as a whole, from elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
