@@ -61,7 +61,7 @@ class _Open:
     """A mapping or sequence whose end has not come. `key` waits for its value; `merged` are those of `<<`."""
 
     value: dict[str, Any] | list[Any]
-    anchor: str | None
+    start: yaml.CollectionStartEvent
     size: int = _NODE_BYTES
     key: str | None = None
     merged: list[dict[str, Any]] = field(default_factory=list)
@@ -79,20 +79,20 @@ class _Builder:
 
     def take(self, event: yaml.Event) -> None:
         """One event. Raises _Refused."""
-        if isinstance(event, yaml.ScalarEvent):
-            self._scalar(event)
-        elif isinstance(event, yaml.MappingStartEvent):
-            self._begin({}, event, "map")
-        elif isinstance(event, yaml.SequenceStartEvent):
-            self._begin([], event, "seq")
-        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-            self._end()
-        elif isinstance(event, yaml.AliasEvent):
-            self._alias(event)
-        elif isinstance(event, yaml.DocumentStartEvent):
-            self._documents += 1
-            if self._documents > 1:
-                raise _refused("a second document begins here; there may be one", event)
+        take = _TAKES.get(type(event))
+        if take is not None:
+            take(self, event)
+
+    def _document(self, event: yaml.DocumentStartEvent) -> None:
+        self._documents += 1
+        if self._documents > 1:
+            raise _refused("a second document begins here; there may be one", event)
+
+    def _mapping(self, event: yaml.MappingStartEvent) -> None:
+        self._begin({}, event, "map")
+
+    def _sequence(self, event: yaml.SequenceStartEvent) -> None:
+        self._begin([], event, "seq")
 
     def _begin(self, value: dict[str, Any] | list[Any], event: Any, kind: str) -> None:
         if event.tag not in (None, "!", _CORE + kind):
@@ -102,15 +102,15 @@ class _Builder:
         top = self._open[-1] if self._open else None
         if top is not None and isinstance(top.value, dict) and top.key is None:
             raise _refused("a key must be text or a number", event)
-        self._open.append(_Open(value, event.anchor))
+        self._open.append(_Open(value, event))
 
-    def _end(self) -> None:
+    def _end(self, _event: yaml.CollectionEndEvent) -> None:
         done = self._open.pop()
         for more in done.merged:
             assert isinstance(done.value, dict)
             # What is written in the mapping itself wins, then the first of several.
             done.value.update({key: value for key, value in more.items() if key not in done.value})
-        self._put(done.value, done.size, done.anchor, None)
+        self._put(done.value, done.size, done.start.anchor, done.start)
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
         top = self._open[-1] if self._open else None
@@ -156,7 +156,7 @@ class _Builder:
 
     def _value_of(self, event: yaml.ScalarEvent) -> Any:
         text: str = event.value
-        if event.tag in (None, "!") and event.implicit[0]:
+        if event.tag is None and event.implicit[0]:
             if text not in self._plain:
                 self._plain[text] = _construct(_tag_of(text), text, event)
             return self._plain[text]
@@ -167,10 +167,21 @@ class _Builder:
         return _construct(event.tag, text, event)
 
 
+_TAKES: Final[dict[type, Callable[[_Builder, Any], None]]] = {
+    yaml.ScalarEvent: _Builder._scalar,
+    yaml.MappingStartEvent: _Builder._mapping,
+    yaml.MappingEndEvent: _Builder._end,
+    yaml.SequenceStartEvent: _Builder._sequence,
+    yaml.SequenceEndEvent: _Builder._end,
+    yaml.AliasEvent: _Builder._alias,
+    yaml.DocumentStartEvent: _Builder._document,
+}
+
+
 def _mappings_of(value: Any, event: Any) -> list[dict[str, Any]]:
     found = value if isinstance(value, list) else [value]
     if not all(isinstance(each, dict) for each in found):
-        raise _Refused(problem="<< takes a mapping or a list of mappings", problem_mark=event and event.start_mark)
+        raise _refused("<< takes a mapping or a list of mappings", event)
     return found
 
 
