@@ -100,12 +100,16 @@ class Configs:
         return Answer(Outcome.OK, about={"errors": found})
 
     async def _replace(self, store: PushedStore, body: Mapping[str, Any], digest: str) -> Answer:
+        is_new = True
+
         def decide(standing: Standing) -> Standing | None:
             # Somebody else may have put the same while this one was judged.
-            return None if standing.digest == digest else succeed(standing, body, digest, self._clock.wall())
+            nonlocal is_new
+            is_new = standing.digest != digest
+            return succeed(standing, body, digest, self._clock.wall()) if is_new else None
 
         standing, head = await store.update(decide)
-        return _put_answer(standing, head, is_new=True)
+        return _put_answer(standing, head, is_new=is_new)
 
     async def _read(self, text: bytes, *, is_yaml: bool) -> dict[str, Any]:
         try:

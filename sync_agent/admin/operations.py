@@ -58,6 +58,7 @@ from sync_agent.admin.stored import StoredValueError, encode_stored, parse_store
 from sync_agent.intake import admit
 from sync_agent.stores.base import Head as StoreHead
 from sync_agent.stores.base import KeyValue, ReadOnly, Store, Written
+from sync_agent.stores.standalone.whole import WholeStore
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +183,8 @@ class Operations:
             raise _Refused(Outcome.INVALID, f"Unsupported resource type: {operation.kind}")
         if operation.op in UNSUPPORTED.get(operation.kind, ()):
             raise _Refused(Outcome.INVALID, f"not supported `{operation.op}` for {NOUNS[operation.kind]}")
+        if isinstance(self._store, WholeStore) and isinstance(operation, Create | Put | Patch | Delete):
+            raise self._store.read_only()  # first: what else may be wrong with it does not matter
         match operation:
             case Get(kind, id):
                 return await self._get(_key(kind, id))

@@ -29,8 +29,8 @@ def config(form: str = "yaml") -> dict[str, Any]:
 def yaml_of(upstream: Upstream, *uris: str, more: str = "") -> str:
     """A file with a route per uri, which is its id as well, and one upstream for all."""
     routes = [f"  - {{id: {uri[1:]}, uri: {uri}, upstream_id: 1}}" for uri in uris]
-    lines = ["upstreams:", f'  - {{id: 1, nodes: {{"127.0.0.1:{upstream.port}": 1}}}}', "routes:", *routes, more, "#END"]
-    return "\n".join(lines)
+    node = f'{{"127.0.0.1:{upstream.port}": 1}}'
+    return "\n".join(["upstreams:", f"  - {{id: 1, nodes: {node}}}", "routes:", *routes, more, "#END"])
 
 
 def write_over(path: Path, text: str) -> None:
@@ -105,7 +105,8 @@ def test_ids_of_places_variables_and_links(
     monkeypatch.setenv("UPSTREAM_PORT", str(upstream.port))
     monkeypatch.setenv("ROUTE_STATUS", "1")
     node = '"127.0.0.1:${{UPSTREAM_PORT}}": "${{WEIGHT:=1}}"'
-    text = f"routes:\n  - uri: /from-env\n    status: '${{{{ROUTE_STATUS}}}}'\n    upstream: {{nodes: {{{node}}}}}\n#END"
+    item = f"uri: /from-env, status: '${{{{ROUTE_STATUS}}}}', upstream: {{nodes: {{{node}}}}}"
+    text = f"routes:\n  - {{{item}}}\n#END"
     for name, content in (("..1", text), ("..2", text.replace("/from-env", "/swapped"))):
         (tmp_path / name).mkdir()
         (tmp_path / name / "apisix.yaml").write_text(content)

@@ -135,7 +135,8 @@ class FileStore(WholeStore):
         if len(resources.notes) > _MOST_NOTES_TOLD:
             log.warning("%s: %d more of such", self._path, len(resources.notes) - _MOST_NOTES_TOLD)
 
-    def _read_only(self) -> ReadOnly:
+    def read_only(self) -> ReadOnly:
+        """As WholeStore.read_only."""
         return ReadOnly(f"resources come from {self._path}: edit that file")
 
 

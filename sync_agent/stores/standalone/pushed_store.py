@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,8 @@ from sync_agent.stores.base import Head, ReadOnly
 from sync_agent.stores.standalone.document import Value
 from sync_agent.stores.standalone.versions import Standing, held_back, nothing_yet, restored
 from sync_agent.stores.standalone.whole import WholeStore
+
+log = logging.getLogger(__name__)
 
 # Readable by others, it would tell them the keys of consumers.
 _FORBIDDEN: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -39,6 +42,7 @@ class PushedStore(WholeStore):
         self._path = path
         self._turn = asyncio.Lock()
         self._standing: Standing | None = None
+        self._problem = ""  # why the file is not used, once it has been told
 
     async def standing(self) -> Standing:
         """What has been accepted. Raises StoreError when the file is there and cannot be used."""
@@ -87,9 +91,8 @@ class PushedStore(WholeStore):
             except FileNotFoundError:
                 standing = nothing_yet()
             except (OSError, ValueError, TypeError, AttributeError) as error:
-                raise StoreError(
-                    f"{self._path} is not used: {error}; what was published before stays until a document is put"
-                ) from None
+                self._tell(f"{self._path} is not used: {error}")
+                raise StoreError(self._problem) from None
             await self._take(standing)
             return standing
         return self._standing
@@ -98,7 +101,13 @@ class PushedStore(WholeStore):
         self._standing = standing
         self._contents.apply(await asyncio.to_thread(self._contents.difference, standing.values))
 
-    def _read_only(self) -> ReadOnly:
+    def _tell(self, problem: str) -> None:
+        if problem != self._problem:
+            log.error("%s; what was published before stays, until a document is put", problem)
+            self._problem = problem
+
+    def read_only(self) -> ReadOnly:
+        """As WholeStore.read_only."""
         return ReadOnly("resources are put as one document here: PUT /apisix/admin/configs")
 
 

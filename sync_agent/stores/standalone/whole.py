@@ -25,7 +25,7 @@ class WholeStore(abc.ABC):
         """Bring the contents up to date. Raises StoreError when that cannot be done."""
 
     @abc.abstractmethod
-    def _read_only(self) -> ReadOnly:
+    def read_only(self) -> ReadOnly:
         """Says how the content is changed instead."""
 
     async def head(self) -> Head:
@@ -52,11 +52,11 @@ class WholeStore(abc.ABC):
 
     async def put(self, key: str, value: bytes, *, expect: int | None = None, ttl_s: int | None = None) -> Written:
         """Raises ReadOnly."""
-        raise self._read_only()
+        raise self.read_only()
 
     async def delete(self, key: str, *, expect: int | None = None) -> Written:
         """Raises ReadOnly."""
-        raise self._read_only()
+        raise self.read_only()
 
     async def watch(self, start_revision: int) -> AsyncGenerator[WatchBatch, None]:
         """As Store.watch. Ends with StoreError, too, when a newer document cannot be used."""
