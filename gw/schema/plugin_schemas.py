@@ -17,11 +17,25 @@ import fastjsonschema
 
 from gw.schema.compiled import compile_check
 from gw.schema.explain import Complaint, Schema, explain
+from gw.schema.expressions import expression_complaint
 from gw.schema.installed import InstalledPlugin, choose_plugins, installed_plugins
 from gw.schema.load import load_plugin_meta
 from gw.schema.wording import bare
 
 FINGERPRINT_BYTES: Final = 32
+# Kinds whose field `plugins` holds configurations of plugins.
+HOLDERS: Final = frozenset(
+    {
+        "routes",
+        "services",
+        "consumers",
+        "consumer_groups",
+        "credentials",
+        "global_rules",
+        "plugin_configs",
+        "stream_routes",
+    }
+)
 # Of a plugin_metadata resource, and no part of what the plugin gets.
 _STORE_FIELDS: Final = ("id", "create_time", "update_time")
 _ANY_METADATA: Final[Schema] = {"type": "object"}
@@ -84,12 +98,14 @@ class PluginSchemas:
         """What is wrong with the plugins of a resource that fits its own schema. Defaults are filled into it."""
         if kind == "plugin_metadata":
             return self._metadata_complaint(id, resource, refuse_unknown=refuse_unknown)
+        if kind not in HOLDERS:
+            return None
         for name, conf in resource.get("plugins", {}).items():
             schema = self._schemas.get(name)
             if schema is None:
                 if refuse_unknown:
                     return Complaint(("plugins", name), f"unknown plugin [{bare(name)}]", stands_alone=True)
-            elif complaint := schema.complaint(conf):
+            elif complaint := schema.complaint(conf) or (refuse_unknown and _filter_complaint(conf)) or None:
                 reason = f"failed to check the configuration of plugin {name} err: {complaint.reason}"
                 return Complaint(("plugins", name, *complaint.place), reason, stands_alone=True)
         return None
@@ -104,6 +120,12 @@ class PluginSchemas:
         complaint = schema.complaint(metadata)
         resource.update(metadata)
         return complaint
+
+
+def _filter_complaint(conf: Mapping[str, Any]) -> Complaint | None:
+    """What is wrong with `_meta.filter` of a configuration that fits its schema."""
+    meta = conf.get("_meta", {})
+    return expression_complaint(("_meta", "filter"), meta["filter"]) if "filter" in meta else None
 
 
 def load_plugin_schemas(

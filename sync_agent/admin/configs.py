@@ -42,16 +42,27 @@ _DUMPER: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class Configs:
-    """Performs the three operations. `document_bytes` bounds a document, `resource_bytes` an item of it."""
+    """Performs the three operations. `document_bytes` bounds a document, `resource_bytes` an item of it.
+
+    `allow_code`: see gw.schema.validate.
+    """
 
     def __init__(
-        self, store: Store, clock: Clock, plugins: PluginSchemas, *, document_bytes: int, resource_bytes: int
+        self,
+        store: Store,
+        clock: Clock,
+        plugins: PluginSchemas,
+        *,
+        document_bytes: int,
+        resource_bytes: int,
+        allow_code: bool = False,
     ) -> None:
         self._store = store if isinstance(store, PushedStore) else None
         self._clock = clock
         self._plugins = plugins
         self._document_bytes = document_bytes
         self._resource_bytes = resource_bytes
+        self._allow_code = allow_code
 
     async def get(self, wanted: GetDocument) -> Answer:
         """The document as it was put."""
@@ -139,7 +150,9 @@ class Configs:
     def _judge(self, named: Named) -> str | None:
         try:
             raw = encode_item(named.key, named.item)
-            admit(named.key, raw, self._resource_bytes, self._plugins, refuse_unknown=True)
+            admit(
+                named.key, raw, self._resource_bytes, self._plugins, refuse_unknown=True, allow_code=self._allow_code
+            )
         except InvalidResource as error:
             return error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
         except (ValueError, TypeError, RecursionError) as error:
