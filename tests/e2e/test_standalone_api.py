@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gw.model.keys import KINDS
+from gw.schema.installed import installed_plugins
 from tests.support.gateway import ADMIN_KEY, Gateway, Reply, request, running_gateway
 from tests.support.upstream import Upstream, running_upstream
 from tests.support.waiting import wait_until
@@ -295,7 +295,7 @@ def test_what_cannot_be_checked(shared: Gateway, body: bytes, reason: str) -> No
     assert reason in reply.json()["error_msg"]
 
 
-@pytest.mark.skipif("consumers" not in KINDS, reason="there are no consumers yet")
+@pytest.mark.skipif("key-auth" not in installed_plugins(), reason="key-auth is not there yet")
 def test_consumers_and_their_credentials(shared: Gateway, upstream: Upstream) -> None:
     client = Client(shared)
     credentials = [

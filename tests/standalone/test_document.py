@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 
+from gw.model.keys import parse_store_key
 from gw.settings import Refused
+from sync_agent.intake import Intake
+from sync_agent.stores.base import Event, KeyValue
 from sync_agent.stores.standalone.document import InvalidDocument, Value, read_document, resources_of
 from sync_agent.stores.standalone.variables import resolve
+from tests.support.samples import SAMPLES
 
 LIMIT_BYTES = 10_000
 ENVIRON = {"HOST": "10.0.0.1", "PORT": "8080", "NAME": "a b", "ON": "true", "EMPTY": "", "HEX": "0x10", "HALF": ".5"}
@@ -121,3 +125,45 @@ def test_a_variable_that_is_not_set_is_named_with_its_place() -> None:
         resolve({"upstream": {"nodes": [{"host": "${{NOBODY}}"}]}}, ENVIRON)
     assert caught.value.at == ".upstream.nodes[0].host"
     assert "NOBODY" in caught.value.reason
+
+
+def document_of(which: str) -> dict[str, Any]:
+    """The samples of all kinds as one document, each under an id."""
+    document: dict[str, Any] = {}
+    for store_key, sample in SAMPLES.items():
+        name, _, id = store_key.partition("/")
+        item = getattr(sample, which)
+        if id:
+            document.setdefault(name, []).append(item if name == "consumers" and "/" not in id else {"id": id, **item})
+        else:
+            document[name] = item
+    return document
+
+
+@pytest.mark.parametrize("which", ["good", "other"])
+def test_every_kind_there_is_can_stand_in_a_document(which: str) -> None:
+    found = resources_of(document_of(which), {})
+    assert found.notes == ()
+    intake = Intake({}, 1 << 20)
+    changes = intake.take_events(
+        Event(key, KeyValue(key, value.raw, 2, 2, value.refusal)) for key, value in found.values.items()
+    )
+    assert intake.rejections == {}
+    assert {change.key for change in changes} == {parse_store_key(key) for key in SAMPLES}
+
+
+def test_a_bad_item_of_every_kind_is_refused_by_name() -> None:
+    found = resources_of(document_of("bad") | {"plugins": SAMPLES["plugins"].bad}, {})
+    intake = Intake({}, 1 << 20)
+    intake.take_events(Event(key, KeyValue(key, value.raw, 2, 2, value.refusal)) for key, value in found.values.items())
+    # A consumer is known by what it says of itself, so the sample that has another's name is that other one.
+    bad = {parse_store_key(key) for key in SAMPLES if key != "consumers/jack"}
+    assert set(intake.rejections) == bad
+
+
+def test_credentials_may_stand_by_themselves() -> None:
+    for id in ("jack/credentials/a", "jack/a"):
+        assert list(resources_of({"credentials": [{"id": id}]}, {}).values) == ["consumers/jack/credentials/a"]
+    found = resources_of({"credentials": [{"id": "a"}, {}]}, {})
+    assert found.values == {}
+    assert found.notes[0] == "credentials[0]: has no id of its kind, so it is left out"
