@@ -133,6 +133,18 @@ def test_json(tmp_path: Path, upstream: Upstream) -> None:
         gateway.wait_served("/json")
 
 
+def test_another_file_beside_an_admin_api_that_reads(tmp_path: Path, upstream: Upstream) -> None:
+    (tmp_path / "other.yaml").write_text(yaml_of(upstream, "/a"))
+    with running_gateway(tmp_path, {"gw": {"store": "yaml:///other.yaml"}}) as gateway:
+        gateway.wait_served("/a")
+        assert gateway.admin("GET", "/routes/a").json()["value"]["uri"] == "/a"
+        assert gateway.admin("GET", "/routes").json()["total"] == 1
+        reply = gateway.admin("PUT", "/routes/b", {"uri": "/b", "upstream_id": "1"})
+        assert reply.status == 400
+        assert "edit that file" in reply.json()["error_msg"]
+        assert gateway.admin("GET", "/configs").status == 404
+
+
 def test_the_last_good_file_outlives_agent_and_gateway(tmp_path: Path, upstream: Upstream) -> None:
     path = tmp_path / "apisix.yaml"
     path.write_text(yaml_of(upstream, "/a"))

@@ -176,3 +176,21 @@ async def test_a_change_of_one_route_in_10_000_is_one_event(tmp_path: Path) -> N
         lines[5000] = "  - {id: 5000, uri: /changed}"
         rename_over(path, "\n".join(["routes:", *lines, "#END"]))
         assert list(told(await watching.next())) == ["routes/5000"]
+
+
+@asynchronous
+async def test_what_means_nothing_and_what_is_dangerous_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    lines = [f"rotes{number}: []" for number in range(30)]
+    backend = FileBackend(tmp_path, "yaml", "\n".join([*lines, "#END"]))
+    backend.path.chmod(0o646)
+    async with backend.opened() as store:
+        await read_all(store)
+    told = [record.message.removeprefix(f"{backend.path}: ") for record in caplog.records]
+    assert told[0] == f"read {backend.path}: 0 resources, 0 of them changed or gone"
+    assert told[1].startswith("everybody on this host may write it")
+    assert told[2] == "rotes0: is no kind of resource that is served here, and does nothing"
+    assert told[-1] == "11 more of such"
+    assert len(told) == 22

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -120,6 +121,9 @@ class FileStore(WholeStore):
         except InvalidDocument as error:
             return _Read(look, text_hash, before.st_mtime, refusal=str(error))
         resources = resources_of(document, self._environ)
+        if before.st_mode & stat.S_IWOTH:
+            note = "everybody on this host may write it, and so decide what the gateway does: chmod o-w"
+            resources = replace(resources, notes=(note, *resources.notes))
         return _Read(look, text_hash, before.st_mtime, resources, self._contents.difference(resources.values))
 
     def _refuse(self, reason: str) -> None:
