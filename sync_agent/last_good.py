@@ -38,7 +38,7 @@ from gw.schema import NO_PLUGINS, PluginSchemas, validate
 from gw.shm.snapshot import Entry
 from sync_agent.intake import change_of
 from sync_agent.judge import FINGERPRINT_BYTES, judge_fingerprint
-from sync_agent.private_file import read_ours, written_anew
+from sync_agent.owned_file import read_ours, written_anew
 
 log = logging.getLogger(__name__)
 

@@ -106,6 +106,22 @@ async def test_lists_ascend_and_all_pages_show_one_revision(backend: WholeBacken
         assert len({page.head for page in seen}) == 1
 
 
+@pytest.mark.parametrize("page_size", [1, 2, 500])
+@asynchronous
+async def test_lists_of_what_is_below(backend: WholeBackend, page_size: int) -> None:
+    async with backend.opened() as store:
+        document = routes("a", "a-b", "ä") | {"upstreams": [{"id": "a"}], "services": [{"id": "a"}]}
+        await start(store, backend, document)
+        for below, expected in {
+            "routes/": ["routes/a", "routes/a-b", "routes/ä"],
+            "routes/a": ["routes/a-b"],
+            "s": ["services/a"],
+            "z": [],
+        }.items():
+            pages = [page async for page in store.list(page_size, below=below)]
+            assert [item.key for page in pages for item in page.items] == expected
+
+
 @asynchronous
 async def test_revisions_grow_over_a_restart_and_the_store_stays_itself(backend: WholeBackend) -> None:
     heads = []

@@ -96,9 +96,12 @@ class Contents:
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
 
-    async def pages(self, page_size: int) -> AsyncGenerator[Page, None]:
-        """Every key, as Store.list."""
+    async def pages(self, page_size: int, below: str) -> AsyncGenerator[Page, None]:
+        """Every key that begins with `below` and goes on behind it, as Store.list."""
         head, keys = self.head, self._keys()
+        if below:
+            first = bisect.bisect_right(keys, below.encode(), key=str.encode)
+            keys = list(itertools.takewhile(lambda key: key.startswith(below), itertools.islice(keys, first, None)))
         items = self._items.copy()  # what changes while pages are handed out is another list's
         yield Page(tuple(items[key] for key in keys[:page_size]), head)
         for start in range(page_size, len(keys), page_size):

@@ -19,7 +19,7 @@ from typing import Any, Final
 from gw.clock import Clock
 from gw.errors import StoreError
 from gw.schema import parse_json
-from sync_agent.private_file import read_ours, written_anew
+from sync_agent.owned_file import read_ours, written_anew
 from sync_agent.stores.base import Head, ReadOnly
 from sync_agent.stores.standalone.document import Value
 from sync_agent.stores.standalone.versions import Standing, held_back, nothing_yet, restored

@@ -37,11 +37,11 @@ class WholeStore(abc.ABC):
         """As Store.may_have_changed."""
         return after < (await self.head()).revision
 
-    async def list(self, page_size: int = 500) -> AsyncGenerator[Page, None]:
+    async def list(self, page_size: int = 500, *, below: str = "") -> AsyncGenerator[Page, None]:
         """As Store.list. Raises StoreError as long as there has been no content at all."""
         self._check_open()
         await self._refresh()
-        async for page in self._contents.pages(page_size):
+        async for page in self._contents.pages(page_size, below):
             yield page
 
     async def get(self, key: str) -> tuple[KeyValue | None, Head]:
