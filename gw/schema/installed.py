@@ -8,8 +8,8 @@ entry point:
 - a third party's: schemas/<name>.json in the directory in which the module's file lies
 
 `<name>.metadata.json` beside it is the schema of the plugin's plugin_metadata, `<name>.consumer.json` that of what
-consumers and credentials have under its name, where routes have something else. The directory is found through the import
-system's finders, asked for the topmost package alone: that runs nothing of it.
+consumers and credentials have under its name, where routes have something else. The directory is found through the
+import system's finders, asked for the topmost package alone: that runs nothing of it.
 """
 
 from __future__ import annotations

@@ -297,7 +297,7 @@ def test_encrypt_fields_that_are_no_paths_make_a_schema_that_cannot_be_used(tmp_
 
 SECRET_PLACES = {
     "a text": ({"a": {"type": "string", "pattern": "^k-"}}, ["a"], {"a": "hunter2"}),
-    "a format": ({"a": {"type": "string", "format": "ipv4"}}, ["a"], {"a": "hunter2"}),
+    "a format": ({"a": {"type": "string", "format": "ip-or-cidr"}}, ["a"], {"a": "hunter2"}),
     "in an object": ({"o": {"properties": {"a": {"pattern": "^k-"}}}}, ["o.a"], {"o": {"a": "hunter2"}}),
     "an array": ({"a": {"items": {"pattern": "^k-"}}}, ["a"], {"a": ["k-1", "hunter2"]}),
     "an object of texts": ({"a": {"additionalProperties": {"pattern": "^k-"}}}, ["a"], {"a": {"h": "hunter2"}}),
