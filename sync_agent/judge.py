@@ -44,3 +44,4 @@ def _files() -> Iterator[Path]:
         for directory in package.__path__:
             yield from sorted(path for path in Path(directory).rglob("*") if path.suffix in (".py", ".json"))
     yield Path(__file__).with_name("intake.py")
+    yield from sorted(Path(__file__).with_name("encryption").glob("*.py"))

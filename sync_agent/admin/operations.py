@@ -7,6 +7,8 @@
 - What is written is admitted by the same function that later admits it for publishing, on the same bytes.
 - Defaults are not filled in: what is stored is what was sent, `id`, and the two times (as in APISIX since 3.14). Of
   plugin_metadata it is what was sent alone, since all of it is the plugin's.
+- Secrets are sealed on their way into the store and opened on their way out (`sync_agent.encryption`): what is merged,
+  compared and checked here is in clear.
 - A plugin that is not enabled is refused. Publishing lets it pass: an existing store must not lose a route over it.
 - Writes of one resource take turns on this host, so that the condition fails for a writer elsewhere only. So do writes
   whose outcome depends on other resources; see references.py for what that does not stop.
@@ -51,6 +53,7 @@ from sync_agent.admin.keys import AdminKeys
 from sync_agent.admin.listing import Filter, InvalidFilter, PageOf
 from sync_agent.admin.patch import InvalidSubPath, merge, place
 from sync_agent.admin.stored import StoredValueError, encode_stored, parse_stored
+from sync_agent.encryption import PLAIN, Protection
 from sync_agent.intake import admit
 from sync_agent.stores.base import Head as StoreHead
 from sync_agent.stores.base import KeyValue, Store, Written
@@ -117,9 +120,11 @@ class Operations:
         processed: Callable[[], int],
         rng: random.Random | None = None,
         plugins: PluginSchemas = NO_PLUGINS,
+        protection: Protection = PLAIN,
     ) -> None:
         self._store = store
         self._plugins = plugins
+        self._protection = protection
         self._rng = rng or random.SystemRandom()
         self._keys = keys
         self._clock = clock
@@ -193,8 +198,7 @@ class Operations:
         found, head = await self._store.get(str(key))
         if found is None:
             return _not_found(head)
-        _parse(found)
-        return Answer(Outcome.OK, items=(self._item(found),), revision=head.revision)
+        return Answer(Outcome.OK, items=(self._item(key, found, _parse(found)),), revision=head.revision)
 
     async def _list(self, wanted: List, emit: Emit) -> Answer:
         try:
@@ -225,8 +229,9 @@ class Operations:
             if key is None or key.kind != kind:
                 continue
             with contextlib.suppress(StoredValueError):
-                if passing.passes(parse_stored(kv.value)):
-                    items.append(self._item(kv))
+                resource = parse_stored(kv.value)
+                if passing.passes(resource):
+                    items.append(self._item(key, kv, resource))
         return items
 
     async def _create(self, wanted: Create) -> Answer:
@@ -275,7 +280,7 @@ class Operations:
                 found, head = await self._store.get(str(key))
                 if found is None:
                     return _not_found(head)
-                value = self._patched(key, _parse(found), wanted)
+                value = self._patched(key, self._protection.opened_for_editing(key, _parse(found)), wanted)
                 async with self._checked(key, value) as encoded:
                     written = await self._store.put(str(key), encoded, expect=found.mod_revision, ttl_s=wanted.ttl_s)
                 if written.succeeded:
@@ -303,8 +308,8 @@ class Operations:
     async def _checked(self, key: ResourceKey, value: dict[str, Any]) -> AsyncIterator[bytes]:
         """The bytes to write, while what the resource names is there and stays: write inside."""
         try:
-            encoded = encode_stored(value)
-            admit(key, encoded, self._resource_bytes, self._plugins, refuse_unknown=True)
+            encoded = encode_stored(self._protection.sealed(key, value))
+            admit(key, encoded, self._resource_bytes, self._plugins, self._protection, refuse_unknown=True)
         except InvalidResource as error:
             reason = error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
             raise _Refused(Outcome.INVALID, reason) from None
@@ -353,11 +358,18 @@ class Operations:
             after["update_time"] = now
         return after
 
-    def _item(self, kv: KeyValue) -> Item:
-        return Item(self._shown(kv.key), kv.value, kv.create_revision, kv.mod_revision)
+    def _item(self, key: ResourceKey, kv: KeyValue, resource: dict[str, Any]) -> Item:
+        value = self._shown_value(key, kv.value, resource)
+        return Item(self._shown(kv.key), value, kv.create_revision, kv.mod_revision)
 
     def _written(self, written: Written, key: ResourceKey, encoded: bytes, outcome: Outcome) -> Answer:
-        return Answer(outcome, items=(Item(self._shown(str(key)), encoded),), revision=written.head.revision)
+        value = self._shown_value(key, encoded, parse_stored(encoded))
+        return Answer(outcome, items=(Item(self._shown(str(key)), value),), revision=written.head.revision)
+
+    def _shown_value(self, key: ResourceKey, stored: bytes, resource: dict[str, Any]) -> bytes:
+        """What an answer has for a stored value: its very bytes where there is no secret in it."""
+        shown = self._protection.shown(key, resource)
+        return stored if shown is resource else encode_stored(shown)
 
     def _shown(self, key: str) -> str:
         return f"{self._prefix}/{key}"

@@ -33,6 +33,7 @@ from gw.schema import NO_PLUGINS, PluginSchemas
 from sync_agent.admin.keys import AdminKeys
 from sync_agent.admin.operations import AdminLimits, Operations
 from sync_agent.admin.socket import ListeningSocket, Peer, peer_of, peer_rule
+from sync_agent.encryption import PLAIN, Protection
 from sync_agent.stores.base import Store
 
 log = logging.getLogger(__name__)
@@ -64,10 +65,11 @@ class AdminServer:
         prefix: str = "/apisix",
         clock: Clock | None = None,
         plugins: PluginSchemas = NO_PLUGINS,
+        protection: Protection = PLAIN,
     ) -> None:
         """`prefix` is the store's, shown in the keys of answers; `group` and `allowed_uids` are the workers'.
 
-        `plugins` are the ones that resources may use.
+        `plugins` are the ones that resources may use, `protection` keeps their secrets.
 
         `processed` is the store's revision up to which everything is published; 0: not known.
         """
@@ -84,6 +86,7 @@ class AdminServer:
             status=status,
             processed=processed,
             plugins=plugins,
+            protection=protection,
         )
         self._turns = asyncio.Semaphore(limits.concurrent_operations)
         self._connections: set[_Connection] = set()
