@@ -13,12 +13,13 @@ from typing import Any, Final
 from gw.errors import InvalidResource
 from gw.model.keys import ResourceKey
 from gw.schema import NO_PLUGINS, PluginSchemas
+from gw.schema.secret_places import Sort, change_secrets
 from gw.schema.wording import Place, bare, path_of, reason_at
-from sync_agent.encryption.places import Sort, change_secrets
 from sync_agent.encryption.scheme import Keyring, looks_encrypted
 
-# Of PEM: what APISIX takes for a private key in clear.
-_PEM_BEGINS: Final = "---"
+# APISIX takes for a private key in clear what begins with three dashes. Text before the first line of PEM is allowed
+# (openssl writes some), and such a key is to lie no more openly than others; base64 has no dashes.
+_PEM: Final = "-----BEGIN"
 _REFERENCE_BEGINS: Final = "$"
 # Of an SSL; no answer has them.
 _NEVER_SHOWN: Final = frozenset({"key", "keys"})
@@ -119,7 +120,7 @@ class Protection:
             found = self._fields.decrypt(text)
             is_refused = self._is_strict and looks_encrypted(text)
         else:
-            is_plain = text.startswith((_PEM_BEGINS, _REFERENCE_BEGINS))
+            is_plain = _PEM in text or text.startswith(_REFERENCE_BEGINS)
             found = None if is_plain else self._ssl.decrypt(text)
             is_refused = not is_plain and looks_encrypted(text)
         if found is None:
@@ -129,7 +130,7 @@ class Protection:
     def _seal(self, sort: Sort, text: str) -> str:
         if sort is Sort.FIELD:
             return self._fields.encrypt(text) if self._encrypts_fields else text
-        return self._ssl.encrypt(text) if text.startswith(_PEM_BEGINS) and self._ssl.can_encrypt else text
+        return self._ssl.encrypt(text) if _PEM in text and self._ssl.can_encrypt else text
 
 
 def _unreadable(key: ResourceKey, sort: Sort, place: Place) -> InvalidResource:

@@ -168,6 +168,13 @@ def test_keys_of_ssls_are_stored_encrypted_and_never_shown(encrypts_fields: bool
     assert PLAIN.shown(SSL, ssl) == {"cert": "c", "snis": ["a"]}
 
 
+def test_text_before_the_key_itself_does_not_let_it_lie_in_clear() -> None:
+    key = "Bag Attributes\n    friendlyName: x\n" + PEM
+    stored = PROTECTION.sealed(SSL, {"key": key})
+    assert stored == {"key": OURS.encrypt(key)}
+    assert PROTECTION.opened(SSL, stored) == {"key": key}
+
+
 def test_keys_that_older_apisix_encrypted_with_its_salt_can_be_read() -> None:
     protection = Protection(OURS, PLUGINS, ssl_keyring=Keyring([NEW], also_read=["edd1c9f0985e76a2"]))
     assert protection.opened(SSL, {"key": Keyring(["edd1c9f0985e76a2"]).encrypt(PEM)}) == {"key": PEM}

@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
-from gw.schema import PluginSchemas
-
-Step: TypeAlias = str | int
-Place: TypeAlias = tuple[Step, ...]
+from gw.schema.plugin_schemas import PluginSchemas
+from gw.schema.wording import Place, Step
 
 
 class Sort(Enum):
