@@ -303,3 +303,39 @@ def test_keys_are_rotated_without_anybody_noticing(tmp_path: Path, etcd: Etcd) -
         finally:
             print(gateway.output())
             gateway.kill()
+
+
+# --- references
+
+
+def test_a_variable_of_the_environment_is_used_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GHSA-j8px-rmrx-76h9: what a client sends is no reference. apisix/apisix 13667: nor is one that fails a value."""
+    monkeypatch.setenv("PLANTED", PLANTED)
+    monkeypatch.setenv("PLANTED_JSON", json.dumps({"logs": "Bearer planted-member"}))
+    with running_canary() as canary, running_gateway(tmp_path, workers=1) as gateway:
+        headers = {"headers": {"set": {"X-Echo": "$http_x_sent"}}}
+        echo = {**logging_route(canary, "$env://PLANTED_JSON/logs", "/echo")}
+        echo["plugins"]["proxy-rewrite"] = headers
+        gateway.apply(
+            {
+                "routes_1": logging_route(canary, "$env://PLANTED"),
+                "routes_2": logging_route(canary, "$env://NO_SUCH_VARIABLE", "/missing"),
+                "routes_3": logging_route(canary, "$secret://vault/1/jack/key", "/managed"),
+                "routes_4": echo,
+            }
+        )
+        assert log_headers(gateway, canary) == {PLANTED}
+        assert log_headers(gateway, canary, "/echo") == {"Bearer planted-member"}
+        for path in ("/missing", "/managed"):
+            assert gateway.call(path).status == 500
+        wait_until(lambda: gateway.status()["workers"][0]["problems"] == 2, what="both to be reported")
+        assert "$env://NO_SUCH_VARIABLE: the workers' environment has no variable" in gateway.output()
+        assert "secret managers are not supported yet" in gateway.output()
+
+        gateway.call("/echo", headers={"X-Sent": "$env://PLANTED"})
+        [seen] = [seen for seen in canary.requests if seen.values("x-sent")]
+        assert seen.values("x-echo") == ["$env://PLANTED"]
+        # The Admin API knows the reference alone.
+        assert PLANTED not in gateway.admin("GET", "/routes").body.decode()
+        assert "$env://PLANTED" in gateway.admin("GET", "/routes/1").body.decode()
+        assert PLANTED not in gateway.output() + json.dumps(gateway.status())
