@@ -118,8 +118,10 @@ class Operations:
         rng: random.Random | None = None,
         plugins: PluginSchemas = NO_PLUGINS,
         protection: Protection = PLAIN,
+        allow_code: bool = False,
     ) -> None:
         self._store = store
+        self._allow_code = allow_code
         self._plugins = plugins
         self._protection = protection
         self._rng = rng or random.SystemRandom()
@@ -306,7 +308,15 @@ class Operations:
         """The bytes to write, while what the resource names is there and stays: write inside."""
         try:
             encoded = encode_stored(self._protection.sealed(key, value))
-            admit(key, encoded, self._resource_bytes, self._plugins, self._protection, refuse_unknown=True)
+            admit(
+                key,
+                encoded,
+                self._resource_bytes,
+                self._plugins,
+                self._protection,
+                refuse_unknown=True,
+                allow_code=self._allow_code,
+            )
         except InvalidResource as error:
             reason = error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
             raise _Refused(Outcome.INVALID, reason) from None

@@ -134,8 +134,12 @@ class Protection:
 
 
 def _unreadable(key: ResourceKey, sort: Sort, place: Place) -> InvalidResource:
-    reason = _UNREADABLE_FIELD if sort is Sort.FIELD else _UNREADABLE
-    return InvalidResource(key.kind, bare(key.id), path_of(place), reason_at(place, reason))
+    path = path_of(place)
+    if sort is Sort.FIELD:
+        return InvalidResource(key.kind, bare(key.id), path, reason_at(place, _UNREADABLE_FIELD))
+    # As APISIX begins (validate in apisix/ssl.lua).
+    reason = f"failed to decrypt previous encrypted key: {path}: {_UNREADABLE}"
+    return InvalidResource(key.kind, bare(key.id), path, reason, stands_alone=True)
 
 
 # Of whoever has no keys and no plugins: nothing is encrypted, and only the keys of SSLs are kept back.
