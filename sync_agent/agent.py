@@ -86,6 +86,7 @@ class Agent:
             clock=clock,
             plugins=plugins,
             protection=protection,
+            identities=self._intake.identities,
         )
 
     async def run(self, stopping: asyncio.Event) -> None:

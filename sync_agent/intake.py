@@ -13,12 +13,13 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from gw.errors import InvalidResource
-from gw.model.digest import content_hash, encode_resource
+from gw.model.digest import content_hash, decode_resource, encode_resource
 from gw.model.keys import ResourceKey, has_old_name, parse_store_key
 from gw.model.routing import route_key
 from gw.schema import NO_PLUGINS, PluginSchemas, parse_json, validate
 from gw.shm.log import Change
 from sync_agent.encryption import PLAIN, Protection
+from sync_agent.identities import KINDS_WITH_IDENTITIES, Digests, Identities
 from sync_agent.old_names import OldNames
 from sync_agent.stores.base import Event, KeyValue
 
@@ -39,6 +40,7 @@ class _Verdict(NamedTuple):
 
     fingerprint: bytes
     outcome: Change | Rejection
+    identities: Digests
 
 
 class Intake:
@@ -55,6 +57,7 @@ class Intake:
         protection: Protection = PLAIN,
     ) -> None:
         self.rejections: dict[ResourceKey, Rejection] = {}
+        self.identities = Identities()
         self.ignored_keys = 0  # keys below the prefix that are not resources of ours, in the last full list
         self._published = published
         self._limit_bytes = resource_limit_bytes
@@ -96,7 +99,13 @@ class Intake:
 
     def _judge(self, key: ResourceKey, kv: KeyValue) -> _Verdict:
         outcome = _admit_or_reject(key, kv, self._limit_bytes, self._plugins, self._protection)
-        return _Verdict(_fingerprint(kv.value), outcome)
+        return _Verdict(_fingerprint(kv.value), outcome, self._identities(outcome))
+
+    def _identities(self, outcome: Change | Rejection) -> Digests:
+        """From what is published, where secrets are in clear."""
+        if isinstance(outcome, Rejection) or outcome.key.kind not in KINDS_WITH_IDENTITIES or outcome.blob is None:
+            return ()
+        return self.identities.digests_of(outcome.key.kind, decode_resource(outcome.blob))
 
     def _note(self, key: ResourceKey, verdict: _Verdict) -> Change | None:
         """Remember a verdict whose change, if it is one, is handed on now."""
@@ -105,6 +114,7 @@ class Intake:
             self.rejections[key] = verdict.outcome
             return None
         self.rejections.pop(key, None)
+        self.identities.note(key, verdict.identities)
         return verdict.outcome
 
     def _is_judged(self, key: ResourceKey, value: bytes) -> bool:
@@ -113,6 +123,7 @@ class Intake:
     def _remove(self, key: ResourceKey) -> Change:
         self.rejections.pop(key, None)
         self._judged.pop(key, None)
+        self.identities.note(key, ())
         return deletion(key)
 
 
@@ -156,6 +167,7 @@ class Reload:
         changes = [change for change in noted if change is not None]
         gone = {*published, *intake._judged} - self._present
         intake.ignored_keys = self._ignored
+        intake.identities.is_complete = True
         return changes + [intake._remove(key) for key in gone]
 
     def _add(self, key: ResourceKey, kv: KeyValue) -> None:
