@@ -29,15 +29,30 @@ NOUNS: Final[Mapping[str, str]] = {
     "routes": "route",
     "services": "service",
     "upstreams": "upstream",
-    "plugin_configs": "plugin config",
+    "consumers": "consumer",
+    "consumer_groups": "consumer group",
+    "credentials": "credential",
     "global_rules": "global rule",
+    "plugin_configs": "plugin config",
     "plugin_metadata": "plugin_metadata",
+    "plugins": "plugin",
+    "ssls": "ssl",
+    "protos": "proto",
+    "secrets": "secret",
+    "stream_routes": "stream route",
 }
-# What cannot be done with a kind, by the name of the operation (`unsupported_methods` in apisix/admin/*.lua).
+# What cannot be done with a kind, by the name of the operation (`unsupported_methods` in apisix/admin/*.lua). The list
+# of plugins is read by workers, and has an interface of its own.
 UNSUPPORTED: Final[Mapping[str, frozenset[str]]] = {
-    "plugin_configs": frozenset({"create"}),
+    "consumers": frozenset({"create", "patch"}),
+    "consumer_groups": frozenset({"create"}),
+    "credentials": frozenset({"create", "patch"}),
     "global_rules": frozenset({"create"}),
+    "plugin_configs": frozenset({"create"}),
     "plugin_metadata": frozenset({"create", "patch"}),
+    "plugins": frozenset({"get", "list", "create", "put", "patch", "delete"}),
+    "secrets": frozenset({"create"}),
+    "stream_routes": frozenset({"patch"}),
 }
 
 

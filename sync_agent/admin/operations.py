@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -45,7 +44,7 @@ from gw.model.operations import (
     Request,
     Status,
 )
-from gw.schema import NO_PLUGINS, PluginSchemas
+from gw.schema import NO_PLUGINS, PluginSchemas, check_id
 from sync_agent.admin import references
 from sync_agent.admin.keys import AdminKeys
 from sync_agent.admin.listing import Filter, InvalidFilter, PageOf
@@ -63,8 +62,6 @@ WRITE_ATTEMPTS: Final = 20
 LOST_ROUND_PAUSE_S: Final = 0.002
 # A store that has not answered by then is away. Longer than a store's own time-outs, so that its own reason is heard.
 OPERATION_TIMEOUT_S: Final = 30.0
-# APISIX's schema of an id. `.` and `..` fit the characters, but no client or proxy hands them on as a path segment.
-ID_PATTERN: Final = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,64}")
 # Kept by the agent. Callers may not set them, as in APISIX since 3.7; a PATCH may, as there.
 MANAGED_FIELDS: Final = ("create_time", "update_time")
 
@@ -287,7 +284,7 @@ class Operations:
         turn = self._references_turn if references.can_be_referred_to(key.kind) else contextlib.nullcontext()
         async with turn:
             if not wanted.force and references.can_be_referred_to(key.kind):
-                use = await references.find_user(self._store, key.kind, key.id)
+                use = await references.find_user(self._store, key)
                 if use is not None:
                     raise _Refused(Outcome.IN_USE, use)
             written = await self._store.delete(str(key))
@@ -310,12 +307,14 @@ class Operations:
             raise _Refused(Outcome.INVALID, reason) from None
         except (ValueError, TypeError, RecursionError) as error:
             raise _Refused(Outcome.INVALID, f"invalid configuration: {error}") from None
-        if not references.depends_on_others(key.kind, value):
+        if not references.depends_on_others(key, value):
             yield encoded
             return
         async with self._references_turn:
-            missing = await references.find_missing(self._store, key.kind, value)
-            conflict = missing or await references.find_conflict(self._store, key, value)
+            missing = await references.find_missing(self._store, key, value)
+            if missing is not None:
+                raise _Refused(missing.outcome, missing.reason)
+            conflict = await references.find_conflict(self._store, key, value)
             if conflict is not None:
                 raise _Refused(Outcome.INVALID, conflict)
             yield encoded
@@ -333,7 +332,8 @@ class Operations:
             with contextlib.suppress(StoredValueError):
                 before = parse_stored(found.value).get("create_time")
                 create_time = before if type(before) is int else now
-        return {**body, "id": key.id, "create_time": create_time, "update_time": now}
+        id = {} if key.written_id is None else {"id": key.written_id}
+        return {**body, **id, "create_time": create_time, "update_time": now}
 
     def _patched(self, key: ResourceKey, before: dict[str, Any], wanted: Patch) -> dict[str, Any]:
         if wanted.sub_path:
@@ -345,9 +345,10 @@ class Operations:
         else:
             after = merge(before, wanted.body)
             sets_time = wanted.body.get("update_time") is not None
-        _id_of(key.kind, key.id, after)
         now = int(self._clock.wall())
-        after["id"] = key.id
+        if key.written_id is not None:
+            _id_of(key.kind, key.written_id, after)
+            after["id"] = key.written_id
         after.setdefault("create_time", now)
         if not sets_time:
             after["update_time"] = now
@@ -364,22 +365,24 @@ class Operations:
 
 
 def _key(kind: str, id: str) -> ResourceKey:
-    if not ID_PATTERN.fullmatch(id):
-        reason = "1 to 64 letters, digits, `-`, `_` and `.` make one"
-        raise _Refused(Outcome.INVALID, f'invalid configuration: property "id" validation failed: {reason}')
+    try:
+        check_id(kind, id)
+    except InvalidResource as error:
+        reason = error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
+        raise _Refused(Outcome.INVALID, reason) from None
     return ResourceKey(kind, id)
 
 
 def _id_of(kind: str, id: str | None, body: Mapping[str, Any]) -> str:
     """The id of a resource, from the URL or the body (text or a whole number); both must agree."""
-    in_body = body.get("id")
+    in_body = body.get("username" if kind == "consumers" else "id")
     if in_body is not None and type(in_body) not in (str, int):
         raise _Refused(Outcome.INVALID, f"wrong type of {NOUNS[kind]} id")
     if id is None and in_body is None:
         # As APISIX words it for the one kind that is not known by an id.
         missing = "plugin name" if kind == "plugin_metadata" else f"{NOUNS[kind]} id"
         raise _Refused(Outcome.INVALID, f"missing {missing}")
-    if id is not None and in_body is not None and str(in_body) != id:
+    if id is not None and in_body is not None and str(in_body) not in (id, id.rpartition("/")[2]):
         raise _Refused(Outcome.INVALID, f"wrong {NOUNS[kind]} id")
     if type(in_body) is int and in_body < 1:
         reason = f'property "id" validation failed: expected {in_body} to be at least 1'
