@@ -119,6 +119,13 @@ class Instances:
         else:
             of_owner.hash = entry.hash
 
+    def release(self, key: ResourceKey) -> None:
+        """Close all of a resource; who asks again gets new ones."""
+        of_owner = self._owners.pop(key)
+        if of_owner is not None:
+            for kept in of_owner.kept.values():
+                _close(kept)
+
     def keep_all(self, find: Find) -> Iterator[None]:
         """Steps that do so for every resource, after all of them may have changed."""
         for part in self._owners.parts:
