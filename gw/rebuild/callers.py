@@ -13,6 +13,7 @@ from typing import Any, Final
 from gw.model.keys import ResourceKey
 from gw.model.references import reference
 from gw.pipeline.caller import Caller
+from gw.rebuild.credentials import resolved
 from gw.rebuild.entry import CREDENTIALS, CredentialEntry
 from gw.rebuild.tables import Tables
 
@@ -73,7 +74,9 @@ class Callers:
             group_id=group_id,
             custom_id=(resource.get("labels") or {}).get(CUSTOM_ID, ""),
             credential_id="" if entry is consumer else entry.id.partition("/")[2],
-            credentials={plugin: held[plugin] for plugin in self._fields if plugin in held},
+            credentials={
+                plugin: conf for plugin in self._fields if (conf := resolved(held.get(plugin), entry.key)) is not None
+            },
             brings_plugins=bool(group_id) or any(plugin not in self._fields for plugin in plugins),
         )
 

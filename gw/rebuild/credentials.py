@@ -11,11 +11,13 @@ Admin API refuses them, so they were written past it.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 from gw.model.keys import ResourceKey
+from gw.model.secret_references import UnresolvedReference, resolve_references
 from gw.parted import PartedDict
 from gw.pipeline.caller import is_credential
 from gw.rebuild.entry import CredentialEntry
@@ -44,12 +46,27 @@ class Reading(NamedTuple):
         plugins: Any = entry.decode().get("plugins") or {}
         found = []
         for plugin, field in self.fields.items():
-            conf = plugins.get(plugin)
-            if isinstance(conf, Mapping) and not (conf.get("_meta") or {}).get("disable"):
+            conf = resolved(plugins.get(plugin), entry.key)
+            if conf is not None and not (conf.get("_meta") or {}).get("disable"):
                 value = conf.get(field)
                 if is_credential(value):
                     found.append((plugin, self.hash(value)))
         return tuple(found)
+
+
+def resolved(conf: Any, owner: ResourceKey) -> Mapping[str, Any] | None:
+    """What a consumer or credential has for an auth plugin, with what its references name.
+
+    None where it has nothing, or a reference names nothing: then it lets nobody in, which is logged.
+    """
+    if not isinstance(conf, Mapping):
+        return None
+    try:
+        found: Mapping[str, Any] = resolve_references(conf, os.environ)
+    except UnresolvedReference as error:
+        log.error("%s lets nobody in: %s", owner, error)
+        return None
+    return found
 
 
 # As most stand alone under their hash, one is kept as it is.

@@ -6,6 +6,7 @@ real etcd; rotating keys as docs/secrets.md has it.
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ PASSWORD = "planted-redis-password-40c1"
 BAD = "planted-in-a-bad-request-9d2e"
 OLD, NEW, STRANGERS = "an-older-key-456", "fedcba98765432100123456789abcdef", "someone else key"
 PUBLISHED = "edd1c9f0985e76a2"
+# As `openssl rand -hex 32` makes them: of the form of a ciphertext.
+HEX_KEY = "0f1e" * 16
 
 
 def logging_route(canary: Canary, auth_header: str = PLANTED, uri: str = "/logged") -> dict[str, Any]:
@@ -339,3 +342,72 @@ def test_a_variable_of_the_environment_is_used_in_its_place(tmp_path: Path, monk
         assert PLANTED not in gateway.admin("GET", "/routes").body.decode()
         assert "$env://PLANTED" in gateway.admin("GET", "/routes/1").body.decode()
         assert PLANTED not in gateway.output() + json.dumps(gateway.status())
+
+
+def basic(name: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
+
+
+def test_credentials_of_consumers_are_kept_and_found_like_other_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, etcd: Etcd
+) -> None:
+    """CVE-2026-85595, apisix/apisix 13667: what is not resolved, or cannot be opened, lets nobody in."""
+    monkeypatch.setenv("JACKS_KEY", "planted-key-of-jack")
+    monkeypatch.setenv("JILLS", json.dumps({"password": "planted-password-of-jill"}))
+    stranger = Keyring([STRANGERS]).encrypt("s")
+    etcd.put("/apisix/consumers/other", json.dumps({"username": "other", "plugins": {"key-auth": {"key": stranger}}}))
+    # As APISIX's own tests find it in etcd (t/node/data_encrypt.t): auth-two and bar.
+    foo2 = {"key-auth": {"key": "vU/ZHVJw7b0XscDJ1Fhtig=="}, "basic-auth": {"username": "foo2", "password": "bar"}}
+    etcd.put("/apisix/consumers/foo2", json.dumps({"username": "foo2", "plugins": foo2}))
+    keyed, named = {"key-auth": {}}, {"basic-auth": {}}
+    with running_canary() as canary, running_gateway(tmp_path, etcd_config(etcd, NEW, PUBLISHED), workers=1) as gateway:
+        upstream = {"type": "roundrobin", "nodes": {f"127.0.0.1:{canary.port}": 1}}
+        consumers: dict[str, Any] = {
+            "plain": {"key-auth": {"key": HEX_KEY}, "basic-auth": {"username": "plain", "password": "planted-pw"}},
+            "jack": {"key-auth": {"key": "$env://JACKS_KEY"}},
+            "jill": {"basic-auth": {"username": "jill", "password": "$ENV://JILLS/password"}},
+            "nobody": {"key-auth": {"key": "$env://NO_SUCH"}},
+            "none": {"basic-auth": {"username": "none", "password": "$env://NO_SUCH"}},
+        }
+        for name, plugins in consumers.items():
+            answer = gateway.admin("PUT", "/consumers", {"username": name, "plugins": plugins})
+            assert answer.status == 201, answer
+            shown = gateway.admin("GET", f"/consumers/{name}").json()["value"]["plugins"]
+            assert shown == answer.json()["value"]["plugins"] == plugins
+        stored = etcd.ctl("get", "/apisix/consumers/plain", "--print-value-only")
+        assert HEX_KEY not in stored
+        assert "planted-pw" not in stored
+        gateway.apply(
+            {
+                "routes_k": {"uri": "/keyed", "plugins": keyed, "upstream": upstream},
+                "routes_n": {"uri": "/named", "plugins": named, "upstream": upstream},
+            }
+        )
+        for key, status in {
+            HEX_KEY: 200,
+            "planted-key-of-jack": 200,
+            "auth-two": 200,
+            "$env://JACKS_KEY": 401,
+            "$env://NO_SUCH": 401,
+            json.loads(stored)["plugins"]["key-auth"]["key"]: 401,
+            "vU/ZHVJw7b0XscDJ1Fhtig==": 401,
+            stranger: 401,
+        }.items():
+            assert gateway.call("/keyed", headers={"apikey": key}).status == status, key
+        for name, password, status in (
+            ("plain", "planted-pw", 200),
+            ("jill", "planted-password-of-jill", 200),
+            ("foo2", "bar", 200),
+            ("jill", "$ENV://JILLS/password", 401),
+            ("none", "$env://NO_SUCH", 401),
+            ("none", "", 401),
+        ):
+            assert gateway.call("/named", headers=basic(name, password)).status == status, (name, password)
+        # Two consumers with one key, of which each lies encrypted.
+        answer = gateway.admin("PUT", "/consumers", {"username": "twin", "plugins": {"key-auth": {"key": HEX_KEY}}})
+        assert answer.status == 400, answer
+        assert HEX_KEY not in answer.body.decode()
+        answer = gateway.admin("PUT", "/consumers", {"username": "twin", "plugins": {"key-auth": {"key": "auth-two"}}})
+        assert answer.status == 400, answer
+        for secret in (HEX_KEY, "planted", "auth-two"):
+            assert secret not in gateway.output()
