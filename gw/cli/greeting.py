@@ -10,13 +10,11 @@ from pathlib import Path
 from gw import __version__
 from gw.server.listeners import ADMIN, CONTROL, METRICS, STATUS, TRAFFIC, Listener, listeners
 from gw.settings import AgentSettings
+from gw.settings.rules import is_document
 
 _UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not listened on
 
 _PATHS = {TRAFFIC: "", ADMIN: "/apisix/admin", CONTROL: "/v1/convergence", STATUS: "/status/ready"}
-
-# Stores whose resources are not put one by one.
-_READ_ONLY = ("yaml:", "json:", "standalone:")
 
 _TITLES = {TRAFFIC: "traffic", ADMIN: "Admin API", CONTROL: "control API", STATUS: "status", METRICS: "metrics"}
 
@@ -27,6 +25,7 @@ class Surroundings:
 
     store_url: str
     key_file: Path | None
+    keyring_file: Path | None
     key_source: Path
     asks_for_key: bool
     metrics_path: str
@@ -38,6 +37,7 @@ class Surroundings:
         return cls(
             store_url=agent.store_url,
             key_file=agent.key_file if agent.generate_admin_key else None,
+            keyring_file=agent.keyring_file if agent.generate_keyring else None,
             key_source=agent_file if agent_file.exists() else settings.source,
             asks_for_key=settings.deployment.admin.admin_key_required,
             metrics_path=settings.plugin_attr.prometheus.export_uri,
@@ -55,6 +55,8 @@ def greeting(surroundings: Surroundings, opened: Sequence[Listener], workers: in
     by_role = {listener.role: listener for listener in reversed(opened)}
     if admin := by_role.get(ADMIN):
         lines += [f"  {'admin key':<12} {_key_place(surroundings)}"]
+        if surroundings.keyring_file:
+            lines += [f"  {'keyring':<12} generated, in {surroundings.keyring_file}: back it up with the store"]
         lines += _first_steps(surroundings, admin, by_role)
     else:
         lines += [f"  {'Admin API':<12} does not listen (apisix.enable_admin, or deployment.role: data_plane)", ""]
@@ -72,7 +74,7 @@ def of_settings(agent: AgentSettings) -> str:
 
 
 def _first_steps(surroundings: Surroundings, admin: Listener, by_role: dict[str, Listener]) -> list[str]:
-    if surroundings.store_url.startswith(_READ_ONLY):
+    if is_document(surroundings.store_url):
         return ["", "All resources come as one document; docs/standalone.md shows how.", ""]
     return ["", "Put a route, then call it:", "", *_commands(surroundings, admin, by_role), ""]
 

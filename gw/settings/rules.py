@@ -104,6 +104,16 @@ def chosen_store(agent: AgentTree, raw: dict[str, Any], settings: Settings) -> s
     return f"sqlite:///{settings.gw.data_dir / 'config.db'}"
 
 
+def is_embedded(store_url: str) -> bool:
+    """Whether the store is this host's own, so that keys for it can be made here."""
+    return store_url.startswith("sqlite:")
+
+
+def is_document(store_url: str) -> bool:
+    """Whether all resources come as one document: a file, or what is put over the Admin API."""
+    return store_url.partition(":")[0] in (*DOCUMENT_FORMS, "standalone")
+
+
 def _names_etcd(raw: dict[str, Any]) -> bool:
     deployment = raw.get("deployment") or {}
     role = deployment.get("role_traditional") or {}
@@ -138,4 +148,8 @@ def holds_secrets(raw: dict[str, Any]) -> bool:
     admin_keys = (deployment.get("admin") or {}).get("admin_key") or []
     written = [item.get("key") for item in admin_keys if isinstance(item, dict)]
     written.append((deployment.get("etcd") or {}).get("password"))
+    apisix = raw.get("apisix") or {}
+    for section, name in (("data_encryption", "keyring"), ("ssl", "key_encrypt_salt")):
+        keys = (apisix.get(section) or {}).get(name)
+        written += keys if isinstance(keys, list) else [keys]
     return any(isinstance(value, str) and value and not value.startswith("${{") for value in written)

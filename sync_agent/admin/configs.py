@@ -18,6 +18,7 @@ from gw.clock import Clock
 from gw.errors import InvalidResource
 from gw.model.operations import Answer, CheckDocument, GetDocument, Item, Outcome, PutDocument
 from gw.schema import PluginSchemas
+from sync_agent.encryption import PLAIN, Protection
 from sync_agent.intake import admit
 from sync_agent.stores.base import Head, Store
 from sync_agent.stores.standalone.document import (
@@ -44,7 +45,7 @@ _DUMPER: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 class Configs:
     """Performs the three operations. `document_bytes` bounds a document, `resource_bytes` an item of it.
 
-    `allow_code`: see gw.schema.validate.
+    `protection` opens secrets, as it does when the item is published; `allow_code`: see gw.schema.validate.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Configs:
         *,
         document_bytes: int,
         resource_bytes: int,
+        protection: Protection = PLAIN,
         allow_code: bool = False,
     ) -> None:
         self._store = store if isinstance(store, PushedStore) else None
@@ -62,6 +64,7 @@ class Configs:
         self._plugins = plugins
         self._document_bytes = document_bytes
         self._resource_bytes = resource_bytes
+        self._protection = protection
         self._allow_code = allow_code
 
     async def get(self, wanted: GetDocument) -> Answer:
@@ -151,7 +154,13 @@ class Configs:
         try:
             raw = encode_item(named.key, named.item)
             admit(
-                named.key, raw, self._resource_bytes, self._plugins, refuse_unknown=True, allow_code=self._allow_code
+                named.key,
+                raw,
+                self._resource_bytes,
+                self._plugins,
+                self._protection,
+                refuse_unknown=True,
+                allow_code=self._allow_code,
             )
         except InvalidResource as error:
             return error.reason if error.stands_alone else f"invalid configuration: {error.reason}"

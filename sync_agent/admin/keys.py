@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final, Protocol
 
-from gw.model.operations import Authorize, Get, GetDocument, List, Operation
+from gw.model.operations import Authorize, Get, List, Operation
 
 # APISIX's roles. A role of any other name may do nothing, so that a slip of the pen does not make an admin.
 ADMIN: Final = "admin"
@@ -66,7 +66,7 @@ class AdminKeys:
 
 def _only_reads(operation: Operation) -> bool:
     match operation:
-        case Get() | List() | GetDocument():
+        case Get() | List():
             return True
         case Authorize(write):
             return not write

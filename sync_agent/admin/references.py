@@ -60,7 +60,7 @@ async def find_missing(store: Store, key: ResourceKey, value: Mapping[str, Any])
             continue
         found = await _find(store, reference.key)
         if found is None and key.kind == "credentials":
-            return Missing(Outcome.NOT_FOUND, "consumer not found")
+            return Missing(Outcome.NO_PARENT, "consumer not found")
         if found is None:
             return Missing(Outcome.INVALID, f"{_failure(reference)}, response code: 404")
         if reference.key.kind == "ssls" and not _is_client_certificate(found):
