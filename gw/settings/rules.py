@@ -14,6 +14,7 @@ from gw.settings.unknown import Problem
 
 # sun_path of Linux has 108 bytes with its final NUL.
 _MAX_SOCKET_PATH_BYTES: Final = 107
+_DOCUMENT_SCHEMES: Final = ("yaml:", "json:", "standalone:")
 
 
 def named_listens(settings: Settings) -> Iterator[tuple[str, Listen]]:
@@ -91,6 +92,11 @@ def chosen_store(agent: AgentTree, raw: dict[str, Any], settings: Settings) -> s
 def is_embedded(store_url: str) -> bool:
     """Whether the store is this host's own, so that keys for it can be made here."""
     return store_url.startswith("sqlite:")
+
+
+def is_document(store_url: str) -> bool:
+    """Whether resources come as one document that people write, and not one by one through the Admin API."""
+    return store_url.startswith(_DOCUMENT_SCHEMES)
 
 
 def _names_etcd(raw: dict[str, Any]) -> bool:
