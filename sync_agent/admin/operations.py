@@ -51,7 +51,7 @@ from sync_agent.admin.duplicates import Duplicates
 from sync_agent.admin.keys import AdminKeys
 from sync_agent.admin.listing import InvalidFilter, Shown
 from sync_agent.admin.patch import InvalidSubPath, merge, place
-from sync_agent.admin.stored import StoredValueError, encode_stored, parse_stored
+from sync_agent.admin.stored import StoredValueError, encode_stored, parse_stored, without_private_keys
 from sync_agent.identities import Identities
 from sync_agent.intake import admit
 from sync_agent.stores.base import Head as StoreHead
@@ -195,8 +195,7 @@ class Operations:
         found, head = await self._find(key)
         if found is None:
             return _not_found(head)
-        _parse(found)
-        return Answer(Outcome.OK, items=(self._item(found),), revision=head.revision)
+        return Answer(Outcome.OK, items=(self._item(key, found, _parse(found)),), revision=head.revision)
 
     async def _list(self, wanted: List, emit: Emit) -> Answer:
         if wanted.parent is not None:
@@ -375,8 +374,9 @@ class Operations:
             after["update_time"] = now
         return after
 
-    def _item(self, kv: KeyValue) -> Item:
-        return Item(self._shown(kv.key), kv.value, kv.create_revision, kv.mod_revision)
+    def _item(self, key: ResourceKey, kv: KeyValue, resource: dict[str, Any]) -> Item:
+        value = self._shown_value(key, kv.value, resource)
+        return Item(self._shown(kv.key), value, kv.create_revision, kv.mod_revision)
 
     def _written(
         self, written: Written, key: ResourceKey, value: Mapping[str, Any], encoded: bytes, outcome: Outcome
@@ -384,7 +384,13 @@ class Operations:
         """The answer to a write that was made, under the name in the store that it was made to."""
         assert written.current is not None, "a put that succeeded leaves a value"
         self._duplicates.wrote(key, value, written.head.revision)
-        return Answer(outcome, items=(Item(self._shown(written.current.key), encoded),), revision=written.head.revision)
+        item = Item(self._shown(written.current.key), self._shown_value(key, encoded, value))
+        return Answer(outcome, items=(item,), revision=written.head.revision)
+
+    def _shown_value(self, key: ResourceKey, stored: bytes, resource: Mapping[str, Any]) -> bytes:
+        """What an answer has for a stored value: its very bytes where nothing is kept back."""
+        shown = without_private_keys(key.kind, resource)
+        return stored if shown is resource else encode_stored(shown)
 
     def _shown(self, key: str) -> str:
         return f"{self._prefix}/{key}"
