@@ -15,7 +15,7 @@ from gw.plugins.registry import Registered, Registry, load_registry
 from gw.schema.installed import InstalledPlugin
 from gw.settings.tree import OWN_PLUGINS
 from tests.support.configured import Configured, configured
-from tests.support.edge import run
+from tests.support.edge import replying, run, scripted_upstream
 
 pytestmark = pytest.mark.usefixtures("each_edge")
 
@@ -486,5 +486,36 @@ def test_chash_goes_by_consumer(tmp_path: Path) -> None:
             nodes = {f"127.0.0.1:{here._port}": 1}
             here.apply({"routes/1": {**route(), "upstream": {"type": "chash", "hash_on": "consumer", "nodes": nodes}}})
             assert (await here.ask("/", apikey="jack")).status == 200
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (b"X-Who: jack\r\n", "j"),
+        (b"X-Who: nobody\r\n", 401),
+        (b"X-Who: \r\n", 401),
+        (b"", 401),
+        (b"X-Who: jack\r\nX-Who: jack\r\n", 401),
+    ],
+)
+def test_an_authorization_service_may_name_the_consumer(
+    tmp_path: Path, told: bytes, expected: str | int
+) -> None:
+    async def main() -> None:
+        async with scripted_upstream(replying(b"HTTP/1.1 200 OK\r\n%bContent-Length: 0\r\n\r\n" % told)) as service:
+            conf = {"uri": f"http://127.0.0.1:{service.port}/", "consumer_header": "X-Who"}
+            resources = {
+                "routes/1": {"uri": "/*", "plugins": {"forward-auth": conf}},
+                "consumers/jack": {"username": "jack", "plugins": {"mark": {"text": "j"}}},
+            }
+            async with world(tmp_path, resources) as here:
+                answer = await here.ask("/", "X-Consumer-Username: admin")
+                if isinstance(expected, int):
+                    assert (answer.status, here.served) == (expected, [])
+                else:
+                    assert answer.header("x-marked") == expected
+                    assert here.told()["x-consumer-username"] == "jack"
 
     run(main())
