@@ -130,7 +130,9 @@ class ConfigState:
     def problems(self) -> Mapping[ResourceKey, str]:
         """The resources of which something does not work, as far as they were used, and as far as that still holds."""
         current = {key: reason for key, reason in self._tables.problems.items() if self._is_current(key)}
-        return {**self._tables.credentials.duplicates, **current}
+        for key, reason in self._tables.credentials.duplicates.items():
+            current[key] = f"{reason}; {current[key]}" if key in current else reason
+        return current
 
     @property
     def problem_count(self) -> int:
