@@ -105,9 +105,9 @@ class Plugin:
     `unconditional_phases` run also where `_meta.filter` does not hold, and do not ask it: its first answer counts for
     all phases, so a phase that only makes ready for a response must not ask before there is one.
 
-    `attaches_consumers`: its rewrite phase may find out which consumer a request comes from. `credential_field`: it is
-    an auth plugin, and this field of what consumers and credentials have under its name is that by which it finds them;
-    no two of them may have the same.
+    `attaches_consumers`: its rewrite phase may find out which consumer a request comes from; `prepare` may say so, too.
+    `credential_field`: it is an auth plugin, and this field of what consumers and credentials have under its name is
+    that by which it finds them; no two of them may have the same.
     """
 
     name: ClassVar[str]
@@ -115,7 +115,7 @@ class Plugin:
     version: ClassVar[str] = "0.1"
     only_reads_body: ClassVar[bool] = False
     unconditional_phases: frozenset[str] = frozenset()
-    attaches_consumers: ClassVar[bool] = False
+    attaches_consumers: bool = False
     credential_field: ClassVar[str | None] = None
 
     def __init__(self, conf: Mapping[str, Any], env: Environment, owner: str) -> None:

@@ -34,7 +34,7 @@ class BasicAuth(Plugin):
 
     name: ClassVar[str] = "basic-auth"
     priority: ClassVar[int] = 2520
-    attaches_consumers: ClassVar[bool] = True
+    attaches_consumers = True
     credential_field: ClassVar[str] = "username"
 
     def prepare(self) -> None:

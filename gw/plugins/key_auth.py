@@ -21,7 +21,7 @@ class KeyAuth(Plugin):
 
     name: ClassVar[str] = "key-auth"
     priority: ClassVar[int] = 2500
-    attaches_consumers: ClassVar[bool] = True
+    attaches_consumers = True
     credential_field: ClassVar[str] = "key"
 
     def prepare(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from gw.model.keys import ResourceKey
 from gw.model.merge import Layer, Missing, PluginConf, merge_plugins
@@ -40,18 +40,19 @@ class Served(Protocol):
     def note(self, key: ResourceKey, reason: str | None) -> None: ...
 
 
-@dataclass(slots=True)
-class _Joined:
+class _Joined(NamedTuple):
     base: CompiledRoute
-    group: Entry | None
     route: CompiledRoute
-    generation: int  # in which its group was last looked at
 
 
 @dataclass(slots=True)
 class _OfConsumer:
+    """What was merged for a consumer and its group, in one version of each. `generation`: in which that last held."""
+
     entry: object
     group_key: ResourceKey | None
+    group: Entry | None
+    generation: int
     routes: dict[str, _Joined] = field(default_factory=dict)
 
 
@@ -83,10 +84,7 @@ class Joins:
     def problem_holds(self, name: str) -> bool:
         """Whether what was found not to work for a consumer still stands: not where its group is another one now."""
         of_consumer = self._kept.get(name)
-        if of_consumer is None or of_consumer.group_key is None:
-            return True
-        group = self._served.entry(of_consumer.group_key)
-        return all(joined.group is group for joined in of_consumer.routes.values())
+        return of_consumer is None or self._has_its_group(of_consumer)
 
     def joiner(self, parts: RouteParts) -> Callable[[CompiledRoute, Caller], CompiledRoute]:
         """What a route's join step asks, see gw.pipeline.joining. Never raises."""
@@ -94,18 +92,18 @@ class Joins:
 
     def _join(self, parts: RouteParts, base: CompiledRoute, caller: Caller) -> CompiledRoute:
         of_consumer = self._kept.get(caller.name)
-        if of_consumer is not None and of_consumer.entry is caller.entry:
+        if of_consumer is not None and of_consumer.entry is caller.entry and self._has_its_group(of_consumer):
             joined = of_consumer.routes.get(base.id)
-            if joined is not None and joined.base is base and self._holds(joined, caller):
+            if joined is not None and joined.base is base:
                 return joined.route
         return self._joined_anew(parts, base, caller)
 
-    def _holds(self, joined: _Joined, caller: Caller) -> bool:
+    def _has_its_group(self, of_consumer: _OfConsumer) -> bool:
         generation = self._served.generation
-        if joined.generation != generation:
-            if self._group_of(caller) is not joined.group:
+        if of_consumer.generation != generation:
+            if self._found(of_consumer.group_key) is not of_consumer.group:
                 return False
-            joined.generation = generation
+            of_consumer.generation = generation
         return True
 
     def _joined_anew(self, parts: RouteParts, base: CompiledRoute, caller: Caller) -> CompiledRoute:
@@ -114,8 +112,7 @@ class Joins:
         # A consumer or a route that was replaced since the request came: it goes on with what it began with.
         is_current = served.entry(key) is caller.entry and served.is_settled(base)
         find = served.entry if is_current else _nothing
-        group = self._group_of(caller)
-        generation = served.generation
+        group = self._found(_group_key(caller))
         try:
             route, reason = self._made(parts, base, caller, group, find)
         except Exception as error:
@@ -123,7 +120,7 @@ class Joins:
             route = _refusing(base, 500, reason)
         if is_current:
             served.note(key, reason)
-            self._keep(caller, _Joined(base, group, route, generation))
+            self._keep(caller, group, _Joined(base, route))
         return route
 
     def _made(
@@ -147,15 +144,15 @@ class Joins:
         plugins: Any = entry.decode().get("plugins") or {}
         return Layer(entry.key, _without(plugins, self._credential_plugins))
 
-    def _group_of(self, caller: Caller) -> Entry | None:
-        key = _group_key(caller)
+    def _found(self, key: ResourceKey | None) -> Entry | None:
         return None if key is None else self._served.entry(key)
 
-    def _keep(self, caller: Caller, joined: _Joined) -> None:
+    def _keep(self, caller: Caller, group: Entry | None, joined: _Joined) -> None:
         of_consumer = self._kept.get(caller.name)
-        if of_consumer is None or of_consumer.entry is not caller.entry:
+        if of_consumer is None or of_consumer.entry is not caller.entry or of_consumer.group is not group:
             self._forget(caller.name)
-            of_consumer = self._kept[caller.name] = _OfConsumer(caller.entry, _group_key(caller))
+            of_consumer = _OfConsumer(caller.entry, _group_key(caller), group, self._served.generation)
+            self._kept[caller.name] = of_consumer
         self._count += joined.base.id not in of_consumer.routes
         of_consumer.routes[joined.base.id] = joined
         if self._count > MAX_JOINED:

@@ -28,6 +28,7 @@ from gw.pipeline.phases import MetaFilter, Phases
 from gw.pipeline.route import CompiledRoute, RouteHandle, compile_route
 from gw.pipeline.upstream import UpstreamRuntime, compile_upstream
 from gw.rebuild.callers import Callers
+from gw.rebuild.certificates import with_client_certificate
 from gw.rebuild.chains import NO_GLOBAL_RULES, ChainMaker, GlobalChain
 from gw.rebuild.credentials import Reading
 from gw.rebuild.entry import (
@@ -129,7 +130,9 @@ class ConfigState:
     def problems(self) -> Mapping[ResourceKey, str]:
         """The resources of which something does not work, as far as they were used, and as far as that still holds."""
         current = {key: reason for key, reason in self._tables.problems.items() if self._is_current(key)}
-        return {**self._tables.credentials.duplicates, **current}
+        for key, reason in self._tables.credentials.duplicates.items():
+            current[key] = f"{reason}; {current[key]}" if key in current else reason
+        return current
 
     @property
     def problem_count(self) -> int:
@@ -337,7 +340,10 @@ class ConfigState:
         found = effective_upstream(decoded, service, parents.upstream)
         if isinstance(found, Missing):
             return compile_route(decoded, found, phases), found.reason
-        runtime = _runtime(found, route, decoded, parents, self._make_runtime)
+        ready = with_client_certificate(found, parents.find)
+        if isinstance(ready, Missing):
+            return compile_route(decoded, ready, phases), ready.reason
+        runtime = _holder(found, route, decoded, parents).runtime_of(ready, self._make_runtime)
         return compile_route(decoded, runtime, phases), runtime.unsupported
 
 
@@ -366,14 +372,12 @@ class _Parents:
         return entry
 
 
-def _runtime(
-    upstream: Upstream, route: RouteEntry, decoded: Route, parents: _Parents, make: MakeRuntime
-) -> UpstreamRuntime:
-    """What requests to an upstream share, from the entry in which the upstream is written."""
+def _holder(upstream: Upstream, route: RouteEntry, decoded: Route, parents: _Parents) -> Entry:
+    """The entry in which an upstream is written: what requests to it share hangs there."""
     holder: Entry | None = route
     if upstream.id is not None:
         holder = parents.find("upstreams", upstream.id)
     elif upstream is not decoded.upstream and decoded.service_id is not None:
         holder = parents.find("services", decoded.service_id)
     assert holder is not None, "the upstream was read from it a moment ago"
-    return holder.runtime_of(upstream, make)
+    return holder

@@ -68,8 +68,8 @@ class AgentSsl:
     )
 
 
-def encryption_problems(data: DataEncryption, *, is_embedded: bool) -> Iterator[Problem]:
-    """What stops a start. `is_embedded`: the store is one for which a key can be made."""
+def encryption_problems(data: DataEncryption, *, is_shared: bool) -> Iterator[Problem]:
+    """What stops a start. `is_shared`: the store is one that others write to, so no key can be made for it."""
     path = "apisix.data_encryption"
     if data.keyring and data.keyring[0] in PUBLISHED_KEYS:
         yield Problem(
@@ -77,7 +77,7 @@ def encryption_problems(data: DataEncryption, *, is_embedded: bool) -> Iterator[
             "is a default key that APISIX published: what it encrypts, anyone can decrypt. Put a key of your own "
             "before it (openssl rand -hex 16); what was encrypted with it can be read all the same",
         )
-    if data.enable_encrypt_fields and not data.keyring and not is_embedded:
+    if data.enable_encrypt_fields and not data.keyring and is_shared:
         yield Problem(
             f"{path}.keyring",
             "is empty, but enable_encrypt_fields is true: all who share the store must have the same key, so none is "

@@ -15,6 +15,7 @@ from gw.settings.unknown import Problem
 
 # sun_path of Linux has 108 bytes with its final NUL.
 _MAX_SOCKET_PATH_BYTES: Final = 107
+_DOCUMENT_SCHEMES: Final = ("yaml:", "json:", "standalone:")
 
 
 def named_listens(settings: Settings) -> Iterator[tuple[str, Listen]]:
@@ -110,8 +111,8 @@ def is_embedded(store_url: str) -> bool:
 
 
 def is_document(store_url: str) -> bool:
-    """Whether all resources come as one document: a file, or what is put over the Admin API."""
-    return store_url.partition(":")[0] in (*DOCUMENT_FORMS, "standalone")
+    """Whether resources come as one document that people write, and not one by one through the Admin API."""
+    return store_url.startswith(_DOCUMENT_SCHEMES)
 
 
 def _names_etcd(raw: dict[str, Any]) -> bool:

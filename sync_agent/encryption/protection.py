@@ -116,16 +116,14 @@ class Protection:
 
     def _open(self, sort: Sort, text: str) -> str | None:
         """None: it looks encrypted, and cannot be opened."""
-        if sort is Sort.FIELD:
-            found = self._fields.decrypt(text)
-            is_refused = self._is_strict and looks_encrypted(text)
-        else:
-            is_plain = _PEM in text or text.startswith(_REFERENCE_BEGINS)
-            found = None if is_plain else self._ssl.decrypt(text)
-            is_refused = not is_plain and looks_encrypted(text)
-        if found is None:
-            return None if is_refused else text
-        return found
+        is_field = sort is Sort.FIELD
+        if not is_field and (_PEM in text or text.startswith(_REFERENCE_BEGINS)):
+            return text
+        found = (self._fields if is_field else self._ssl).decrypt(text)
+        if found is not None:
+            return found
+        may_be_plain = is_field and not self._is_strict
+        return text if may_be_plain or not looks_encrypted(text) else None
 
     def _seal(self, sort: Sort, text: str) -> str:
         if sort is Sort.FIELD:

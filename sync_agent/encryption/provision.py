@@ -10,7 +10,7 @@ from typing import Final
 from gw.schema import PluginSchemas
 from gw.settings import AgentSettings, Refused
 from gw.settings.encryption import PUBLISHED_KEYS, check_encryption_key
-from gw.settings.rules import is_document
+from gw.settings.rules import is_document as is_document_store
 from sync_agent.encryption.protection import Protection
 from sync_agent.encryption.scheme import Keyring
 from sync_agent.private_file import ensure_secret, refuse_content
@@ -31,9 +31,9 @@ def load_protection(settings: AgentSettings, plugins: PluginSchemas) -> Protecti
     # Configured keys go first: who moves from the made keyring to one of the configuration can still read.
     generated = _generated_keys(settings)
     keys = [*data.keyring, *generated]
-    # A document is written by people and generators, in clear; a key says that it may hold what was encrypted, too.
-    is_in_clear = is_document(settings.store_url) and not keys
-    if not keys and data.enable_encrypt_fields is None and not is_in_clear:
+    # Documents are written by people, and in clear; as in APISIX (enable_gde in apisix/plugin.lua).
+    is_document = is_document_store(settings.store_url)
+    if not keys and data.enable_encrypt_fields is None and not is_document:
         log.warning(
             "apisix.data_encryption.keyring is empty: secrets lie in the store in clear, and a resource with a secret "
             "that looks encrypted is refused. Name the key in agent.yaml, or say enable_encrypt_fields: false"
@@ -42,7 +42,7 @@ def load_protection(settings: AgentSettings, plugins: PluginSchemas) -> Protecti
         Keyring(keys),
         plugins,
         ssl_keyring=Keyring(keys, also_read=settings.ssl.key_encrypt_salt),
-        encrypts_fields=data.enable_encrypt_fields is not False and not is_in_clear,
+        encrypts_fields=data.enable_encrypt_fields is not False and not is_document,
     )
 
 

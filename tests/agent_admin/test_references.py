@@ -68,7 +68,7 @@ REQUIRED: list[tuple[str, dict[str, Any], list[tuple[Missing, str, Any]]]] = [
     (
         "consumers/jack/credentials/1",
         {},
-        [(Missing(Outcome.NOT_FOUND, "consumer not found"), "consumers/jack", {"username": "jack"})],
+        [(Missing(Outcome.NO_PARENT, "consumer not found"), "consumers/jack", {"username": "jack"})],
     ),
     (
         "upstreams/1",

@@ -7,8 +7,12 @@ real etcd; rotating keys as docs/secrets.md has it.
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.server
 import json
 import sqlite3
+import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -308,6 +312,54 @@ def test_keys_are_rotated_without_anybody_noticing(tmp_path: Path, etcd: Etcd) -
             gateway.kill()
 
 
+# --- towards upstreams
+
+
+@contextlib.contextmanager
+def asking_for_a_certificate() -> Iterator[tuple[int, list[str]]]:
+    """A TLS server whose clients must show a certificate of our authority: its port, and whom it saw."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
+    context.load_verify_locations(TLS / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    seen: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            subject: Any = self.connection.getpeercert()["subject"]  # type: ignore[attr-defined]
+            seen.append(str(subject))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port, seen
+        server.shutdown()
+        thread.join()
+
+
+def test_an_upstream_is_shown_the_certificate_that_it_names(world: World) -> None:
+    gateway = world.gateway
+    cert, key = ((TLS / f"client.{name}").read_text() for name in ("pem", "key"))
+    with asking_for_a_certificate() as (port, seen):
+        upstream = {"scheme": "https", "nodes": {f"127.0.0.1:{port}": 1}, "tls": {"client_cert_id": "mtls"}}
+        route = {"uri": "/mtls", "upstream": upstream}
+        answer = gateway.admin("PUT", "/routes/mtls", route)
+        assert answer.status == 400, answer
+        gateway.apply({"ssls_mtls": {"type": "client", "cert": cert, "key": key}, "routes_mtls": route})
+        assert gateway.call("/mtls").status == 204
+        assert len(seen) == 1
+        # Neither a certificate that is another key's nor a deletion gets through.
+        stranger = (TLS / "other-ca.pem").read_text()
+        assert gateway.admin("PATCH", "/ssls/mtls", {"cert": stranger}).status == 400
+        assert gateway.admin("DELETE", "/ssls/mtls").status == 400
+        gateway.apply({"routes_mtls": None, "ssls_mtls": None})
+
+
 # --- references
 
 
@@ -360,7 +412,8 @@ def test_credentials_of_consumers_are_kept_and_found_like_other_secrets(
     foo2 = {"key-auth": {"key": "vU/ZHVJw7b0XscDJ1Fhtig=="}, "basic-auth": {"username": "foo2", "password": "bar"}}
     etcd.put("/apisix/consumers/foo2", json.dumps({"username": "foo2", "plugins": foo2}))
     keyed, named = {"key-auth": {}}, {"basic-auth": {}}
-    with running_canary() as canary, running_gateway(tmp_path, etcd_config(etcd, NEW, PUBLISHED), workers=1) as gateway:
+    config = {**etcd_config(etcd, NEW, PUBLISHED), "gw": {"log_level": "debug"}}
+    with running_canary() as canary, running_gateway(tmp_path, config, workers=1) as gateway:
         upstream = {"type": "roundrobin", "nodes": {f"127.0.0.1:{canary.port}": 1}}
         consumers: dict[str, Any] = {
             "plain": {"key-auth": {"key": HEX_KEY}, "basic-auth": {"username": "plain", "password": "planted-pw"}},
@@ -409,5 +462,5 @@ def test_credentials_of_consumers_are_kept_and_found_like_other_secrets(
         assert HEX_KEY not in answer.body.decode()
         answer = gateway.admin("PUT", "/consumers", {"username": "twin", "plugins": {"key-auth": {"key": "auth-two"}}})
         assert answer.status == 400, answer
-        for secret in (HEX_KEY, "planted", "auth-two"):
+        for secret in (HEX_KEY, "planted", "auth-two", basic("plain", "planted-pw")["Authorization"]):
             assert secret not in gateway.output()

@@ -1,4 +1,4 @@
-"""Certificates and keys of SSLs: what can be read and belongs together. Texts of APISIX are those of t/admin/ssl*.t."""
+"""Certificates and keys of SSLs: what can be read, what belongs together. APISIX pins its texts in t/admin/ssl*.t."""
 
 from pathlib import Path
 from typing import Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 from pathlib import Path
@@ -88,6 +89,16 @@ def test_for_a_shared_store_none_is_made(tmp_path: Path, text: str, stored: dict
     assert (of.keyring_file, of.generate_keyring) == (None, False)
     assert stored_by(of) == stored
     assert not (tmp_path / "var").exists()
+
+
+def test_documents_are_in_clear_and_may_be_encrypted_all_the_same(tmp_path: Path) -> None:
+    text = f"apisix: {{data_encryption: {{keyring: ['{KEY}'], enable_encrypt_fields: true}}}}"
+    of = dataclasses.replace(settings(tmp_path, text), store_url="yaml:////a", keyring_file=None)
+    protection = load_protection(of, PLUGINS)
+    assert protection.sealed(ROUTE, RESOURCE) is RESOURCE
+    assert protection.opened(ROUTE, by(KEY)) == RESOURCE
+    looks_encrypted = {"plugins": {"x": {"secret": "0f" * 32}}}
+    assert protection.opened(ROUTE, looks_encrypted) is looks_encrypted
 
 
 def test_a_published_key_only_reads(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_agent.encryption.scheme import Keyring, looks_encrypted
@@ -33,6 +33,7 @@ def test_what_apisix_has_in_etcd(text: str, stored: str) -> None:
     assert ring.decrypt(stored) == text
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8")), st.sampled_from([KEY_16, KEY_32, "ключключ"]))
 def test_what_is_encrypted_looks_so_and_comes_back(text: str, key: str) -> None:
     ring = Keyring([key])
