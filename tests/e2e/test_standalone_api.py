@@ -221,6 +221,15 @@ def test_a_lower_version_is_refused(shared: Gateway) -> None:
     assert reply.json() == {"error_msg": f"routes_conf_version must be greater than or equal to ({current})"}
 
 
+@pytest.mark.parametrize("digest", ["", "é", 'a "quoted" \\ one', "x" * 4000])
+def test_a_digest_is_any_text(shared: Gateway, digest: str) -> None:
+    client = Client(shared)
+    assert client.call("PUT", body={}, X_Digest=digest).status == 202
+    assert client.call("PUT", body={}, X_Digest=digest).status == 204
+    shown = client.call("HEAD").headers["x-digest"]
+    assert shown == client.document()["X-Digest"] == digest
+
+
 def test_resources_are_read_one_by_one_and_not_written_so(shared: Gateway, upstream: Upstream) -> None:
     client = Client(shared)
     assert client.put({"routes": [route(upstream, "/one")]}, "?wait=60000").status == 200
