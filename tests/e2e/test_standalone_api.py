@@ -318,6 +318,33 @@ def test_consumers_and_their_credentials(shared: Gateway, upstream: Upstream) ->
     assert "found duplicate username jack in consumers" in twice.body.decode()
 
 
+def test_consumers_and_credentials_let_in_whom_the_document_names(shared: Gateway, upstream: Upstream) -> None:
+    client = Client(shared)
+    guarded = [route(upstream, "/guarded", plugins={"key-auth": {}})]
+
+    def statuses(*keys: str) -> list[int]:
+        return [shared.call("/guarded", headers={"apikey": key}).status for key in keys]
+
+    def put(*consumers: dict[str, Any]) -> None:
+        assert client.put({"routes": guarded, "consumers": list(consumers)}, "?wait=60000").status == 200
+
+    def jack(key: str, index: int) -> dict[str, Any]:
+        return {"username": "jack", "modifiedIndex": index, "plugins": {"key-auth": {"key": key}}}
+
+    put(jack("jack-key", 10))
+    assert statuses("jack-key", "new-key", "wrong") == [200, 401, 401]
+    put(jack("new-key", 10))
+    assert statuses("jack-key", "new-key") == [200, 401]
+    put(jack("new-key", 11))
+    assert statuses("jack-key", "new-key") == [401, 200]
+    put(
+        {"username": "john_1"},
+        {"id": "john_1/credentials/john-a", "plugins": {"key-auth": {"key": "auth-a"}}},
+        {"id": "john_1/credentials/john-b", "plugins": {"key-auth": {"key": "auth-b"}}},
+    )
+    assert statuses("auth-a", "auth-b", "new-key") == [200, 200, 401]
+
+
 def test_documents_are_checked_and_not_taken_where_resources_are_put_one_by_one(tmp_path: Path) -> None:
     with running_gateway(tmp_path) as gateway:
         client = Client(gateway)

@@ -80,6 +80,11 @@ def read_document(raw: bytes, form: str, limit_bytes: int, *, needs_end: bool = 
         document = parse_yaml(raw, limit_bytes) if form == "yaml" else parse_json(raw)
     except ValueError as error:
         raise InvalidDocument(str(error)) from None
+    return check_document(document)
+
+
+def check_document(document: Any) -> dict[str, Any]:
+    """The document, when it is one: a mapping whose kinds hold lists. Raises InvalidDocument."""
     if not isinstance(document, dict):
         raise InvalidDocument("must hold a mapping of kinds (routes, upstreams, ...), each with a list")
     for name, items in document.items():

@@ -21,8 +21,8 @@ from gw.errors import StoreError
 from gw.schema import parse_json
 from sync_agent.owned_file import read_ours, written_anew
 from sync_agent.stores.base import Head, ReadOnly
-from sync_agent.stores.standalone.document import Value
-from sync_agent.stores.standalone.versions import Standing, held_back, nothing_yet, restored
+from sync_agent.stores.standalone.document import Value, check_document
+from sync_agent.stores.standalone.versions import Standing, check_versions, held_back, nothing_yet, restored
 from sync_agent.stores.standalone.whole import WholeStore
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class PushedStore(WholeStore):
         self._path = path
         self._turn = asyncio.Lock()
         self._standing: Standing | None = None
+        self._updates: set[asyncio.Task[tuple[Standing, Head]]] = set()
         self._problem = ""  # why the file is not used, once it has been told
 
     async def standing(self) -> Standing:
@@ -59,10 +60,27 @@ class PushedStore(WholeStore):
     async def update(self, decide: Decide) -> tuple[Standing, Head]:
         """Let `decide` replace what stands. What it makes is on disk and in the store when this returns.
 
-        A file that cannot be used is replaced, as if there were none. Raises what `decide` raises, and StoreError when
-        the file cannot be written.
+        A file that cannot be used is replaced, as if there were none. Who gives up waiting stops nothing: what is on
+        disk is also in the store. Raises what `decide` raises, and StoreError when the file cannot be written.
         """
         self._check_open()
+        task = asyncio.create_task(self._update(decide), name="standalone-update")
+        self._updates.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """As Store.close, after what is being put."""
+        if self._updates:
+            await asyncio.wait(self._updates)
+        await super().close()
+
+    def _forget(self, update: asyncio.Task[tuple[Standing, Head]]) -> None:
+        self._updates.discard(update)
+        if not update.cancelled():
+            update.exception()  # seen, also where nobody waits any more
+
+    async def _update(self, decide: Decide) -> tuple[Standing, Head]:
         async with self._turn:
             before = await self._loaded_or_nothing()
             after = await asyncio.to_thread(decide, before)
@@ -90,7 +108,7 @@ class PushedStore(WholeStore):
                 standing = await asyncio.to_thread(_load, self._path)
             except FileNotFoundError:
                 standing = nothing_yet()
-            except (OSError, ValueError, TypeError, AttributeError) as error:
+            except (OSError, ValueError) as error:
                 self._tell(f"{self._path} is not used: {error}")
                 raise StoreError(self._problem) from None
             await self._take(standing)
@@ -113,8 +131,12 @@ class PushedStore(WholeStore):
 
 def _load(path: Path) -> Standing:
     content = parse_json(read_ours(path, _FORBIDDEN))
-    held = {key: Value(text.encode()) for key, text in content["held"].items()}
-    return restored(content["document"], held)
+    held = content.get("held") if isinstance(content, dict) else None
+    if not isinstance(held, dict) or not all(isinstance(text, str) for text in held.values()):
+        raise ValueError("it is damaged, or something else")
+    document = check_document(content.get("document"))
+    check_versions(document)
+    return restored(document, {key: Value(text.encode()) for key, text in held.items()})
 
 
 def _save(path: Path, standing: Standing) -> None:
