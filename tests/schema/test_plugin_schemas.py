@@ -36,8 +36,8 @@ def of(name: str, reason: str) -> str:
 
 
 REFUSED = [
-    (route(key_auth={}), "plugins.key-auth", "unknown plugin [key-auth]"),
-    (route(key_auth={"_meta": {"disable": True}}), "plugins.key-auth", "unknown plugin [key-auth]"),
+    (route(jwt_auth={}), "plugins.jwt-auth", "unknown plugin [jwt-auth]"),
+    (route(jwt_auth={"_meta": {"disable": True}}), "plugins.jwt-auth", "unknown plugin [jwt-auth]"),
     (route(forward_auth={}), "plugins.forward-auth", of("forward-auth", 'property "uri" is required')),
     (
         route(forward_auth=URI | {"timeout": "3"}),
