@@ -20,6 +20,7 @@ import fastjsonschema
 
 from gw.schema.compiled import compile_check
 from gw.schema.explain import Complaint, Schema, explain
+from gw.schema.expressions import expression_complaint
 from gw.schema.installed import InstalledPlugin, choose_plugins, installed_plugins
 from gw.schema.load import load_plugin_meta
 from gw.schema.wording import bare
@@ -38,6 +39,8 @@ HOLDERS: Final = frozenset(
         "stream_routes",
     }
 )
+# Of these kinds APISIX says so (apisix/admin/consumers.lua, credentials.lua).
+_BEFORE_REASONS: Final = dict.fromkeys(("consumers", "credentials"), "invalid plugins configuration: ")
 # Of a plugin_metadata resource, and no part of what the plugin gets.
 _STORE_FIELDS: Final = ("id", "create_time", "update_time")
 _ANY_METADATA: Final[Schema] = {"type": "object"}
@@ -127,9 +130,11 @@ class PluginSchemas:
             schema = self.schema_for(kind, name)
             if schema is None:
                 if refuse_unknown:
-                    return Complaint(("plugins", name), f"unknown plugin [{bare(name)}]", stands_alone=True)
-            elif complaint := schema.complaint(conf):
-                reason = f"failed to check the configuration of plugin {name} err: {complaint.reason}"
+                    reason = f"{_BEFORE_REASONS.get(kind, '')}unknown plugin [{bare(name)}]"
+                    return Complaint(("plugins", name), reason, stands_alone=True)
+            elif complaint := schema.complaint(conf) or (refuse_unknown and _filter_complaint(conf)) or None:
+                before = _BEFORE_REASONS.get(kind, "")
+                reason = f"{before}failed to check the configuration of plugin {name} err: {complaint.reason}"
                 return Complaint(("plugins", name, *complaint.place), reason, stands_alone=True)
         return None
 
@@ -143,6 +148,12 @@ class PluginSchemas:
         complaint = schema.complaint(metadata)
         resource.update(metadata)
         return complaint
+
+
+def _filter_complaint(conf: Mapping[str, Any]) -> Complaint | None:
+    """What is wrong with `_meta.filter` of a configuration that fits its schema."""
+    meta = conf.get("_meta", {})
+    return expression_complaint(("_meta", "filter"), meta["filter"]) if "filter" in meta else None
 
 
 def load_plugin_schemas(

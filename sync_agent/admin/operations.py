@@ -114,8 +114,10 @@ class Operations:
         processed: Callable[[], int],
         rng: random.Random | None = None,
         plugins: PluginSchemas = NO_PLUGINS,
+        allow_code: bool = False,
     ) -> None:
         self._store = store
+        self._allow_code = allow_code
         self._plugins = plugins
         self._rng = rng or random.SystemRandom()
         self._keys = keys
@@ -301,7 +303,9 @@ class Operations:
         """The bytes to write, while what the resource names is there and stays: write inside."""
         try:
             encoded = encode_stored(value)
-            admit(key, encoded, self._resource_bytes, self._plugins, refuse_unknown=True)
+            admit(
+                key, encoded, self._resource_bytes, self._plugins, refuse_unknown=True, allow_code=self._allow_code
+            )
         except InvalidResource as error:
             reason = error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
             raise _Refused(Outcome.INVALID, reason) from None

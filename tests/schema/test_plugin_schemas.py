@@ -320,3 +320,20 @@ def test_which_fields_of_ours_are_stored_encrypted():
     found = {name: schema.encrypt_fields for name in OURS.names if (schema := OURS.schema_for("routes", name))}
     assert found["limit-count"] == (("redis_password",), ("sentinel_password",))
     assert found["http-logger"] == (("auth_header",),)
+
+
+@pytest.mark.parametrize(
+    ("kind", "id", "resource"),
+    [("consumers", "jack", {"username": "jack"}), ("credentials", "jack/1", {})],
+)
+def test_what_is_wrong_with_plugins_of_consumers_is_said_as_apisix_says_it(
+    kind: str, id: str, resource: dict[str, Any]
+) -> None:
+    bad = resource | {"plugins": {"forward-auth": {}}}
+    with pytest.raises(InvalidResource) as refused:
+        validate(kind, id, bad, OURS)
+    before = "invalid plugins configuration: "
+    assert refused.value.reason == before + of("forward-auth", 'property "uri" is required')
+    with pytest.raises(InvalidResource) as refused:
+        validate(kind, id, resource | {"plugins": {"no-plugin": {}}}, OURS, refuse_unknown=True)
+    assert refused.value.reason == f"{before}unknown plugin [no-plugin]"
