@@ -278,7 +278,8 @@ def test_consumers_and_credentials_have_a_schema_of_their_own_where_a_plugin_bri
     schemas = installed_with(tmp_path, x=texts("a", encrypt_fields=["a"]), x_consumer=texts("key", required=["key"]))
     for kind, reason in (("routes", None), ("consumers", 'property "key" is required')):
         complaint = schemas.complaint(kind, "1", {"plugins": {"x": {}}}, refuse_unknown=True)
-        assert (complaint and complaint.reason) == (reason and of("x", reason))
+        said = reason and "invalid plugins configuration: " + of("x", reason)
+        assert (complaint and complaint.reason) == said
     assert schemas.schema_for("credentials", "x") is schemas.schema_for("consumers", "x")
     assert schemas.schema_for("consumer_groups", "x") is schemas.schema_for("routes", "x")
     assert schemas.schema_for("plugin_metadata", "x") is None
