@@ -7,6 +7,7 @@
 - What is written is admitted by the same function that later admits it for publishing, on the same bytes.
 - Defaults are not filled in: what is stored is what was sent, `id`, and the two times (as in APISIX since 3.14). Of
   plugin_metadata it is what was sent alone, since all of it is the plugin's.
+- No two consumers get one identity; whom to ask about, duplicates.py knows.
 - A plugin that is not enabled is refused. Publishing lets it pass: an existing store must not lose a route over it.
 - Writes of one resource take turns on this host, so that the condition fails for a writer elsewhere only. So do writes
   whose outcome depends on other resources; see references.py for what that does not stop.
@@ -65,6 +66,9 @@ WRITE_ATTEMPTS: Final = 20
 LOST_ROUND_PAUSE_S: Final = 0.002
 # A store that has not answered by then is away. Longer than a store's own time-outs, so that its own reason is heard.
 OPERATION_TIMEOUT_S: Final = 30.0
+# Keys of a list looked at without a break (about 40 us each): how long a change that is to be published may wait.
+LISTED_KEYS: Final = 50
+
 # Kinds whose resources are stored as they come: every member is somebody else's to name.
 UNSTAMPED: Final = frozenset({"plugin_metadata"})
 
@@ -210,9 +214,9 @@ class Operations:
         async with contextlib.aclosing(self._store.list(below=shown.below)) as pages:
             async for stored in pages:
                 revision = stored.head.revision
-                await emit(shown.take(stored.items))
-                # A page of the store is judged without a break; between two, others have their turn.
-                await asyncio.sleep(0)
+                for start in range(0, len(stored.items), LISTED_KEYS):
+                    await emit(shown.take(stored.items[start : start + LISTED_KEYS]))
+                    await asyncio.sleep(0)
         if wanted.kind == "credentials" and shown.is_empty:
             return Answer(Outcome.NOT_FOUND, "Key not found", revision=revision)  # as in APISIX, for this kind alone
         items, total = shown.finish()
