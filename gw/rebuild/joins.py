@@ -7,12 +7,13 @@ too, and the route is the compiled one it was made from: whatever that was made 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
+from gw.model.consumer import Consumer, ConsumerGroup
 from gw.model.keys import ResourceKey
-from gw.model.merge import Layer, Missing, PluginConf, merge_plugins
+from gw.model.merge import Layer, Missing, PluginConf, consumer_layers, merge_plugins, missing_group
 from gw.pipeline.caller import Caller
 from gw.pipeline.phases import Phases, Step
 from gw.pipeline.reply import error_reply
@@ -127,22 +128,22 @@ class Joins:
         self, parts: RouteParts, base: CompiledRoute, caller: Caller, group: Entry | None, find: Find
     ) -> tuple[CompiledRoute, str | None]:
         """The route, and what of it does not work. Raises Unusable, and whatever damage leads to."""
+        if caller.group_id and group is None:
+            missing = missing_group(caller.group_id)
+            return _refusing(base, missing.status, missing.reason), missing.reason
         assert isinstance(caller.entry, Entry)
-        layers = [self._layer(caller.entry)]
-        if caller.group_id:
-            if group is None:
-                # init.lua, http_access_phase
-                reason = f"failed to fetch consumer group config by id: {caller.group_id}"
-                return _refusing(base, 503, reason), reason
-            layers.append(self._layer(group))
+        consumer = Consumer.from_dict(caller.name, caller.entry.decode())
+        consumer_group = None if group is None else ConsumerGroup.from_dict(group.id, group.decode())
+        credentials = self._credential_plugins
+        # A group has no credentials either; APISIX runs no auth plugin a second time.
+        layers = [
+            Layer(owner, {name: conf for name, conf in plugins.items() if name not in credentials})
+            for owner, plugins in consumer_layers(consumer, consumer_group, credentials)
+        ]
         of_route = [Layer(conf.owner, {conf.name: {**conf.conf, "_meta": conf.meta}}) for conf in parts.confs]
         confs = merge_plugins([*layers, *of_route])
         rewritten = {conf.name for conf in parts.confs}
         return base.walking(self._chains.joined_chain(confs, parts.rules, base.phases, rewritten, find)), None
-
-    def _layer(self, entry: Entry) -> Layer:
-        plugins: Any = entry.decode().get("plugins") or {}
-        return Layer(entry.key, _without(plugins, self._credential_plugins))
 
     def _found(self, key: ResourceKey | None) -> Entry | None:
         return None if key is None else self._served.entry(key)
@@ -173,10 +174,6 @@ def _group_key(caller: Caller) -> ResourceKey | None:
 
 def _nothing(key: ResourceKey) -> Entry | None:
     return None
-
-
-def _without(plugins: Mapping[str, Any], left_out: Collection[str]) -> dict[str, Any]:
-    return {name: conf for name, conf in plugins.items() if name not in left_out}
 
 
 def _refusing(base: CompiledRoute, status: int, reason: str) -> CompiledRoute:

@@ -36,8 +36,8 @@ def of(name: str, reason: str) -> str:
 
 
 REFUSED = [
-    (route(key_auth={}), "plugins.key-auth", "unknown plugin [key-auth]"),
-    (route(key_auth={"_meta": {"disable": True}}), "plugins.key-auth", "unknown plugin [key-auth]"),
+    (route(jwt_auth={}), "plugins.jwt-auth", "unknown plugin [jwt-auth]"),
+    (route(jwt_auth={"_meta": {"disable": True}}), "plugins.jwt-auth", "unknown plugin [jwt-auth]"),
     (route(forward_auth={}), "plugins.forward-auth", of("forward-auth", 'property "uri" is required')),
     (
         route(forward_auth=URI | {"timeout": "3"}),
@@ -263,23 +263,6 @@ def test_the_compiled_check_and_the_worded_one_agree(number: int, conf: dict[str
     assert complaint is None or complaint.reason.isprintable()
 
 
-@pytest.mark.parametrize(
-    ("kind", "id", "resource"),
-    [("consumers", "jack", {"username": "jack"}), ("credentials", "jack/1", {})],
-)
-def test_what_is_wrong_with_plugins_of_consumers_is_said_as_apisix_says_it(
-    kind: str, id: str, resource: dict[str, Any]
-) -> None:
-    bad = resource | {"plugins": {"forward-auth": {}}}
-    with pytest.raises(InvalidResource) as refused:
-        validate(kind, id, bad, OURS)
-    before = "invalid plugins configuration: "
-    assert refused.value.reason == before + of("forward-auth", 'property "uri" is required')
-    with pytest.raises(InvalidResource) as refused:
-        validate(kind, id, resource | {"plugins": {"no-plugin": {}}}, OURS, refuse_unknown=True)
-    assert refused.value.reason == f"{before}unknown plugin [no-plugin]"
-
-
 def installed_with(folder: Path, **schemas: dict[str, Any]) -> PluginSchemas:
     """The schemas of a plugin `x` whose files are these: `x`, `x_consumer`, `x_metadata`."""
     for name, schema in schemas.items():
@@ -295,7 +278,8 @@ def test_consumers_and_credentials_have_a_schema_of_their_own_where_a_plugin_bri
     schemas = installed_with(tmp_path, x=texts("a", encrypt_fields=["a"]), x_consumer=texts("key", required=["key"]))
     for kind, reason in (("routes", None), ("consumers", 'property "key" is required')):
         complaint = schemas.complaint(kind, "1", {"plugins": {"x": {}}}, refuse_unknown=True)
-        assert (complaint and complaint.reason) == (reason and of("x", reason))
+        said = reason and "invalid plugins configuration: " + of("x", reason)
+        assert (complaint and complaint.reason) == said
     assert schemas.schema_for("credentials", "x") is schemas.schema_for("consumers", "x")
     assert schemas.schema_for("consumer_groups", "x") is schemas.schema_for("routes", "x")
     assert schemas.schema_for("plugin_metadata", "x") is None
@@ -337,3 +321,20 @@ def test_which_fields_of_ours_are_stored_encrypted():
     found = {name: schema.encrypt_fields for name in OURS.names if (schema := OURS.schema_for("routes", name))}
     assert found["limit-count"] == (("redis_password",), ("sentinel_password",))
     assert found["http-logger"] == (("auth_header",),)
+
+
+@pytest.mark.parametrize(
+    ("kind", "id", "resource"),
+    [("consumers", "jack", {"username": "jack"}), ("credentials", "jack/1", {})],
+)
+def test_what_is_wrong_with_plugins_of_consumers_is_said_as_apisix_says_it(
+    kind: str, id: str, resource: dict[str, Any]
+) -> None:
+    bad = resource | {"plugins": {"forward-auth": {}}}
+    with pytest.raises(InvalidResource) as refused:
+        validate(kind, id, bad, OURS)
+    before = "invalid plugins configuration: "
+    assert refused.value.reason == before + of("forward-auth", 'property "uri" is required')
+    with pytest.raises(InvalidResource) as refused:
+        validate(kind, id, resource | {"plugins": {"no-plugin": {}}}, OURS, refuse_unknown=True)
+    assert refused.value.reason == f"{before}unknown plugin [no-plugin]"
