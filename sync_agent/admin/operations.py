@@ -9,6 +9,7 @@
   plugin_metadata it is what was sent alone, since all of it is the plugin's.
 - Secrets are sealed on their way into the store and opened on their way out (`sync_agent.encryption`): what is merged,
   compared and checked here is in clear.
+- No two consumers get one identity; whom to ask about, duplicates.py knows.
 - A plugin that is not enabled is refused. Publishing lets it pass: an existing store must not lose a route over it.
 - Writes of one resource take turns on this host, so that the condition fails for a writer elsewhere only. So do writes
   whose outcome depends on other resources; see references.py for what that does not stop.
@@ -73,6 +74,9 @@ WRITE_ATTEMPTS: Final = 20
 LOST_ROUND_PAUSE_S: Final = 0.002
 # A store that has not answered by then is away. Longer than a store's own time-outs, so that its own reason is heard.
 OPERATION_TIMEOUT_S: Final = 30.0
+# Keys of a list looked at without a break (about 40 us each): how long a change that is to be published may wait.
+LISTED_KEYS: Final = 50
+
 # Kinds whose resources are stored as they come: every member is somebody else's to name.
 UNSTAMPED: Final = frozenset({"plugin_metadata"})
 
@@ -243,9 +247,9 @@ class Operations:
         async with contextlib.aclosing(self._store.list(below=shown.below)) as pages:
             async for stored in pages:
                 revision = stored.head.revision
-                await emit(shown.take(stored.items))
-                # A page of the store is judged without a break; between two, others have their turn.
-                await asyncio.sleep(0)
+                for start in range(0, len(stored.items), LISTED_KEYS):
+                    await emit(shown.take(stored.items[start : start + LISTED_KEYS]))
+                    await asyncio.sleep(0)
         if wanted.kind == "credentials" and shown.is_empty:
             return Answer(Outcome.NOT_FOUND, "Key not found", revision=revision)  # as in APISIX, for this kind alone
         items, total = shown.finish()

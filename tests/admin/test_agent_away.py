@@ -74,7 +74,7 @@ def silent(directory: Path) -> SqlStore:
 
 
 def test_a_store_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations, "OPERATION_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(operations, "OPERATION_TIMEOUT_S", 0.5)
 
     async def run() -> None:
         async with world(tmp_path, silent(tmp_path)) as admin:
