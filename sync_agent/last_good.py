@@ -17,7 +17,6 @@ Content hash and routing are believed together with the judgement, and else made
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 import logging
 import os
@@ -28,7 +27,7 @@ from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgpack
 
@@ -39,6 +38,7 @@ from gw.schema import NO_PLUGINS, PluginSchemas, validate
 from gw.shm.snapshot import Entry
 from sync_agent.intake import change_of
 from sync_agent.judge import FINGERPRINT_BYTES, judge_fingerprint
+from sync_agent.owned_file import read_ours, written_anew
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class LastGood:
         The last is logged. All that is returned has been judged: just now, or before by the same judge.
         """
         try:
-            content = _read_ours(self.path, stat.S_IWGRP | stat.S_IWOTH)
+            content = read_ours(self.path, stat.S_IWGRP | stat.S_IWOTH)
             version, revision, rows = _unpack(content)
             self.version = version
             if version <= newer_than:
@@ -107,7 +107,7 @@ class LastGood:
         """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = self._find_key(make=True) if is_judged else None
-        with _written_anew(self.path) as file:
+        with written_anew(self.path) as file:
             file.write(bytes(HEADER_BYTES))
             body = blake2b(digest_size=HASH_BYTES)
             for piece in _pieces(entries, version, revision):
@@ -134,7 +134,7 @@ class LastGood:
         """The key beside the file; None when there is none or somebody else may know it, and then all is judged."""
         key = b""
         try:
-            key = _read_ours(self.key_path, stat.S_IRWXG | stat.S_IRWXO)
+            key = read_ours(self.key_path, stat.S_IRWXG | stat.S_IRWXO)
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
@@ -145,7 +145,7 @@ class LastGood:
         if not make:
             return None
         key = os.urandom(KEY_BYTES)
-        with _written_anew(self.key_path) as file:
+        with written_anew(self.key_path) as file:
             file.write(key)
         return key
 
@@ -163,18 +163,6 @@ def _pieces(entries: Mapping[ResourceKey, Entry], version: int, revision: int) -
         yield packer.bytes()
         packer.reset()
     yield packer.bytes()
-
-
-def _read_ours(path: Path, forbidden: int) -> bytes:
-    """A file's content. Raises ValueError when it belongs to somebody else, or its mode has one of those bits."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    with open(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if status.st_uid not in (0, os.geteuid()):
-            raise ValueError(f"it belongs to user {status.st_uid}, not to us")
-        if status.st_mode & forbidden:
-            raise ValueError(f"others may use it (mode {stat.S_IMODE(status.st_mode):04o}); chmod it to 0600")
-        return file.read()
 
 
 def _unpack(content: bytes) -> tuple[int, int, Any]:
@@ -209,27 +197,3 @@ def _judge(rows: Iterable[tuple[str, str, int, bytes, Any]], plugins: PluginSche
         assert change.blob is not None
         entries[key] = Entry(change.hash, change.blob, change.routing)
     return entries
-
-
-@contextlib.contextmanager
-def _written_anew(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to, 0600, that takes the place of the one at `path` once it is whole and on the disk."""
-    aside = path.with_name(f"{path.name}.new" if path.name.startswith(".") else f".{path.name}.new")
-    with contextlib.suppress(FileNotFoundError):
-        aside.unlink()
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(aside, path)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a rename in it outlive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,13 +16,19 @@ async def read_json(req: falcon.asgi.Request, limit_bytes: int, *, missing: str)
     Raises AdminError: 413 for more than `limit_bytes`, 400 with the reason `missing` for none, 400 for what is not
     strict JSON.
     """
-    raw = await _read(req, limit_bytes)
-    if not raw:
-        raise error_of(400, missing)
+    raw = await read_raw(req, limit_bytes, missing=missing)
     try:
         return parse_json(raw)
     except ValueError as error:
         raise error_of(400, f"invalid request body: {error}") from None
+
+
+async def read_raw(req: falcon.asgi.Request, limit_bytes: int, *, missing: str) -> bytes:
+    """The bytes of a request's body. Raises AdminError: 413 for more than `limit_bytes`, 400 `missing` for none."""
+    raw = await _read(req, limit_bytes)
+    if not raw:
+        raise error_of(400, missing)
+    return raw
 
 
 async def _read(req: falcon.asgi.Request, limit_bytes: int) -> bytes:

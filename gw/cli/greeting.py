@@ -10,6 +10,7 @@ from pathlib import Path
 from gw import __version__
 from gw.server.listeners import ADMIN, CONTROL, METRICS, STATUS, TRAFFIC, Listener, listeners
 from gw.settings import AgentSettings
+from gw.settings.rules import is_document
 
 _UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not listened on
 
@@ -24,6 +25,7 @@ class Surroundings:
 
     store_url: str
     key_file: Path | None
+    keyring_file: Path | None
     key_source: Path
     asks_for_key: bool
     metrics_path: str
@@ -35,6 +37,7 @@ class Surroundings:
         return cls(
             store_url=agent.store_url,
             key_file=agent.key_file if agent.generate_admin_key else None,
+            keyring_file=agent.keyring_file if agent.generate_keyring else None,
             key_source=agent_file if agent_file.exists() else settings.source,
             asks_for_key=settings.deployment.admin.admin_key_required,
             metrics_path=settings.plugin_attr.prometheus.export_uri,
@@ -52,7 +55,11 @@ def greeting(surroundings: Surroundings, opened: Sequence[Listener], workers: in
     by_role = {listener.role: listener for listener in reversed(opened)}
     if admin := by_role.get(ADMIN):
         lines += [f"  {'admin key':<12} {_key_place(surroundings)}"]
-        lines += ["", "Put a route, then call it:", "", *_commands(surroundings, admin, by_role), ""]
+        if surroundings.keyring_file:
+            lines += [f"  {'keyring':<12} generated, in {surroundings.keyring_file}: back it up with the store"]
+        lines += _first_steps(surroundings, admin, by_role)
+    else:
+        lines += [f"  {'Admin API':<12} does not listen (apisix.enable_admin, or deployment.role: data_plane)", ""]
     lines += [
         "Agent and workers run as one user here, so the workers could read what is the agent's alone. The systemd",
         "units in conf/ keep them apart. Ctrl-C stops; once more, at once.",
@@ -64,6 +71,12 @@ def greeting(surroundings: Surroundings, opened: Sequence[Listener], workers: in
 def of_settings(agent: AgentSettings) -> str:
     """`greeting` for a configuration."""
     return greeting(Surroundings.of(agent), listeners(agent.settings), agent.settings.gw.workers)
+
+
+def _first_steps(surroundings: Surroundings, admin: Listener, by_role: dict[str, Listener]) -> list[str]:
+    if is_document(surroundings.store_url):
+        return ["", "All resources come as one document; docs/standalone.md shows how.", ""]
+    return ["", "Put a route, then call it:", "", *_commands(surroundings, admin, by_role), ""]
 
 
 def _commands(surroundings: Surroundings, admin: Listener, by_role: dict[str, Listener]) -> list[str]:

@@ -29,15 +29,30 @@ NOUNS: Final[Mapping[str, str]] = {
     "routes": "route",
     "services": "service",
     "upstreams": "upstream",
-    "plugin_configs": "plugin config",
+    "consumers": "consumer",
+    "consumer_groups": "consumer group",
+    "credentials": "credential",
     "global_rules": "global rule",
+    "plugin_configs": "plugin config",
     "plugin_metadata": "plugin_metadata",
+    "plugins": "plugin",
+    "ssls": "ssl",
+    "protos": "proto",
+    "secrets": "secret",
+    "stream_routes": "stream route",
 }
-# What cannot be done with a kind, by the name of the operation (`unsupported_methods` in apisix/admin/*.lua).
+# What cannot be done with a kind, by the name of the operation (`unsupported_methods` in apisix/admin/*.lua). The list
+# of plugins is read by workers, and has an interface of its own.
 UNSUPPORTED: Final[Mapping[str, frozenset[str]]] = {
-    "plugin_configs": frozenset({"create"}),
+    "consumers": frozenset({"create", "patch"}),
+    "consumer_groups": frozenset({"create"}),
+    "credentials": frozenset({"create", "patch"}),
     "global_rules": frozenset({"create"}),
+    "plugin_configs": frozenset({"create"}),
     "plugin_metadata": frozenset({"create", "patch"}),
+    "plugins": frozenset({"get", "list", "create", "put", "patch", "delete"}),
+    "secrets": frozenset({"create"}),
+    "stream_routes": frozenset({"patch"}),
 }
 
 
@@ -67,7 +82,7 @@ class List:
     """All resources of a kind in the order of their ids; with `page_size`, one page in the order of their creation.
 
     `name` and `uri` are patterns that are searched for, `label` is a label's name, `service_id` and `upstream_id` are
-    what a resource refers to. None filters nothing.
+    what a resource refers to. None filters nothing. `parent` is the consumer whose credentials are listed.
     """
 
     op: ClassVar[str] = "list"
@@ -79,6 +94,7 @@ class List:
     label: str | None = None
     service_id: str | None = None
     upstream_id: str | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +109,17 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A resource as a whole, new or in the place of another. Without `id`, the body names it."""
+    """A resource as a whole, new or in the place of another. Without `id`, the body names it.
+
+    `parent` is the consumer of a credential; its `id` begins with it.
+    """
 
     op: ClassVar[str] = "put"
     kind: str
     id: str | None
     body: Any = field(repr=False)
     ttl_s: int | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +161,72 @@ class Head:
     op: ClassVar[str] = "head"
 
 
-Operation = Authorize | Get | List | Create | Put | Patch | Delete | Status | Head
+@dataclass(frozen=True, slots=True)
+class GetDocument:
+    """All resources as one document, where that is how they come: the one item of the answer, as JSON or YAML.
+
+    With `only_about`, no item, but what is known of the document.
+    """
+
+    op: ClassVar[str] = "get_document"
+    as_yaml: bool = False
+    only_about: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PutDocument:
+    """All resources, as the text of one document, JSON or YAML. `digest` is the caller's name for this very content."""
+
+    op: ClassVar[str] = "put_document"
+    text: bytes = field(repr=False)
+    is_yaml: bool
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckDocument:
+    """Would a document be accepted? The answer's `about` has the `errors`, a list of what is wrong with which item."""
+
+    op: ClassVar[str] = "check_document"
+    text: bytes = field(repr=False)
+    is_yaml: bool
+
+
+Operation = (
+    Authorize
+    | Get
+    | List
+    | Create
+    | Put
+    | Patch
+    | Delete
+    | Status
+    | Head
+    | GetDocument
+    | PutDocument
+    | CheckDocument
+)
 _BY_OP: Final[Mapping[str, type[Operation]]] = {
-    cls.op: cls for cls in (Authorize, Get, List, Create, Put, Patch, Delete, Status, Head)
+    cls.op: cls
+    for cls in (
+        Authorize,
+        Get,
+        List,
+        Create,
+        Put,
+        Patch,
+        Delete,
+        Status,
+        Head,
+        GetDocument,
+        PutDocument,
+        CheckDocument,
+    )
 }
 # What a field may be on the wire, by its annotation above. Compared by exact type: True is no page number.
 _WIRE_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "bool": (bool,),
+    "bytes": (bytes,),
     "int": (int,),
     "int | None": (int, type(None)),
     "str": (str,),
@@ -170,6 +249,7 @@ class Outcome(StrEnum):
     OK = "ok"
     CREATED = "created"
     NOT_FOUND = "not_found"
+    NO_PARENT = "no_parent"  # what it would be a part of is not there
     INVALID = "invalid"  # what was asked for is wrong in itself
     IN_USE = "in_use"  # other resources refer to it
     UNAUTHORIZED = "unauthorized"
@@ -202,6 +282,9 @@ class Answer:
     total: int = 0  # of a list: how many there are on all pages
     revision: int = 0  # of the store, once the operation was done; 0: not known
     status: Mapping[str, Any] | None = None  # answer to Status alone
+    # Answer to GetDocument and PutDocument: `digest` and `last_modified` (Unix time), null before the first; `is_new`
+    # after a put. Answer to CheckDocument: `errors`.
+    about: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +344,7 @@ def encode_answer(id: int, answer: Answer) -> bytes:
             "total": answer.total,
             "revision": answer.revision,
             "status": answer.status,
+            "about": answer.about,
         }
     )
 
@@ -283,6 +367,7 @@ def decode_reply(payload: bytes) -> Reply:
         total=_take(message, "total", (int,)),
         revision=_take(message, "revision", (int,)),
         status=_take(message, "status", (dict, type(None))),
+        about=_take(message, "about", (dict, type(None))),
     )
     return Reply(id, items, answer)
 

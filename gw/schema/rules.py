@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import AddressValueError, IPv6Address
 from typing import Any, Final
 
+from gw.schema.certificates import certificate_complaints, pair_complaints
 from gw.schema.explain import Complaint
+from gw.schema.protobuf import content_fault
 from gw.schema.wording import bare, quote
 
 MAX_PORT: Final = 65535
@@ -36,7 +38,7 @@ _KEYS: Final = {hash_on: re.compile(pattern[:-1] + r"\Z") for hash_on, pattern i
 
 def check_rules(kind: str, resource: Mapping[str, Any]) -> Complaint | None:
     """The first rule that the resource breaks, None when it keeps all."""
-    for rule in RULES[kind]:
+    for rule in RULES.get(kind, ()):
         for complaint in rule(resource):
             return complaint
     return None
@@ -64,6 +66,11 @@ def _upstream(upstream: Mapping[str, Any]) -> Iterator[Complaint]:
     if rewrites and not upstream.get("upstream_host"):
         reason = "`upstream_host` can't be empty when `pass_host` is `rewrite`"
         yield Complaint(("upstream_host",), reason, stands_alone=True)
+    tls = upstream.get("tls", {})
+    if "client_cert" in tls:
+        yield from pair_complaints(
+            ("tls", "client_cert"), tls["client_cert"], ("tls", "client_key"), tls["client_key"]
+        )
     if upstream["type"] == "chash":
         yield from _chash(upstream)
 
@@ -104,12 +111,17 @@ def _is_ipv6(text: str) -> bool:
         return False
 
 
+def _proto(proto: Mapping[str, Any]) -> Iterator[Complaint]:
+    if fault := content_fault(proto["content"]):
+        yield Complaint(("content",), f"invalid content: {fault}", stands_alone=True)
+
+
 Rule = Callable[[Mapping[str, Any]], Iterator[Complaint]]
 RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "routes": (_own_upstream,),
     "services": (_own_upstream,),
     "upstreams": (_upstream,),
-    "plugin_configs": (),
-    "global_rules": (),
-    "plugin_metadata": (),
+    "ssls": (certificate_complaints,),
+    "protos": (_proto,),
+    "stream_routes": (_own_upstream,),
 }

@@ -1,4 +1,4 @@
-"""The settings that the agent alone reads, declared once: the store, its credentials, the admin keys.
+"""The settings that the agent alone reads, declared once: the store, its credentials, the admin keys, the keyring.
 
 They stand in config.yaml, or apart in agent.yaml beside it, which only the agent's user can read. No field with a
 secret in it shows in a repr.
@@ -14,7 +14,9 @@ from typing import Final
 
 from gw.settings import kinds, network
 from gw.settings.declare import Context, Kind, Refused, derived, section, setting
+from gw.settings.encryption import AgentSsl, DataEncryption
 from gw.settings.kinds import mapping_fields, parse_at
+from gw.settings.roles import DOCUMENT_FORMS
 from gw.settings.tree import Settings
 
 # Published in APISIX's documents and images, so known to everyone who scans for them (CVE-2020-13945).
@@ -73,19 +75,19 @@ def _admin_key(raw: object, context: Context) -> AdminKey | None:
 
 
 def _store_url() -> Kind[str]:
-    """The URL of a store, its path absolute: `etcd` or `sqlite:////absolute/file`."""
-    form = "etcd or sqlite:///path"
+    """The URL of a store, its path absolute: `etcd`, `sqlite:////absolute/file`, `yaml:////absolute/file`."""
+    form = "etcd, sqlite:///path, yaml:///path or json:///path"
 
     def parse(raw: object, context: Context) -> str:
         if raw == "etcd":
             return "etcd"
         scheme, _, rest = str(raw).partition("://") if isinstance(raw, str) else ("", "", "")
-        if scheme in ("postgresql", "mysql", "nats", "yaml"):
+        if scheme in ("postgresql", "mysql", "nats"):
             raise Refused(f"a {scheme} store is not supported yet; it must be {form}")
-        if scheme != "sqlite" or not rest.startswith("/") or rest == "/" or "\0" in rest:
+        if scheme not in ("sqlite", *DOCUMENT_FORMS) or not rest.startswith("/") or rest == "/" or "\0" in rest:
             # Not repeated: a URL may hold a password.
             raise Refused(f"must be {form}")
-        return f"sqlite:///{kinds.resolved_path(rest[1:], context)}"
+        return f"{scheme}:///{kinds.resolved_path(rest[1:], context)}"
 
     return Kind(form, parse)
 
@@ -174,15 +176,26 @@ class AgentGw:
         kinds.optional(_store_url()),
         default=None,
         help="Where resources are kept: etcd (see deployment.etcd), or an SQLite file (sqlite:///file counts from the "
-        "directory of config.yaml, sqlite:////file is absolute). null: etcd where your configuration names it "
-        "(deployment.etcd, or config_provider: etcd), else <data_dir>/config.db.",
+        "directory of config.yaml, sqlite:////file is absolute), or a document that is read and never written "
+        "(yaml:///file, json:///file). null: what config_provider says, if that is yaml or json; etcd where your "
+        "configuration names it (deployment.etcd, or config_provider: etcd) and for a data_plane; else "
+        "<data_dir>/config.db.",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class AgentApisix:
+    """The agent's part of APISIX's apisix section."""
+
+    data_encryption: DataEncryption = section(DataEncryption)
+    ssl: AgentSsl = section(AgentSsl)
 
 
 @dataclass(frozen=True, slots=True)
 class AgentTree:
     """All keys that agent.yaml may hold."""
 
+    apisix: AgentApisix = section(AgentApisix)
     deployment: AgentDeployment = section(AgentDeployment)
     gw: AgentGw = section(AgentGw)
 
@@ -191,8 +204,11 @@ class AgentTree:
 class AgentSettings:
     """What the agent runs by.
 
-    `store_url` is `etcd` or `sqlite:////absolute/file`. With `generate_admin_key` there is no configured key, and the
-    agent is to make one in `key_file`. `warnings` are for people, and include those of `settings`.
+    `store_url` is `etcd` or a scheme and an absolute path: `sqlite:////absolute/file`, `yaml:`, `json:`, or
+    `standalone:`, the document that the Admin API takes. With `generate_admin_key` there is no configured key, and the
+    agent is to make one in `key_file`. `keyring_file` is where the generated keyring of an embedded store lies (None:
+    the store is another one); with `generate_keyring` none is configured, and the agent is to make it. `warnings` are
+    for people, and include those of `settings`.
     """
 
     settings: Settings
@@ -201,4 +217,12 @@ class AgentSettings:
     admin_keys: tuple[AdminKey, ...]
     key_file: Path
     generate_admin_key: bool
+    data_encryption: DataEncryption
+    ssl: AgentSsl
+    keyring_file: Path | None
     warnings: tuple[str, ...]
+
+    @property
+    def generate_keyring(self) -> bool:
+        """Whether the first key is the one in `keyring_file`."""
+        return self.keyring_file is not None and not self.data_encryption.keyring

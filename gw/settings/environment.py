@@ -29,7 +29,7 @@ class EnvText(str):
 def substitute(value: object, environ: Mapping[str, str], at: str = "") -> object:
     """The value with every variable in it replaced, in lists and mappings too. Raises Refused naming the variable."""
     if isinstance(value, str):
-        return _substitute_text(value, environ, at)
+        return EnvText(replace_variables(value, environ, at, strict=True)) if "${{" in value else value
     if isinstance(value, list):
         return [substitute(item, environ, f"{at}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, dict):
@@ -37,9 +37,11 @@ def substitute(value: object, environ: Mapping[str, str], at: str = "") -> objec
     return value
 
 
-def _substitute_text(text: str, environ: Mapping[str, str], at: str) -> str:
-    if "${{" not in text:
-        return text
+def replace_variables(text: str, environ: Mapping[str, str], at: str = "", *, strict: bool = False) -> str:
+    """The text with every variable in it replaced. Raises Refused naming a variable that is not set.
+
+    `strict` refuses text that has `${{` and no variable; without it, as in APISIX, that is text like any other.
+    """
 
     def replace(match: re.Match[str]) -> str:
         name, default = match["name"], match["default"]
@@ -51,6 +53,6 @@ def _substitute_text(text: str, environ: Mapping[str, str], at: str) -> str:
         return found
 
     replaced, count = _VARIABLE.subn(replace, text)
-    if not count:
+    if strict and not count:
         raise Refused("has ${{ without a variable; write ${{NAME}} or ${{NAME:=default}}", at=at)
-    return EnvText(replaced)
+    return replaced

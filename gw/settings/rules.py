@@ -9,11 +9,13 @@ from typing import Any, Final
 from gw.settings.agent_tree import AgentTree
 from gw.settings.client_address import trust_warnings
 from gw.settings.network import Listen
+from gw.settings.roles import DATA_PLANE, DOCUMENT_FORMS
 from gw.settings.tree import Settings
 from gw.settings.unknown import Problem
 
 # sun_path of Linux has 108 bytes with its final NUL.
 _MAX_SOCKET_PATH_BYTES: Final = 107
+_DOCUMENT_SCHEMES: Final = ("yaml:", "json:", "standalone:")
 
 
 def named_listens(settings: Settings) -> Iterator[tuple[str, Listen]]:
@@ -70,8 +72,15 @@ def settings_warnings(settings: Settings) -> Iterator[str]:
         )
 
 
-def agent_problems(agent: AgentTree) -> Iterator[Problem]:
+def agent_problems(agent: AgentTree, settings: Settings) -> Iterator[Problem]:
     """What stops a start, in the agent's part."""
+    provider = settings.deployment.config_provider
+    if agent.gw.store is not None and provider in DOCUMENT_FORMS:
+        yield Problem(
+            "gw.store",
+            f"says where resources come from, and so does deployment.role_{settings.deployment.role}.config_provider "
+            f"({provider}); take one of them out",
+        )
     etcd = agent.deployment.etcd
     if (etcd.user is None) != (etcd.password is None):
         missing, given = ("user", "password") if etcd.user is None else ("password", "user")
@@ -85,13 +94,31 @@ def chosen_store(agent: AgentTree, raw: dict[str, Any], settings: Settings) -> s
     """The store's URL. `raw` is what the user wrote, without defaults: naming etcd there chooses it."""
     if agent.gw.store is not None:
         return agent.gw.store
-    return "etcd" if _names_etcd(raw) else f"sqlite:///{settings.gw.data_dir / 'config.db'}"
+    deployment = settings.deployment
+    if deployment.config_provider in DOCUMENT_FORMS:
+        if deployment.takes_documents and settings.apisix.enable_admin:
+            return f"standalone:///{settings.gw.data_dir / f'standalone.{settings.gw.shm.name}.json'}"
+        return f"{deployment.config_provider}:///{settings.source.parent / f'apisix.{deployment.config_provider}'}"
+    # Nobody could put anything into an embedded store without the Admin API.
+    if _names_etcd(raw) or deployment.role == DATA_PLANE:
+        return "etcd"
+    return f"sqlite:///{settings.gw.data_dir / 'config.db'}"
+
+
+def is_embedded(store_url: str) -> bool:
+    """Whether the store is this host's own, so that keys for it can be made here."""
+    return store_url.startswith("sqlite:")
+
+
+def is_document(store_url: str) -> bool:
+    """Whether resources come as one document that people write, and not one by one through the Admin API."""
+    return store_url.startswith(_DOCUMENT_SCHEMES)
 
 
 def _names_etcd(raw: dict[str, Any]) -> bool:
     deployment = raw.get("deployment") or {}
     role = deployment.get("role_traditional") or {}
-    return bool(deployment.get("etcd") or role.get("config_provider"))
+    return bool(deployment.get("etcd") or role.get("config_provider") == "etcd")
 
 
 def agent_warnings(agent: AgentTree, raw: dict[str, Any], settings: Settings, store_url: str) -> Iterator[str]:
@@ -122,4 +149,8 @@ def holds_secrets(raw: dict[str, Any]) -> bool:
     admin_keys = (deployment.get("admin") or {}).get("admin_key") or []
     written = [item.get("key") for item in admin_keys if isinstance(item, dict)]
     written.append((deployment.get("etcd") or {}).get("password"))
+    apisix = raw.get("apisix") or {}
+    for section, name in (("data_encryption", "keyring"), ("ssl", "key_encrypt_salt")):
+        keys = (apisix.get(section) or {}).get(name)
+        written += keys if isinstance(keys, list) else [keys]
     return any(isinstance(value, str) and value and not value.startswith("${{") for value in written)

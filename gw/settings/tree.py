@@ -15,18 +15,20 @@ from typing import Any, Final, TypeAlias
 
 from gw.settings import kinds, network
 from gw.settings.access_log import AccessLogSettings
+from gw.settings.admin import AdminAnswers, AdminSettings
 from gw.settings.client_address import RealIpSettings, TrustSettings
 from gw.settings.declare import derived, section, setting
-from gw.settings.network import Listen, Network
+from gw.settings.network import Listen
 from gw.settings.reloading import ReloadSettings
 from gw.settings.resolver import ResolverSettings
+from gw.settings.roles import DeploymentRoles
 from gw.settings.shared_state import SharedStateSettings
 
 Window: TypeAlias = tuple[int, int]
 
 # The plugins that come with the gateway, in the order in which they run.
 OWN_PLUGINS: Final = (
-    *("request-id", "forward-auth", "proxy-rewrite"),
+    *("request-id", "basic-auth", "key-auth", "forward-auth", "proxy-rewrite"),
     *("limit-count", "response-rewrite", "http-logger"),
 )
 
@@ -102,67 +104,10 @@ class ApisixSettings(ResolverSettings, TrustSettings):
 
 
 @dataclass(frozen=True, slots=True)
-class AdminListen:
-    """Where the Admin API listens."""
-
-    ip: str = setting(
-        network.ip_address(),
-        default="127.0.0.1",
-        help="Address of the Admin API. (APISIX: 0.0.0.0; here reaching it from other hosts is a decision.)",
-    )
-    port: int = setting(network.PORT, default=9180, help="Port of the Admin API.")
-
-
-@dataclass(frozen=True, slots=True)
-class AdminSettings:
-    """The Admin API. Its keys are the agent's: `agent_tree`."""
-
-    admin_key_required: bool = setting(
-        kinds.boolean(),
-        default=True,
-        help="Whether a key in X-API-KEY is asked for. false is accepted only where loopback alone can reach the API.",
-    )
-    enable_admin_cors: bool = setting(
-        kinds.boolean(), default=True, help="Whether answers carry CORS headers, for a dashboard in a browser."
-    )
-    allow_admin: tuple[Network, ...] = setting(
-        network.networks(),
-        default=["127.0.0.0/24"],
-        help="Who may call the Admin API. An empty list lets nobody in. (APISIX: everybody.)",
-    )
-    admin_listen: AdminListen = section(AdminListen)
-
-    @property
-    def listen(self) -> Listen:
-        return Listen(self.admin_listen.ip, self.admin_listen.port)
-
-
-@dataclass(frozen=True, slots=True)
-class TraditionalRole:
-    """The role that serves traffic and the Admin API from one store."""
-
-    config_provider: str = setting(
-        kinds.choice("etcd", later=("yaml",)),
-        default="etcd",
-        help="APISIX's name for a store with a watch. Which store it is says gw.store.",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class DeploymentSettings:
+class DeploymentSettings(DeploymentRoles):
     """APISIX's deployment section, without what belongs to the agent."""
 
-    role: str = setting(
-        kinds.choice("traditional", later=("control_plane", "data_plane", "standalone")),
-        default="traditional",
-        help="Serve traffic and the Admin API from one store.",
-    )
-    role_traditional: TraditionalRole = section(TraditionalRole)
     admin: AdminSettings = section(AdminSettings)
-
-    @property
-    def config_provider(self) -> str:
-        return self.role_traditional.config_provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +339,13 @@ class LimitSettings:
         unit="bytes",
         help="Largest request body of the Admin API.",
     )
+    document_bytes: int = setting(
+        kinds.size(64 << 10, 64 << 20),
+        key="document",
+        default="32m",
+        unit="bytes",
+        help="Largest document of all resources: apisix.yaml, apisix.json, the body of PUT /apisix/admin/configs.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,6 +373,7 @@ class GwSettings(ReloadSettings):
     )
     rebuild: RebuildSettings = section(RebuildSettings)
     limits: LimitSettings = section(LimitSettings)
+    admin: AdminAnswers = section(AdminAnswers)
     edge: str = setting(
         kinds.choice("h1", "asgi"),
         default="h1",

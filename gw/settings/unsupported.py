@@ -30,7 +30,6 @@ IGNORED: Final[dict[str, str]] = {
             "apisix.ssl.ssl_ciphers",
             "apisix.ssl.ssl_session_tickets",
             "apisix.ssl.fallback_sni",
-            "apisix.data_encryption",
             "apisix.enable_server_tokens",
             "apisix.lru",
             "apisix.tracing",
@@ -88,7 +87,6 @@ IGNORED: Final[dict[str, str]] = {
             "deployment.etcd.health_check_timeout",
             "deployment.etcd.startup_retry",
             "deployment.role_control_plane",
-            "deployment.role_data_plane",
             "deployment.certs",
             "ext-plugin",
             "wasm",
@@ -97,7 +95,6 @@ IGNORED: Final[dict[str, str]] = {
         _NEVER,
     ),
     "nginx_config.error_log_level": "does nothing; use gw.log_level",
-    "deployment.admin.admin_api_version": "does nothing: the answers are those of v3",
 }
 
 # Below it stands a name per plugin, and an operator's own plugin has a name that only the operator knows.
@@ -123,7 +120,8 @@ MOVED: Final[dict[str, str]] = {
     "apisix.admin_api_mtls": "deployment.admin.admin_api_mtls",
     "apisix.admin_api_version": "deployment.admin.admin_api_version",
     "apisix.enable_admin_cors": "deployment.admin.enable_admin_cors",
-    "apisix.config_center": "deployment.role_traditional.config_provider",
+    "apisix.data_encryption.enable": "apisix.data_encryption.enable_encrypt_fields",
+    "apisix.config_center": "deployment.role_traditional.config_provider or deployment.role_data_plane.config_provider",
 }
 
 

@@ -101,7 +101,7 @@ def _parse(content: bytes, path: Path) -> dict[str, Any]:
         # S506 asks for safe_load; this loader is a SafeLoader.
         value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506
     except yaml.MarkedYAMLError as error:
-        raise ConfigError("", _reason(error, text), source=str(path)) from None
+        raise ConfigError("", reason_of(error, text), source=str(path)) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # ReaderError quotes one character only; ValueError is a date such as 2024-99-99.
         reason = str(error).splitlines()[0] if str(error) else "nested too deep"
@@ -113,7 +113,8 @@ def _parse(content: bytes, path: Path) -> dict[str, Any]:
     return value
 
 
-def _reason(error: yaml.MarkedYAMLError, text: str) -> str:
+def reason_of(error: yaml.MarkedYAMLError, text: str) -> str:
+    """What is wrong with a YAML text and where, without a value of it."""
     # What YAML takes for an alias or a tag may be a password that should have been quoted (`*secret`).
     problem = error.problem if isinstance(error, _DuplicateKey) else _QUOTED.sub("'...'", error.problem or "")
     mark = error.problem_mark or error.context_mark

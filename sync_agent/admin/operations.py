@@ -7,6 +7,9 @@
 - What is written is admitted by the same function that later admits it for publishing, on the same bytes.
 - Defaults are not filled in: what is stored is what was sent, `id`, and the two times (as in APISIX since 3.14). Of
   plugin_metadata it is what was sent alone, since all of it is the plugin's.
+- Secrets are sealed on their way into the store and opened on their way out (`sync_agent.encryption`): what is merged,
+  compared and checked here is in clear.
+- No two consumers get one identity; whom to ask about, duplicates.py knows.
 - A plugin that is not enabled is refused. Publishing lets it pass: an existing store must not lose a route over it.
 - Writes of one resource take turns on this host, so that the condition fails for a writer elsewhere only. So do writes
   whose outcome depends on other resources; see references.py for what that does not stop.
@@ -18,7 +21,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,15 +28,17 @@ from weakref import WeakValueDictionary
 
 from gw.clock import Clock
 from gw.errors import InvalidResource, StoreError
-from gw.model.keys import KINDS, ResourceKey, parse_store_key
+from gw.model.keys import KINDS, ResourceKey, credential_key, parse_store_key, store_keys
 from gw.model.operations import (
     NOUNS,
     UNSUPPORTED,
     Answer,
     Authorize,
+    CheckDocument,
     Create,
     Delete,
     Get,
+    GetDocument,
     Head,
     Item,
     List,
@@ -42,18 +46,25 @@ from gw.model.operations import (
     Outcome,
     Patch,
     Put,
+    PutDocument,
     Request,
     Status,
 )
-from gw.schema import NO_PLUGINS, PluginSchemas
+from gw.schema import NO_PLUGINS, PluginSchemas, check_id
 from sync_agent.admin import references
+from sync_agent.admin.bodies import InvalidBody, forbid_managed, id_of, object_of
+from sync_agent.admin.configs import Configs
+from sync_agent.admin.duplicates import Duplicates
 from sync_agent.admin.keys import AdminKeys
-from sync_agent.admin.listing import Filter, InvalidFilter, PageOf
+from sync_agent.admin.listing import InvalidFilter, Shown
 from sync_agent.admin.patch import InvalidSubPath, merge, place
 from sync_agent.admin.stored import StoredValueError, encode_stored, parse_stored
+from sync_agent.encryption import PLAIN, Protection
+from sync_agent.identities import Identities
 from sync_agent.intake import admit
 from sync_agent.stores.base import Head as StoreHead
-from sync_agent.stores.base import KeyValue, Store, Written
+from sync_agent.stores.base import KeyValue, ReadOnly, Store, Written
+from sync_agent.stores.standalone.whole import WholeStore
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +74,8 @@ WRITE_ATTEMPTS: Final = 20
 LOST_ROUND_PAUSE_S: Final = 0.002
 # A store that has not answered by then is away. Longer than a store's own time-outs, so that its own reason is heard.
 OPERATION_TIMEOUT_S: Final = 30.0
-# APISIX's schema of an id. `.` and `..` fit the characters, but no client or proxy hands them on as a path segment.
-ID_PATTERN: Final = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,64}")
-# Kept by the agent. Callers may not set them, as in APISIX since 3.7; a PATCH may, as there.
-MANAGED_FIELDS: Final = ("create_time", "update_time")
+# Keys of a list looked at without a break (about 40 us each): how long a change that is to be published may wait.
+LISTED_KEYS: Final = 50
 
 # Kinds whose resources are stored as they come: every member is somebody else's to name.
 UNSTAMPED: Final = frozenset({"plugin_metadata"})
@@ -88,6 +97,7 @@ class AdminLimits:
 
     resource_bytes: int = 1024 * 1024
     body_bytes: int = 1536 * 1024  # of the Admin API: what workers let through
+    document_bytes: int = 32 * 1024 * 1024  # of all resources as one document
     # Operations of one agent under way at once. They mostly wait for the store; more would only wait longer.
     concurrent_operations: int = 64
     # The workers of a host, and a few `gw status`.
@@ -95,14 +105,18 @@ class AdminLimits:
 
     @property
     def frame_bytes(self) -> int:
-        """Longest request: msgpack takes 9 bytes for a number that JSON writes in 4 (`1e1,`); and the rest of it."""
-        return self.body_bytes * 9 // 4 + 64 * 1024
+        """Longest request: msgpack takes 9 bytes for a number that JSON writes in 4 (`1e1,`); and the rest of it.
+
+        A document travels as the text that it is.
+        """
+        return max(self.body_bytes * 9 // 4, self.document_bytes) + 64 * 1024
 
 
 class Operations:
     """Performs operations. `prefix` is the store's, and stands before the keys that callers are shown.
 
-    `processed` is the store's revision up to which everything is published.
+    `processed` is the store's revision up to which everything is published, and `identities` (when there are any) are
+    those of all that the store held then.
     """
 
     def __init__(
@@ -117,9 +131,24 @@ class Operations:
         processed: Callable[[], int],
         rng: random.Random | None = None,
         plugins: PluginSchemas = NO_PLUGINS,
+        protection: Protection = PLAIN,
+        allow_code: bool = False,
+        identities: Identities | None = None,
+        document_bytes: int = 32 * 1024 * 1024,
     ) -> None:
+        self._configs = Configs(
+            store,
+            clock,
+            plugins,
+            document_bytes=document_bytes,
+            resource_bytes=resource_bytes,
+            protection=protection,
+            allow_code=allow_code,
+        )
         self._store = store
+        self._allow_code = allow_code
         self._plugins = plugins
+        self._protection = protection
         self._rng = rng or random.SystemRandom()
         self._keys = keys
         self._clock = clock
@@ -127,6 +156,7 @@ class Operations:
         self._resource_bytes = resource_bytes
         self._status = status
         self._processed = processed
+        self._duplicates = Duplicates(store, identities or Identities(), processed, self._opened)
         self._references_turn = asyncio.Lock()
         self._turns: WeakValueDictionary[ResourceKey, asyncio.Lock] = WeakValueDictionary()
 
@@ -143,6 +173,8 @@ class Operations:
                 return await self._dispatch(operation, emit)
         except _Refused as refused:
             return refused.answer
+        except (InvalidBody, ReadOnly) as error:
+            return Answer(Outcome.INVALID, str(error))
         except StoreError as error:
             return Answer(Outcome.UNAVAILABLE, f"the configuration store did not do it: {error}")
         except TimeoutError:
@@ -159,10 +191,19 @@ class Operations:
             return Answer(Outcome.OK)
         if isinstance(operation, Head):
             return Answer(Outcome.OK, revision=await self._newest_of_ours())
+        match operation:
+            case GetDocument():
+                return await self._configs.get(operation)
+            case PutDocument():
+                return await self._configs.put(operation)
+            case CheckDocument():
+                return await self._configs.check(operation)
         if operation.kind not in KINDS:
             raise _Refused(Outcome.INVALID, f"Unsupported resource type: {operation.kind}")
         if operation.op in UNSUPPORTED.get(operation.kind, ()):
             raise _Refused(Outcome.INVALID, f"not supported `{operation.op}` for {NOUNS[operation.kind]}")
+        if isinstance(self._store, WholeStore) and isinstance(operation, Create | Put | Patch | Delete):
+            raise self._store.read_only()  # first: what else may be wrong with it does not matter
         match operation:
             case Get(kind, id):
                 return await self._get(_key(kind, id))
@@ -190,48 +231,33 @@ class Operations:
         return head.revision
 
     async def _get(self, key: ResourceKey) -> Answer:
-        found, head = await self._store.get(str(key))
+        found, head = await self._find(key)
         if found is None:
             return _not_found(head)
-        _parse(found)
-        return Answer(Outcome.OK, items=(self._item(found),), revision=head.revision)
+        return Answer(Outcome.OK, items=(self._item(key, found, _parse(found)),), revision=head.revision)
 
     async def _list(self, wanted: List, emit: Emit) -> Answer:
+        if wanted.parent is not None:
+            _key("consumers", wanted.parent)
         try:
-            passing = Filter(wanted)
+            shown = Shown(wanted, self._item)
         except InvalidFilter as error:
             raise _Refused(Outcome.INVALID, str(error)) from None
-        page = None if wanted.page_size is None else PageOf(wanted.page, wanted.page_size)
-        total = revision = 0
-        async with contextlib.aclosing(self._store.list()) as pages:
+        revision = 0
+        async with contextlib.aclosing(self._store.list(below=shown.below)) as pages:
             async for stored in pages:
                 revision = stored.head.revision
-                items = self._passing_items(wanted.kind, passing, stored.items)
-                total += len(items)
-                if page is None:
-                    await emit(items)
-                else:
-                    for item in items:
-                        page.add(item)
-                # A page of the store is judged without a break; between two, others have their turn.
-                await asyncio.sleep(0)
-        return Answer(Outcome.OK, items=page.items() if page else (), total=total, revision=revision)
-
-    def _passing_items(self, kind: str, passing: Filter, stored: Sequence[KeyValue]) -> list[Item]:
-        """The resources of one kind that the filter lets through. What is not JSON is left out: the status names it."""
-        items = []
-        for kv in stored:
-            key = parse_store_key(kv.key)
-            if key is None or key.kind != kind:
-                continue
-            with contextlib.suppress(StoredValueError):
-                if passing.passes(parse_stored(kv.value)):
-                    items.append(self._item(kv))
-        return items
+                for start in range(0, len(stored.items), LISTED_KEYS):
+                    await emit(shown.take(stored.items[start : start + LISTED_KEYS]))
+                    await asyncio.sleep(0)
+        if wanted.kind == "credentials" and shown.is_empty:
+            return Answer(Outcome.NOT_FOUND, "Key not found", revision=revision)  # as in APISIX, for this kind alone
+        items, total = shown.finish()
+        return Answer(Outcome.OK, items=items, total=total, revision=revision)
 
     async def _create(self, wanted: Create) -> Answer:
-        body = _object(wanted.kind, wanted.body)
-        _forbid_managed(body)
+        body = object_of(wanted.kind, wanted.body)
+        forbid_managed(body)
         if body.get("id") is not None:
             raise _Refused(Outcome.INVALID, f"wrong {NOUNS[wanted.kind]} id, do not need it")
         last = 0
@@ -246,23 +272,24 @@ class Operations:
             async with self._checked(key, value) as encoded:
                 written = await self._store.put(str(key), encoded, expect=0, ttl_s=wanted.ttl_s)
             if written.succeeded:
-                return self._written(written, key, encoded, Outcome.CREATED)
+                return self._written(written, key, value, encoded, Outcome.CREATED)
         raise _lost_to_others()
 
     async def _put(self, wanted: Put) -> Answer:
-        body = _object(wanted.kind, wanted.body)
-        key = _key(wanted.kind, _id_of(wanted.kind, wanted.id, body))
-        _forbid_managed(body)
+        body = object_of(wanted.kind, wanted.body)
+        key = _key(wanted.kind, id_of(wanted.kind, wanted.id, body, wanted.parent))
+        forbid_managed(body)
         async with self._turn(key):
             for lost in range(WRITE_ATTEMPTS):
                 await self._pause_after(lost)
-                found, _head = await self._store.get(str(key))
+                found, _head = await self._find(key)
                 value = self._stamped(key, body, found)
                 async with self._checked(key, value) as encoded:
                     expect = 0 if found is None else found.mod_revision
-                    written = await self._store.put(str(key), encoded, expect=expect, ttl_s=wanted.ttl_s)
+                    name = str(key) if found is None else found.key
+                    written = await self._store.put(name, encoded, expect=expect, ttl_s=wanted.ttl_s)
                 if written.succeeded:
-                    return self._written(written, key, encoded, Outcome.CREATED if found is None else Outcome.OK)
+                    return self._written(written, key, value, encoded, Outcome.CREATED if found is None else Outcome.OK)
         raise _lost_to_others()
 
     async def _patch(self, wanted: Patch) -> Answer:
@@ -272,14 +299,14 @@ class Operations:
         async with self._turn(key):
             for lost in range(WRITE_ATTEMPTS):
                 await self._pause_after(lost)
-                found, head = await self._store.get(str(key))
+                found, head = await self._find(key)
                 if found is None:
                     return _not_found(head)
-                value = self._patched(key, _parse(found), wanted)
+                value = self._patched(key, self._protection.opened_for_editing(key, _parse(found)), wanted)
                 async with self._checked(key, value) as encoded:
-                    written = await self._store.put(str(key), encoded, expect=found.mod_revision, ttl_s=wanted.ttl_s)
+                    written = await self._store.put(found.key, encoded, expect=found.mod_revision, ttl_s=wanted.ttl_s)
                 if written.succeeded:
-                    return self._written(written, key, encoded, Outcome.OK)
+                    return self._written(written, key, value, encoded, Outcome.OK)
         raise _lost_to_others()
 
     async def _delete(self, wanted: Delete) -> Answer:
@@ -287,13 +314,41 @@ class Operations:
         turn = self._references_turn if references.can_be_referred_to(key.kind) else contextlib.nullcontext()
         async with turn:
             if not wanted.force and references.can_be_referred_to(key.kind):
-                use = await references.find_user(self._store, key.kind, key.id)
+                use = await references.find_user(self._store, key)
                 if use is not None:
                     raise _Refused(Outcome.IN_USE, use)
-            written = await self._store.delete(str(key))
-        if not written.succeeded:
+            if key.kind == "consumers":
+                await self._delete_credentials(key.id)
+            return await self._delete_all(key)
+
+    async def _delete_credentials(self, username: str) -> None:
+        """A consumer's credentials go with it, and before it: none may pass to a later consumer of its name."""
+        below = str(credential_key(username, ""))
+        async with contextlib.aclosing(self._store.list(below=below)) as pages:
+            names = [kv.key async for page in pages for kv in page.items]
+        for name in names:
+            if (key := parse_store_key(name)) is not None:
+                await self._delete_all(key)
+
+    async def _delete_all(self, key: ResourceKey) -> Answer:
+        """Delete a resource under each name it may have, the one that counts last."""
+        deleted = None
+        for name in reversed(store_keys(key)):
+            written = await self._store.delete(name)
+            if written.succeeded:
+                deleted = name
+        if deleted is None:
             return _not_found(written.head)
-        return Answer(Outcome.OK, items=(Item(self._shown(str(key)), b"{}"),), revision=written.head.revision)
+        self._duplicates.wrote(key, None, written.head.revision)
+        return Answer(Outcome.OK, items=(Item(self._shown(deleted), b"{}"),), revision=written.head.revision)
+
+    async def _find(self, key: ResourceKey) -> tuple[KeyValue | None, StoreHead]:
+        """A resource under the first of its names that it is found under."""
+        for name in store_keys(key):
+            found, head = await self._store.get(name)
+            if found is not None:
+                break
+        return found, head
 
     async def _pause_after(self, lost: int) -> None:
         if lost:
@@ -303,19 +358,30 @@ class Operations:
     async def _checked(self, key: ResourceKey, value: dict[str, Any]) -> AsyncIterator[bytes]:
         """The bytes to write, while what the resource names is there and stays: write inside."""
         try:
-            encoded = encode_stored(value)
-            admit(key, encoded, self._resource_bytes, self._plugins, refuse_unknown=True)
+            encoded = encode_stored(self._protection.sealed(key, value))
+            admit(
+                key,
+                encoded,
+                self._resource_bytes,
+                self._plugins,
+                self._protection,
+                refuse_unknown=True,
+                allow_code=self._allow_code,
+            )
         except InvalidResource as error:
             reason = error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
             raise _Refused(Outcome.INVALID, reason) from None
         except (ValueError, TypeError, RecursionError) as error:
             raise _Refused(Outcome.INVALID, f"invalid configuration: {error}") from None
-        if not references.depends_on_others(key.kind, value):
+        if not references.depends_on_others(key, value) and not self._duplicates.concern(key, value):
             yield encoded
             return
         async with self._references_turn:
-            missing = await references.find_missing(self._store, key.kind, value)
-            conflict = missing or await references.find_conflict(self._store, key, value)
+            missing = await references.find_missing(self._store, key, value)
+            if missing is not None:
+                raise _Refused(missing.outcome, missing.reason)
+            conflict = await references.find_conflict(self._store, key, value)
+            conflict = conflict or await self._duplicates.find(key, value)
             if conflict is not None:
                 raise _Refused(Outcome.INVALID, conflict)
             yield encoded
@@ -333,7 +399,8 @@ class Operations:
             with contextlib.suppress(StoredValueError):
                 before = parse_stored(found.value).get("create_time")
                 create_time = before if type(before) is int else now
-        return {**body, "id": key.id, "create_time": create_time, "update_time": now}
+        id = {} if key.written_id is None else {"id": key.written_id}
+        return {**body, **id, "create_time": create_time, "update_time": now}
 
     def _patched(self, key: ResourceKey, before: dict[str, Any], wanted: Patch) -> dict[str, Any]:
         if wanted.sub_path:
@@ -345,62 +412,48 @@ class Operations:
         else:
             after = merge(before, wanted.body)
             sets_time = wanted.body.get("update_time") is not None
-        _id_of(key.kind, key.id, after)
         now = int(self._clock.wall())
-        after["id"] = key.id
+        if key.written_id is not None:
+            id_of(key.kind, key.written_id, after)
+            after["id"] = key.written_id
         after.setdefault("create_time", now)
         if not sets_time:
             after["update_time"] = now
         return after
 
-    def _item(self, kv: KeyValue) -> Item:
-        return Item(self._shown(kv.key), kv.value, kv.create_revision, kv.mod_revision)
+    def _item(self, key: ResourceKey, kv: KeyValue, resource: dict[str, Any]) -> Item:
+        value = self._shown_value(key, kv.value, resource)
+        return Item(self._shown(kv.key), value, kv.create_revision, kv.mod_revision)
 
-    def _written(self, written: Written, key: ResourceKey, encoded: bytes, outcome: Outcome) -> Answer:
-        return Answer(outcome, items=(Item(self._shown(str(key)), encoded),), revision=written.head.revision)
+    def _written(
+        self, written: Written, key: ResourceKey, value: Mapping[str, Any], encoded: bytes, outcome: Outcome
+    ) -> Answer:
+        """The answer to a write that was made, under the name in the store that it was made to."""
+        assert written.current is not None, "a put that succeeded leaves a value"
+        self._duplicates.wrote(key, value, written.head.revision)
+        shown = self._shown_value(key, encoded, parse_stored(encoded))
+        return Answer(outcome, items=(Item(self._shown(written.current.key), shown),), revision=written.head.revision)
+
+    def _opened(self, key: ResourceKey, stored: bytes) -> dict[str, Any]:
+        """A resource of the store with its secrets in clear, those that can be. Raises StoredValueError."""
+        return self._protection.opened_for_editing(key, parse_stored(stored))
+
+    def _shown_value(self, key: ResourceKey, stored: bytes, resource: dict[str, Any]) -> bytes:
+        """What an answer has for a stored value: its very bytes where there is no secret in it."""
+        shown = self._protection.shown(key, resource)
+        return stored if shown is resource else encode_stored(shown)
 
     def _shown(self, key: str) -> str:
         return f"{self._prefix}/{key}"
 
 
 def _key(kind: str, id: str) -> ResourceKey:
-    if not ID_PATTERN.fullmatch(id):
-        reason = "1 to 64 letters, digits, `-`, `_` and `.` make one"
-        raise _Refused(Outcome.INVALID, f'invalid configuration: property "id" validation failed: {reason}')
+    try:
+        check_id(kind, id)
+    except InvalidResource as error:
+        reason = error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
+        raise _Refused(Outcome.INVALID, reason) from None
     return ResourceKey(kind, id)
-
-
-def _id_of(kind: str, id: str | None, body: Mapping[str, Any]) -> str:
-    """The id of a resource, from the URL or the body (text or a whole number); both must agree."""
-    in_body = body.get("id")
-    if in_body is not None and type(in_body) not in (str, int):
-        raise _Refused(Outcome.INVALID, f"wrong type of {NOUNS[kind]} id")
-    if id is None and in_body is None:
-        # As APISIX words it for the one kind that is not known by an id.
-        missing = "plugin name" if kind == "plugin_metadata" else f"{NOUNS[kind]} id"
-        raise _Refused(Outcome.INVALID, f"missing {missing}")
-    if id is not None and in_body is not None and str(in_body) != id:
-        raise _Refused(Outcome.INVALID, f"wrong {NOUNS[kind]} id")
-    if type(in_body) is int and in_body < 1:
-        reason = f'property "id" validation failed: expected {in_body} to be at least 1'
-        raise _Refused(Outcome.INVALID, f"invalid configuration: {reason}")
-    return str(in_body) if id is None else id
-
-
-def _object(kind: str, body: Any) -> dict[str, Any]:
-    if not isinstance(body, dict):
-        raise _Refused(Outcome.INVALID, f"invalid configuration: wrong type: a {NOUNS[kind]} is an object")
-    return body
-
-
-def _forbid_managed(body: Mapping[str, Any]) -> None:
-    """Refuse times that a caller sets, in the resource or in the upstream inside it."""
-    named = [field for field in MANAGED_FIELDS if body.get(field) is not None]
-    upstream = body.get("upstream")
-    if isinstance(upstream, dict):
-        named += [f"upstream.{field}" for field in MANAGED_FIELDS if upstream.get(field) is not None]
-    if named:
-        raise _Refused(Outcome.INVALID, f"the property is forbidden: {' '.join(named)}")
 
 
 def _parse(found: KeyValue) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from gw.schema import parse_json
@@ -23,7 +24,7 @@ def parse_stored(value: bytes) -> dict[str, Any]:
     return parsed
 
 
-def encode_stored(resource: dict[str, Any]) -> bytes:
+def encode_stored(resource: Mapping[str, Any]) -> bytes:
     """A resource as it is written: compact, members in the order they have, text as UTF-8.
 
     Raises ValueError for what JSON or UTF-8 cannot carry (NaN, lone surrogates), TypeError for what is not JSON at all,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Final
 
 from gw.clock import Clock
 from gw.errors import ConfigError
 from gw.settings import AgentSettings, EtcdSettings
+from gw.settings.roles import DOCUMENT_FORMS
 from sync_agent.stores.base import Store
 
-SQLITE_SCHEME = "sqlite:///"  # what follows is a path, so an absolute one makes four slashes
+# What follows a scheme is a path, so an absolute one makes four slashes.
+SQLITE_SCHEME: Final = "sqlite:///"
+STANDALONE_SCHEME: Final = "standalone:///"
+FILE_SCHEMES: Final = {f"{form}:///": form for form in DOCUMENT_FORMS}
 
 
 def open_store(settings: AgentSettings, clock: Clock) -> Store:
@@ -21,7 +27,13 @@ def open_store(settings: AgentSettings, clock: Clock) -> Store:
         return _open_etcd(settings.etcd)
     if settings.store_url.startswith(SQLITE_SCHEME):
         return _open_sqlite(Path(settings.store_url.removeprefix(SQLITE_SCHEME)), clock)
-    raise ConfigError("gw.store", "is neither etcd nor sqlite:///path")
+    if settings.store_url.startswith(STANDALONE_SCHEME):
+        return _open_standalone(Path(settings.store_url.removeprefix(STANDALONE_SCHEME)), clock)
+    for scheme, form in FILE_SCHEMES.items():
+        if settings.store_url.startswith(scheme):
+            limit_bytes = settings.settings.gw.limits.document_bytes
+            return _open_file(Path(settings.store_url.removeprefix(scheme)), form, clock, limit_bytes)
+    raise ConfigError("gw.store", "is no store that there is")
 
 
 def _open_etcd(settings: EtcdSettings) -> Store:
@@ -46,3 +58,15 @@ def _open_sqlite(path: Path, clock: Clock) -> Store:
     from sync_agent.stores.sql.store import SqlStore
 
     return SqlStore(SqliteDatabase(path), DIALECT, clock)
+
+
+def _open_standalone(path: Path, clock: Clock) -> Store:
+    from sync_agent.stores.standalone.pushed_store import PushedStore
+
+    return PushedStore(path, clock)
+
+
+def _open_file(path: Path, form: str, clock: Clock, limit_bytes: int) -> Store:
+    from sync_agent.stores.standalone.file_store import FileStore
+
+    return FileStore(path, form, clock, limit_bytes=limit_bytes, environ=os.environ)

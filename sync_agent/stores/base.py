@@ -24,12 +24,17 @@ WRITE_ATTEMPTS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class KeyValue:
-    """One key as it stands. `create_revision` is that of its first write since it was last absent."""
+    """One key as it stands. `create_revision` is that of its first write since it was last absent.
+
+    `refusal` is why there is no value (a document names a variable that is not set): whoever follows the store keeps
+    what it had.
+    """
 
     key: str
     value: bytes
     create_revision: int
     mod_revision: int
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,10 @@ class Page:
 
     items: tuple[KeyValue, ...]
     head: Head
+
+
+class ReadOnly(StoreError):
+    """The store takes no writes of single keys, and never will: its content comes as a whole, from elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +105,10 @@ class Store(Protocol):
         """
         ...
 
-    def list(self, page_size: int = 500) -> AsyncGenerator[Page, None]:
+    def list(self, page_size: int = 500, *, below: str = "") -> AsyncGenerator[Page, None]:
         """Every key, `page_size` at a time, all at the revision of the first page. At least one page, maybe empty.
+
+        With `below` (`routes/`), only the keys that begin with it and go on behind it.
 
         Raises Compacted when history is compacted past that revision before the last page.
         """

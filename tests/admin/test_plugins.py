@@ -30,7 +30,7 @@ def play(scenario: Callable[[World], Awaitable[None]], directory: Path, make_sto
 
 REFUSALS = [
     # path, body, what is answered
-    ("/routes/1", ROUTE | {"plugins": {"key-auth": {}}}, "unknown plugin [key-auth]"),
+    ("/routes/1", ROUTE | {"plugins": {"jwt-auth": {}}}, "unknown plugin [jwt-auth]"),
     (
         "/routes/1",
         ROUTE | {"plugins": {"forward-auth": {}}},
@@ -55,10 +55,10 @@ REFUSALS = [
     ),
     ("/plugin_configs", {"plugins": {}}, "missing plugin config id"),
     ("/plugin_configs/1", {"id": "2", "plugins": {}}, "wrong plugin config id"),
-    ("/global_rules/1", {"plugins": {"key-auth": {}}}, "unknown plugin [key-auth]"),
+    ("/global_rules/1", {"plugins": {"jwt-auth": {}}}, "unknown plugin [jwt-auth]"),
     ("/global_rules/1", {}, 'invalid configuration: property "plugins" is required'),
     ("/plugin_metadata", {"log_format": {}}, "missing plugin name"),
-    ("/plugin_metadata/key-auth", {}, "invalid plugin name"),
+    ("/plugin_metadata/jwt-auth", {}, "invalid plugin name"),
     (
         "/plugin_metadata/http-logger",
         {"log_format": 7},
@@ -194,11 +194,11 @@ def test_a_plugin_is_in_one_global_rule(tmp_path: Path, make_store: MakeStore) -
 
 def test_what_lies_in_the_store_with_a_plugin_nobody_knows_can_be_read_and_removed(tmp_path: Path) -> None:
     async def scenario(admin: World) -> None:
-        value = ROUTE | {"id": "1", "plugins": {"key-auth": {}}}
+        value = ROUTE | {"id": "1", "plugins": {"jwt-auth": {}}}
         await admin.store.put("routes/1", json.dumps(value).encode())
         assert (await admin.ask("GET", "/routes/1")).body["value"] == value
         patched = await admin.ask("PATCH", "/routes/1", {"desc": "x"})
-        assert (patched.status, patched.body) == (400, {"error_msg": "unknown plugin [key-auth]"})
+        assert (patched.status, patched.body) == (400, {"error_msg": "unknown plugin [jwt-auth]"})
         assert (await admin.ask("PATCH", "/routes/1", {"plugins": None})).status == 200
 
     play(scenario, tmp_path)

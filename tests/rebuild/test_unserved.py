@@ -19,20 +19,20 @@ from tests.rebuild.test_state import Held, route
         ({"uri": "/x", "script": "return nothing", "upstream": {"nodes": {"127.0.0.1:1980": 1}}}, "script"),
         (route("/x", vars=[["no_such_variable", "==", "1"]]), "vars"),
         (route("/x", filter_func="lambda vars: True"), "filter_func"),
-        (route("/x", plugins={"key-auth": {}}), "plugin key-auth"),
-        ({"uri": "/x", "service_id": "guarded"}, "plugin key-auth"),
-        (route("/x", plugin_config_id="guarded"), "plugin key-auth of plugin_configs/guarded"),
+        (route("/x", plugins={"jwt-auth": {}}), "plugin jwt-auth"),
+        ({"uri": "/x", "service_id": "guarded"}, "plugin jwt-auth"),
+        (route("/x", plugin_config_id="guarded"), "plugin jwt-auth of plugin_configs/guarded"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_it_answers_500_for_itself_alone_and_is_reported(memory: Memory, resource: dict[str, Any], named: str):
-    guarded = {"plugins": {"key-auth": {}}, "upstream": {"nodes": {"127.0.0.1:1980": 1}}}
+    guarded = {"plugins": {"jwt-auth": {}}, "upstream": {"nodes": {"127.0.0.1:1980": 1}}}
     memory.publish(
         {
             "routes/x": resource,
             "routes/good": route("/good"),
             "services/guarded": guarded,
-            "plugin_configs/guarded": {"plugins": {"key-auth": {}}},
+            "plugin_configs/guarded": {"plugins": {"jwt-auth": {}}},
         }
     )
     held = Held(memory)
@@ -43,7 +43,7 @@ def test_it_answers_500_for_itself_alone_and_is_reported(memory: Memory, resourc
     assert isinstance(held.upstream_at("/good"), UpstreamRuntime)
 
 
-@pytest.mark.parametrize("plugins", [{}, {"key-auth": {"_meta": {"disable": True}}}])
+@pytest.mark.parametrize("plugins", [{}, {"jwt-auth": {"_meta": {"disable": True}}}])
 def test_no_plugin_or_one_switched_off_keeps_nobody_out(memory: Memory, plugins: dict[str, Any]):
     memory.publish({"routes/x": route("/x", plugins=plugins)})
     held = Held(memory)

@@ -24,6 +24,20 @@ KEY = "a-key-of-our-own-0123456789"
         ("deployment: {etcd: {prefix: /bk-gateway-apisix}}", "etcd"),
         ("deployment: {role_traditional: {config_provider: etcd}}", "etcd"),
         ("deployment: {etcd: {prefix: /x}}\ngw: {store: 'sqlite:///y.db'}", "sqlite:///{dir}/y.db"),
+        ("gw: {store: 'yaml:///y.yaml'}", "yaml:///{dir}/y.yaml"),
+        ("gw: {store: 'json:////y.json'}", "json:////y.json"),
+        ("deployment: {role: data_plane}", "etcd"),
+        ("deployment: {role: data_plane, role_data_plane: {config_provider: yaml}}", "yaml:///{dir}/apisix.yaml"),
+        ("deployment: {role: data_plane, role_data_plane: {config_provider: json}}", "json:///{dir}/apisix.json"),
+        ("deployment: {role_data_plane: {config_provider: yaml}}", "sqlite:///{dir}/var/config.db"),
+        (
+            "deployment: {role_traditional: {config_provider: yaml}}",
+            "standalone:///{dir}/var/standalone.jitterway.json",
+        ),
+        (
+            "deployment: {role_traditional: {config_provider: yaml}}\napisix: {enable_admin: false}",
+            "yaml:///{dir}/apisix.yaml",
+        ),
     ],
 )
 def test_which_store_it_is(config: Config, tmp_path: Path, text: str, store: str) -> None:
@@ -179,3 +193,17 @@ def test_secrets_in_a_file_that_others_can_read_are_warned_of(config: Config) ->
     assert any("readable by others" in warning for warning in load_agent_settings(path, environ={}).warnings)
     path.chmod(0o600)
     assert load_agent_settings(path, environ={}).warnings == ()
+
+
+def test_a_document_and_a_store_are_two_sources(config: Config) -> None:
+    text = "deployment: {role_traditional: {config_provider: yaml}}\ngw: {store: etcd}"
+    with pytest.raises(ConfigError, match="take one of them out") as caught:
+        load_agent_settings(config(text), environ={})
+    assert caught.value.path == "gw.store"
+
+
+def test_a_data_plane_has_no_admin_api(config: Config) -> None:
+    text = "deployment: {role: data_plane, role_data_plane: {config_provider: yaml}}\napisix: {enable_admin: true}"
+    agent = load_agent_settings(config(text), environ={})
+    assert not agent.settings.apisix.enable_admin
+    assert not agent.generate_admin_key
