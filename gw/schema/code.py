@@ -13,6 +13,8 @@ from gw.schema.explain import Complaint
 from gw.schema.wording import Place, path_of
 
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {"routes": ("filter_func", "script"), "services": ("script",)}
+# As the schema of `script` has it. To parse as much takes a tenth of a second.
+LONGEST_SOURCE: Final = 102400
 # What a text nested without end makes of Python's parser, besides the errors that it is meant to raise.
 _NO_PYTHON: Final = (SyntaxError, ValueError, RecursionError, MemoryError)
 
@@ -41,6 +43,8 @@ def _code_in(kind: str, resource: Mapping[str, Any]) -> Iterator[tuple[Place, st
 
 def _fault(source: str) -> str | None:
     """Why a text is no Python. It is parsed, and never run here."""
+    if len(source) > LONGEST_SOURCE:
+        return f"it is longer than {LONGEST_SOURCE} characters"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
