@@ -47,10 +47,11 @@ class Reading(NamedTuple):
         found = []
         for plugin, field in self.fields.items():
             conf = resolved(plugins.get(plugin), entry.key)
-            if conf is not None and not (conf.get("_meta") or {}).get("disable"):
-                value = conf.get(field)
-                if is_credential(value):
-                    found.append((plugin, self.hash(value)))
+            if conf is None or (conf.get("_meta") or {}).get("disable"):
+                continue
+            value = conf.get(field)
+            if is_credential(value):
+                found.append((plugin, self.hash(value)))
         return tuple(found)
 
 
@@ -96,7 +97,9 @@ class CredentialIndex:
         if entry.shows is None:
             entry.shows = self._reading.of(entry)
         for plugin, hash in entry.shows:
-            self._change(plugin, hash, lambda held: sorted({*held, entry}, key=_order))
+            # PERF: mostly nothing stands there yet, and a full rebuild comes by 100,000 times.
+            if self._by_plugin[plugin].setdefault(hash, entry) is not entry:
+                self._change(plugin, hash, lambda held: sorted({*held, entry}, key=_order))
 
     def remove(self, entry: CredentialEntry) -> None:
         """Take one out."""

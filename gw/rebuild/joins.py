@@ -159,8 +159,9 @@ class Joins:
         if self._count > MAX_JOINED:
             oldest = next(iter(self._kept))
             self._forget(oldest)
-            # Its instances are made anew when it comes again; what they count is not in them.
-            self._instances.release(ResourceKey("consumers", oldest))
+            if oldest != caller.name:
+                # Its instances are made anew when it comes again; what they count is not in them.
+                self._instances.release(ResourceKey("consumers", oldest))
 
     def _forget(self, name: str) -> None:
         of_consumer = self._kept.pop(name, None)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from base64 import b64encode
+from hmac import compare_digest
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gw.errors import SegmentError
+from gw.plugins import basic_auth
 from tests.support.configured import configured
 from tests.support.edge import run
 from tests.support.plugin_edge import checked
@@ -148,3 +151,38 @@ def test_no_password_is_ever_logged_or_shown(tmp_path: Path, caplog: pytest.LogC
 def test_configurations_that_are_refused(conf: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="validation failed"):
         checked("basic-auth", conf)
+
+
+def test_an_unknown_user_is_compared_as_a_known_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CVE-2026-41263: the same work, counted rather than timed."""
+    compared: list[tuple[int, int]] = []
+
+    def counting(left: bytes, right: bytes) -> bool:
+        compared.append((len(left), len(right)))
+        return compare_digest(left, right)
+
+    monkeypatch.setattr(basic_auth, "compare_digest", counting)
+
+    async def main() -> None:
+        async with configured(tmp_path, guarded()) as world:
+            for user_pass in ("foo:bar", "foo:x", "nobody at all:x", "nobody:", "foo:" + "x" * 3000):
+                await world.ask("/", basic(user_pass))
+                assert compared == [(32, 32)], user_pass
+                compared.clear()
+
+    run(main())
+
+
+def test_when_nobody_can_be_looked_up_nobody_is_let_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with configured(tmp_path, guarded(anonymous_consumer="nobody")) as world:
+            def damaged(plugin: str, value: str) -> Any:
+                raise SegmentError("damaged")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(world.state._callers, "by_credential", damaged)
+                assert (await world.ask("/", basic("foo:bar"))).status == 500
+            assert world.served == []
+            assert (await world.ask("/", basic("foo:bar"))).status == 200
+
+    run(main())
