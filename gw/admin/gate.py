@@ -85,7 +85,8 @@ class Gate:
         """Mark every answer, whoever made it."""
         resp.set_header("Server", f"Jitterway/{__version__}")
         resp.set_header("X-API-VERSION", "v3")
-        resp.content_type = falcon.MEDIA_JSON
+        if resp.content_type is None:
+            resp.content_type = falcon.MEDIA_JSON
         resp.cache_control = ("no-store",)
 
     def _check_peer(self, req: falcon.asgi.Request) -> None:

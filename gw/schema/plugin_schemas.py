@@ -80,6 +80,11 @@ class PluginSchemas:
         """A plugin's schema, with `_meta`, standing alone: not to be changed. Raises KeyError."""
         return self._schemas[name].schema
 
+    def metadata_schema_of(self, name: str) -> Schema | None:
+        """The schema of a plugin's plugin_metadata, None when it has none: not to be changed."""
+        schema = self._metadata_schemas.get(name)
+        return None if schema is None else schema.schema
+
     def complaint(self, kind: str, id: str, resource: dict[str, Any], *, refuse_unknown: bool) -> Complaint | None:
         """What is wrong with the plugins of a resource that fits its own schema. Defaults are filled into it."""
         if kind == "plugin_metadata":

@@ -121,7 +121,7 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
         healthchecks = None if traffic.board is None else Healthchecks(traffic.board, traffic.state.resource)
         apps: dict[str, Any] = {
             TRAFFIC: traffic_app(traffic.gateway),
-            ADMIN: http_only(admin_app(settings, agent, waiting.until_served)),
+            ADMIN: http_only(admin_app(settings, agent, waiting.until_served, traffic.plugins)),
             CONTROL: http_only(control_app(current_convergence, host_names, healthchecks)),
             STATUS: http_only(status_app(table, host_names)),
             METRICS: http_only(
