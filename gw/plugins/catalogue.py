@@ -11,10 +11,12 @@ from typing import Any, Final
 
 from gw.plugins.registry import Registered, Registry
 from gw.schema.explain import Schema
-from gw.schema.plugin_schemas import PluginSchemas
+from gw.schema.plugin_schemas import PluginSchema, PluginSchemas
 
 # Attributes of a class that APISIX shows where a plugin has them: `auth`, `global`.
 _TRAITS: Final = ("type", "scope")
+# Of a plugin that runs without a schema, as tests make them.
+_ANY: Final[Schema] = {"type": "object"}
 
 
 class Catalogue:
@@ -44,16 +46,22 @@ class Catalogue:
 
 def _facts(plugin: Registered, schemas: PluginSchemas) -> Mapping[str, Any]:
     name, cls = plugin.installed.name, plugin.cls
+    own, of_consumers = schemas.schema_for("routes", name), schemas.schema_for("consumers", name)
     optional = {
-        "metadata_schema": schemas.metadata_schema_of(name),
+        "metadata_schema": _schema(schemas.schema_for("plugin_metadata", name)),
+        "consumer_schema": None if of_consumers is own else _schema(of_consumers),
         **{trait: getattr(cls, trait, None) for trait in _TRAITS},
     }
     return {
         "priority": cls.priority,
         "version": _version(cls.version),
-        "schema": schemas.schema_of(name) if name in schemas.names else {"type": "object"},
+        "schema": _schema(own) or _ANY,
         **{field: value for field, value in optional.items() if value is not None},
     }
+
+
+def _schema(schema: PluginSchema | None) -> Schema | None:
+    return None if schema is None else schema.schema
 
 
 def _version(text: str) -> float | str:

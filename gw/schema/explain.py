@@ -29,8 +29,10 @@ class Complaint(NamedTuple):
     stands_alone: bool = False
 
 
-# Words that make no demand.
-ANNOTATIONS: Final = frozenset({"$schema", "$comment", "title", "description", "default"})
+# Words that make no demand. `encrypt_fields` is APISIX's; a value whose schema is `writeOnly` is never quoted.
+ANNOTATIONS: Final = frozenset(
+    {"$schema", "$comment", "title", "description", "default", "writeOnly", "encrypt_fields"}
+)
 
 
 def explain(schema: Schema | bool, value: Any) -> Complaint | None:
@@ -200,13 +202,18 @@ def _max_length(schema: Schema, value: Any) -> Iterator[Complaint]:
 
 def _pattern(schema: Schema, value: Any) -> Iterator[Complaint]:
     if isinstance(value, str) and not compile_pattern(schema["pattern"]).search(value):
-        yield Complaint((), f'failed to match pattern "{schema["pattern"]}" with {quote(value)}')
+        yield Complaint((), f'failed to match pattern "{schema["pattern"]}" with {_shown(schema, value)}')
+
+
+def _shown(schema: Schema, value: str) -> str:
+    return "(a secret)" if schema.get("writeOnly") else quote(value)
 
 
 def _format(schema: Schema, value: Any) -> Iterator[Complaint]:
     name, check = FORMATS.get(schema["format"], ("", None))
     if check is not None and isinstance(value, str) and not check(value):
-        yield Complaint((), f"expect valid {name} but got: {bare(value)}")
+        shown = "(a secret)" if schema.get("writeOnly") else bare(value)
+        yield Complaint((), f"expect valid {name} but got: {shown}")
 
 
 def _minimum(schema: Schema, value: Any) -> Iterator[Complaint]:

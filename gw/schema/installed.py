@@ -7,7 +7,8 @@ entry point:
 - ours (modules below `gw.plugins`): gw/schema/plugins/<name>.json
 - a third party's: schemas/<name>.json in the directory in which the module's file lies
 
-`<name>.metadata.json` beside it is the schema of the plugin's plugin_metadata. The directory is found through the
+`<name>.metadata.json` beside it is the schema of the plugin's plugin_metadata, `<name>.consumer.json` that of what
+consumers and credentials have under its name, where routes have something else. The directory is found through the
 import system's finders, asked for the topmost package alone: that runs nothing of it.
 """
 
@@ -47,6 +48,11 @@ class InstalledPlugin:
     def metadata_schema_path(self) -> Path | None:
         """Where the schema of its plugin_metadata lies, if it has one."""
         return None if self.schema_path is None else self.schema_path.with_name(f"{self.name}.metadata.json")
+
+    @property
+    def consumer_schema_path(self) -> Path | None:
+        """Where the schema of its configurations in consumers and credentials lies, if they have one of their own."""
+        return None if self.schema_path is None else self.schema_path.with_name(f"{self.name}.consumer.json")
 
     def __str__(self) -> str:
         return f"{self.module}:{self.attribute} of {self.distribution}"

@@ -3,12 +3,15 @@
 A configuration is an object under the plugin's name; `_meta` in it is the same for all plugins, and added to each
 schema. The words of a refusal are APISIX's (check_single_plugin_schema in apisix/plugin.lua). A plugin whose schema
 cannot be used counts as one that is not there: nobody can say what a configuration of it means.
+
+`encrypt_fields` at the top of a schema names, as in APISIX, the fields that are stored encrypted: dotted paths, through
+objects and the items of arrays. What stands at the end of one is a text, or an array or object of texts.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +29,10 @@ FINGERPRINT_BYTES: Final = 32
 _STORE_FIELDS: Final = ("id", "create_time", "update_time")
 _ANY_METADATA: Final[Schema] = {"type": "object"}
 _DRAFT_7: Final = "http://json-schema.org/draft-07/schema"
+# Kinds whose plugins are credentials, with a schema of their own where the plugin has one (TYPE_CONSUMER in APISIX).
+_OF_CONSUMERS: Final = frozenset({"consumers", "credentials"})
+# A field that no answer and no error may show; a word of draft 7, and an annotation there.
+_HIDDEN: Final = "writeOnly"
 
 
 class UnusableSchema(ValueError):
@@ -38,7 +45,9 @@ class PluginSchema:
     def __init__(self, schema: Schema, source: object) -> None:
         """`source` is for the error. Raises UnusableSchema."""
         try:
+            self.encrypt_fields = _encrypt_fields(schema)
             self.schema: dict[str, Any] = _written_out(schema, schema, ())
+            _mark_secrets(self.schema, {path[-1] for path in self.encrypt_fields})
             self._check = compile_check(self.schema, knows_const=True)
         except UnusableSchema as error:
             raise UnusableSchema(f"{source}: {error}") from None
@@ -65,11 +74,14 @@ class PluginSchemas:
         schemas: Mapping[str, PluginSchema],
         metadata_schemas: Mapping[str, PluginSchema] | None = None,
         problems: Mapping[str, str] | None = None,
+        *,
+        consumer_schemas: Mapping[str, PluginSchema] | None = None,
     ) -> None:
         self._schemas = schemas
         self._metadata_schemas = metadata_schemas or {}
+        self._consumer_schemas = consumer_schemas or {}
         self.problems: Mapping[str, str] = problems or {}
-        self.fingerprint = _fingerprint(self._schemas, self._metadata_schemas)
+        self.fingerprint = _fingerprint(self._schemas, self._metadata_schemas, self._consumer_schemas)
 
     @property
     def names(self) -> frozenset[str]:
@@ -80,17 +92,24 @@ class PluginSchemas:
         """A plugin's schema, with `_meta`, standing alone: not to be changed. Raises KeyError."""
         return self._schemas[name].schema
 
-    def metadata_schema_of(self, name: str) -> Schema | None:
-        """The schema of a plugin's plugin_metadata, None when it has none: not to be changed."""
-        schema = self._metadata_schemas.get(name)
-        return None if schema is None else schema.schema
+    def schema_for(self, kind: str, name: str) -> PluginSchema | None:
+        """The schema of what a resource of this kind has for a plugin; None for a plugin that is not among these.
+
+        In consumers and credentials that is the consumer schema where there is one, as in APISIX; for plugin_metadata
+        the one of the metadata, None where there is none.
+        """
+        if kind == "plugin_metadata":
+            return self._metadata_schemas.get(name)
+        if kind in _OF_CONSUMERS and name in self._schemas and name in self._consumer_schemas:
+            return self._consumer_schemas[name]
+        return self._schemas.get(name)
 
     def complaint(self, kind: str, id: str, resource: dict[str, Any], *, refuse_unknown: bool) -> Complaint | None:
         """What is wrong with the plugins of a resource that fits its own schema. Defaults are filled into it."""
         if kind == "plugin_metadata":
             return self._metadata_complaint(id, resource, refuse_unknown=refuse_unknown)
         for name, conf in resource.get("plugins", {}).items():
-            schema = self._schemas.get(name)
+            schema = self.schema_for(kind, name)
             if schema is None:
                 if refuse_unknown:
                     return Complaint(("plugins", name), f"unknown plugin [{bare(name)}]", stands_alone=True)
@@ -120,19 +139,22 @@ def load_plugin_schemas(
     """
     chosen = choose_plugins(enabled, installed_plugins() if installed is None else installed)
     schemas: dict[str, PluginSchema] = {}
-    metadata_schemas: dict[str, PluginSchema] = {}
+    beside: dict[str, dict[str, PluginSchema]] = {"metadata": {}, "consumer": {}}
     problems = {name: "is not installed" for name in enabled if name not in chosen}
     for name, plugin in chosen.items():
         try:
             schema = _with_meta(_read(_place(plugin)), plugin.schema_path)
-            metadata_path = plugin.metadata_schema_path
-            assert metadata_path is not None, "it lies beside the schema"
-            if metadata_path.is_file():
-                metadata_schemas[name] = PluginSchema(_read(metadata_path), metadata_path)
+            for path, found, finish in (
+                (plugin.metadata_schema_path, beside["metadata"], PluginSchema),
+                (plugin.consumer_schema_path, beside["consumer"], _with_meta),
+            ):
+                assert path is not None, "it lies beside the schema"
+                if path.is_file():
+                    found[name] = finish(_read(path), path)
             schemas[name] = schema
         except UnusableSchema as error:
             problems[name] = f"({plugin}) has no schema that can be used: {error}"
-    return PluginSchemas(schemas, metadata_schemas, problems)
+    return PluginSchemas(schemas, beside["metadata"], problems, consumer_schemas=beside["consumer"])
 
 
 def _place(plugin: InstalledPlugin) -> Path:
@@ -163,6 +185,40 @@ def _with_meta(schema: Schema, source: object) -> PluginSchema:
     if not isinstance(properties, dict) or "_meta" in properties:
         raise UnusableSchema(f"{source}: its properties must be an object without _meta, which is added to each plugin")
     return PluginSchema({**schema, "properties": {**properties, "_meta": load_plugin_meta()}}, source)
+
+
+def _encrypt_fields(schema: Schema) -> tuple[tuple[str, ...], ...]:
+    """The paths of the fields that are stored encrypted, in steps."""
+    written = schema.get("encrypt_fields", [])
+    paths = [tuple(path.split(".")) for path in written if isinstance(path, str)] if isinstance(written, list) else []
+    if not isinstance(written, list) or len(paths) != len(written) or not all(all(path) for path in paths):
+        raise UnusableSchema("its encrypt_fields must be an array of paths such as `password` or `auth.password`")
+    return tuple(paths)
+
+
+def _mark_secrets(node: Any, names: Collection[str]) -> None:
+    """Mark what is declared under one of these names, wherever it is: one too many only makes an error poorer."""
+    if isinstance(node, list):
+        for item in node:
+            _mark_secrets(item, names)
+    if not isinstance(node, dict) or not names:
+        return
+    for name, declared in node.get("properties", {}).items():
+        if name in names:
+            _mark_all(declared)
+    for value in node.values():
+        _mark_secrets(value, names)
+
+
+def _mark_all(node: Any) -> None:
+    """Mark a schema and all that stand in it: the texts in an array or object of secrets are secrets, too."""
+    if isinstance(node, list):
+        for item in node:
+            _mark_all(item)
+    elif isinstance(node, dict):
+        node[_HIDDEN] = True
+        for value in list(node.values()):
+            _mark_all(value)
 
 
 def _written_out(node: Any, root: Schema, within: tuple[str, ...]) -> Any:

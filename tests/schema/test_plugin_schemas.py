@@ -261,3 +261,62 @@ def test_the_compiled_check_and_the_worded_one_agree(number: int, conf: dict[str
         failure = error
     assert (failure is None) is (complaint is None), (failure, complaint)
     assert complaint is None or complaint.reason.isprintable()
+
+
+def installed_with(folder: Path, **schemas: dict[str, Any]) -> PluginSchemas:
+    """The schemas of a plugin `x` whose files are these: `x`, `x_consumer`, `x_metadata`."""
+    for name, schema in schemas.items():
+        (folder / f"{name.replace('_', '.')}.json").write_text(json.dumps(schema))
+    return load_plugin_schemas(["x"], [InstalledPlugin("x", "x", "X", "x-1", folder / "x.json")])
+
+
+def texts(*names: str, **more: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: {"type": "string"} for name in names}, **more}
+
+
+def test_consumers_and_credentials_have_a_schema_of_their_own_where_a_plugin_brings_one(tmp_path: Path):
+    schemas = installed_with(tmp_path, x=texts("a", encrypt_fields=["a"]), x_consumer=texts("key", required=["key"]))
+    for kind, reason in (("routes", None), ("consumers", 'property "key" is required')):
+        complaint = schemas.complaint(kind, "1", {"plugins": {"x": {}}}, refuse_unknown=True)
+        assert (complaint and complaint.reason) == (reason and of("x", reason))
+    assert schemas.schema_for("credentials", "x") is schemas.schema_for("consumers", "x")
+    assert schemas.schema_for("consumer_groups", "x") is schemas.schema_for("routes", "x")
+    assert schemas.schema_for("plugin_metadata", "x") is None
+
+
+def test_without_one_the_schema_of_routes_is_theirs_too(tmp_path: Path):
+    schemas = installed_with(tmp_path, x=texts("a"))
+    assert schemas.schema_for("consumers", "x") is schemas.schema_for("routes", "x") is not None
+
+
+@pytest.mark.parametrize("written", ["password", [1], ["a..b"], [""], {"password": True}])
+def test_encrypt_fields_that_are_no_paths_make_a_schema_that_cannot_be_used(tmp_path: Path, written: Any):
+    schemas = installed_with(tmp_path, x={"type": "object", "encrypt_fields": written})
+    assert "its encrypt_fields must be an array of paths" in schemas.problems["x"]
+
+
+SECRET_PLACES = {
+    "a text": ({"a": {"type": "string", "pattern": "^k-"}}, ["a"], {"a": "hunter2"}),
+    "a format": ({"a": {"type": "string", "format": "ip-or-cidr"}}, ["a"], {"a": "hunter2"}),
+    "in an object": ({"o": {"properties": {"a": {"pattern": "^k-"}}}}, ["o.a"], {"o": {"a": "hunter2"}}),
+    "an array": ({"a": {"items": {"pattern": "^k-"}}}, ["a"], {"a": ["k-1", "hunter2"]}),
+    "an object of texts": ({"a": {"additionalProperties": {"pattern": "^k-"}}}, ["a"], {"a": {"h": "hunter2"}}),
+    "in an array": ({"l": {"items": {"properties": {"a": {"pattern": "^k-"}}}}}, ["l.a"], {"l": [{"a": "hunter2"}]}),
+}
+
+
+@pytest.mark.parametrize("case", SECRET_PLACES)
+def test_what_is_stored_encrypted_is_not_quoted_in_an_error(tmp_path: Path, case: str):
+    properties, paths, value = SECRET_PLACES[case]
+    for shown, fields in ((True, []), (False, paths)):
+        schemas = installed_with(tmp_path, x={"type": "object", "properties": properties, "encrypt_fields": fields})
+        complaint = schemas.complaint("routes", "1", {"plugins": {"x": value}}, refuse_unknown=True)
+        assert complaint is not None
+        assert ("hunter2" in complaint.reason) == shown, complaint.reason
+        assert complaint.place[:2] == ("plugins", "x")
+
+
+def test_which_fields_of_ours_are_stored_encrypted():
+    found = {name: schema.encrypt_fields for name in OURS.names if (schema := OURS.schema_for("routes", name))}
+    assert found["limit-count"] == (("redis_password",), ("sentinel_password",))
+    assert found["http-logger"] == (("auth_header",),)
