@@ -10,10 +10,10 @@ from pathlib import Path
 from tests.support.waiting import DEADLINE_S, wait_until
 from tests.support.workers import Workers
 
-ROUTES = 20_000
+ROUTES = 10_000
 UPSTREAM = {"type": "roundrobin", "nodes": {"127.0.0.1:1980": 1}}
 # More than the kernel's buffers take while nobody reads, less than the whole answer.
-GROWTH_BYTES = 4 << 20
+GROWTH_BYTES = 2 << 20
 
 
 def private_bytes(pid: int) -> int:
