@@ -14,6 +14,7 @@ import falcon.asgi
 
 from gw.admin.agent_client import AgentClient
 from gw.admin.gate import PREFIX, Gate
+from gw.admin.openapi.resource import Document
 from gw.admin.plugins import Plugins
 from gw.admin.reply import AdminError, error_of, send_error
 from gw.admin.resource import Resources, UntilServed
@@ -44,6 +45,7 @@ def admin_app(
     app.add_route(PREFIX + "/{kind}/{id}/{path:path}", resources, suffix="part")
     Plugins(plugins, PluginReload(settings)).add_to(app, PREFIX)
     Schemas(plugins, settings.gw.limits.admin_body_bytes).add_to(app, PREFIX)
+    Document(plugins).add_to(app, PREFIX)
     app.add_error_handler(Exception, _on_unforeseen)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     app.add_error_handler(AgentUnavailable, _on_agent_away)
