@@ -83,6 +83,7 @@ class Agent:
             prefix=settings.etcd.prefix if settings.store_url == "etcd" else "/apisix",
             clock=clock,
             plugins=plugins,
+            identities=self._intake.identities,
         )
 
     async def run(self, stopping: asyncio.Event) -> None:

@@ -13,11 +13,12 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from gw.errors import InvalidResource
-from gw.model.digest import content_hash, encode_resource
+from gw.model.digest import content_hash, decode_resource, encode_resource
 from gw.model.keys import ResourceKey, parse_store_key
 from gw.model.routing import route_key
 from gw.schema import NO_PLUGINS, PluginSchemas, parse_json, validate
 from gw.shm.log import Change
+from sync_agent.identities import KINDS_WITH_IDENTITIES, Digests, Identities
 from sync_agent.stores.base import Event, KeyValue
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class _Verdict(NamedTuple):
 
     fingerprint: bytes
     outcome: Change | Rejection
+    identities: Digests
 
 
 class Intake:
@@ -49,6 +51,7 @@ class Intake:
         self, published: Container[ResourceKey], resource_limit_bytes: int, plugins: PluginSchemas = NO_PLUGINS
     ) -> None:
         self.rejections: dict[ResourceKey, Rejection] = {}
+        self.identities = Identities()
         self.ignored_keys = 0  # keys below the prefix that are not resources of ours, in the last full list
         self._published = published
         self._limit_bytes = resource_limit_bytes
@@ -87,7 +90,14 @@ class Intake:
         return Reload(self)
 
     def _judge(self, key: ResourceKey, kv: KeyValue) -> _Verdict:
-        return _Verdict(_fingerprint(kv.value), _admit_or_reject(key, kv, self._limit_bytes, self._plugins))
+        outcome = _admit_or_reject(key, kv, self._limit_bytes, self._plugins)
+        return _Verdict(_fingerprint(kv.value), outcome, self._identities(outcome))
+
+    def _identities(self, outcome: Change | Rejection) -> Digests:
+        """From what is published, where secrets are in clear."""
+        if isinstance(outcome, Rejection) or outcome.key.kind not in KINDS_WITH_IDENTITIES or outcome.blob is None:
+            return ()
+        return self.identities.digests_of(outcome.key.kind, decode_resource(outcome.blob))
 
     def _note(self, key: ResourceKey, verdict: _Verdict) -> Change | None:
         """Remember a verdict whose change, if it is one, is handed on now."""
@@ -96,6 +106,7 @@ class Intake:
             self.rejections[key] = verdict.outcome
             return None
         self.rejections.pop(key, None)
+        self.identities.note(key, verdict.identities)
         return verdict.outcome
 
     def _is_judged(self, key: ResourceKey, value: bytes) -> bool:
@@ -104,6 +115,7 @@ class Intake:
     def _remove(self, key: ResourceKey) -> Change:
         self.rejections.pop(key, None)
         self._judged.pop(key, None)
+        self.identities.note(key, ())
         return deletion(key)
 
 
@@ -140,6 +152,7 @@ class Reload:
         changes = [change for change in noted if change is not None]
         gone = {*published, *intake._judged} - self._present
         intake.ignored_keys = self._ignored
+        intake.identities.is_complete = True
         return changes + [intake._remove(key) for key in gone]
 
 

@@ -13,14 +13,15 @@ import falcon
 import falcon.asgi
 
 from gw.admin.agent_client import AgentClient
+from gw.admin.forms import FORMS
 from gw.admin.gate import PREFIX, Gate
 from gw.admin.openapi.resource import Document
+from gw.admin.place import locate
 from gw.admin.plugins import Plugins
 from gw.admin.reply import AdminError, error_of, send_error
 from gw.admin.resource import Resources, UntilServed
 from gw.admin.schemas import Schemas
 from gw.errors import AgentUnavailable
-from gw.model.operations import NOUNS
 from gw.plugins.catalogue import NO_CATALOGUE, Catalogue
 from gw.plugins.reloading import PluginReload
 from gw.settings import Settings
@@ -37,12 +38,13 @@ def admin_app(
     """
     # The host's own name is what administrators type; a page elsewhere cannot make a browser send it for its own.
     host_names = {socket.gethostname(), settings.deployment.admin.listen.ip}
-    app = falcon.asgi.App(middleware=Gate(settings.deployment.admin, client, host_names))
+    forms = FORMS[settings.deployment.admin.admin_api_version]
+    marks = {"Server": settings.gw.admin.server_header, "X-API-VERSION": forms.version}
+    app = falcon.asgi.App(middleware=Gate(settings.deployment.admin, client, marks, host_names))
     app.req_options.strip_url_path_trailing_slash = True
-    resources = Resources(client, settings.gw.limits.admin_body_bytes, until_served)
-    app.add_route(PREFIX + "/{kind}", resources, suffix="collection")
-    app.add_route(PREFIX + "/{kind}/{id}", resources, suffix="item")
-    app.add_route(PREFIX + "/{kind}/{id}/{path:path}", resources, suffix="part")
+    resources = Resources(client, settings.gw.limits.admin_body_bytes, until_served, forms)
+    for template in ("/{kind}", "/{kind}/{id}", "/{kind}/{id}/{path:path}"):
+        app.add_route(PREFIX + template, resources)
     Plugins(plugins, PluginReload(settings)).add_to(app, PREFIX)
     Schemas(plugins, settings.gw.limits.admin_body_bytes).add_to(app, PREFIX)
     Document(plugins).add_to(app, PREFIX)
@@ -69,14 +71,25 @@ async def _on_http_error(
     req: falcon.asgi.Request, resp: falcon.asgi.Response, error: falcon.HTTPError, params: dict[str, Any]
 ) -> None:
     """Falcon's own refusals (no such path, no such method, headers it cannot read) in APISIX's form."""
+    headers = dict(error.headers or {})
     if error.status_code == 404:
-        reason = "404 Route Not Found"
+        refusal = error_of(404, "404 Route Not Found")
     elif error.status_code == 405:
-        noun = NOUNS.get(params.get("kind", ""), "resource")
-        reason = f"not supported `{req.method}` method for {noun}"
+        refusal = _wrong_method(req.method, params, headers)
     else:
-        reason = error.description or error.title or "invalid request"
-    send_error(resp, error_of(error.status_code, reason, dict(error.headers or {})))
+        refusal = error_of(error.status_code, error.description or error.title or "invalid request", headers)
+    send_error(resp, refusal)
+
+
+def _wrong_method(method: str, params: dict[str, Any], headers: dict[str, str]) -> AdminError:
+    """Falcon knows what a handler can do; which of it is for this kind, its place knows."""
+    if "kind" not in params:
+        return error_of(405, f"not supported `{method}` method here", headers)
+    try:
+        locate(**params).refuse_unsupported(method)
+    except AdminError as refusal:
+        return refusal
+    raise AssertionError(f"{method} is supported, and falcon did not know it")
 
 
 async def _on_unforeseen(

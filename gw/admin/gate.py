@@ -18,14 +18,13 @@ no key there; here nothing is had without one.)
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
 import falcon
 import falcon.asgi
 
-from gw import __version__
 from gw.admin.agent_client import AgentClient
 from gw.admin.reply import error_of, raise_for
 from gw.model.operations import Authorize
@@ -58,9 +57,19 @@ class AdminAccess(Protocol):
 
 
 class Gate:
-    """Falcon middleware. `host_names` are the names, besides addresses and localhost, that `Host` may hold."""
+    """Falcon middleware. `host_names` are the names, besides addresses and localhost, that `Host` may hold.
 
-    def __init__(self, access: AdminAccess, client: AgentClient, host_names: Collection[str] = ()) -> None:
+    `marks` are headers that every answer carries, whoever made it.
+    """
+
+    def __init__(
+        self,
+        access: AdminAccess,
+        client: AgentClient,
+        marks: Mapping[str, str],
+        host_names: Collection[str] = (),
+    ) -> None:
+        self._marks = dict(marks)
         self._networks = tuple(access.allow_admin)
         self._cors = access.enable_admin_cors
         self._client = client
@@ -83,8 +92,7 @@ class Gate:
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: Any, req_succeeded: bool
     ) -> None:
         """Mark every answer, whoever made it."""
-        resp.set_header("Server", f"Jitterway/{__version__}")
-        resp.set_header("X-API-VERSION", "v3")
+        resp.set_headers(self._marks)
         if resp.content_type is None:
             resp.content_type = falcon.MEDIA_JSON
         resp.cache_control = ("no-store",)

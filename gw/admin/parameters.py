@@ -23,7 +23,7 @@ _MAX_PAGE: Final = 2**31
 _NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _SIGNED_NUMBER: Final = re.compile(r"-?[0-9]{1,12}", re.ASCII)
 # What `filter` may name, by kind, as in APISIX since 3.13.
-FILTER_FIELDS: Final = {"routes": ("service_id", "upstream_id")}
+FILTER_FIELDS: Final = dict.fromkeys(("routes", "stream_routes"), ("service_id", "upstream_id"))
 
 
 def ttl_s(req: falcon.asgi.Request) -> int | None:
@@ -51,8 +51,11 @@ def force(req: falcon.asgi.Request) -> bool:
     return req.get_param("force") == "true"
 
 
-def listing(req: falcon.asgi.Request, kind: str) -> List:
-    """What a list is to show. One page takes `page` (below 1: the first) and `page_size`; one alone changes nothing."""
+def listing(req: falcon.asgi.Request, kind: str, parent: str | None = None) -> List:
+    """What a list is to show; of credentials those of `parent`.
+
+    One page takes `page` (below 1: the first) and `page_size`; one alone changes nothing.
+    """
     page, page_size = _number(req, "page"), _number(req, "page_size")
     if page_size is not None and page_size not in PAGE_SIZES:
         raise error_of(400, f"page_size must be between {PAGE_SIZES.start} and {PAGE_SIZES.stop - 1}")
@@ -63,6 +66,7 @@ def listing(req: falcon.asgi.Request, kind: str) -> List:
         name=req.get_param("name"),
         uri=req.get_param("uri"),
         label=req.get_param("label"),
+        parent=parent,
         **_references(req, kind),
     )
 

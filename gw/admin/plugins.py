@@ -6,7 +6,6 @@ Answers and errors as in apisix/admin/plugins.lua. They come from what this work
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from typing import Any, Final
 
 import falcon
@@ -35,14 +34,14 @@ class Plugins:
 
     async def on_get_all(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """With `all=true`, everything of every plugin, by name. Without it APISIX wants a name."""
-        subsystem = _subsystem(req)
+        subsystem = subsystem_of(req)
         if req.get_param("all") != "true":
             raise error_of(400, "not found plugin name")
         send_json(resp, self._plugins.all if subsystem == "http" else {})
 
     async def on_get_list(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """The names, in the order in which plugins run."""
-        subsystem = req.get_param("subsystem") or "http"
+        subsystem = req.get_param("subsystem", default="http")
         if subsystem not in _SUBSYSTEMS:
             raise error_of(400, "invalid subsystem passed")
         send_json(resp, self._plugins.names if subsystem == "http" else ())
@@ -64,7 +63,7 @@ def send_plugin_schema(
     req: falcon.asgi.Request, resp: falcon.asgi.Response, plugins: Catalogue, name: str
 ) -> None:
     """Answer with the schema of a plugin, by the parameters `subsystem` and `schema_type`."""
-    subsystem = _subsystem(req)
+    subsystem = subsystem_of(req)
     # There are no plugins for TCP and UDP yet.
     if subsystem != "http" or name not in plugins.all:
         raise error_of(404, f"plugin not found in subsystem {subsystem}")
@@ -79,8 +78,9 @@ def send_json(resp: falcon.asgi.Response, value: Any) -> None:
     resp.data = json.dumps(value, separators=(",", ":")).encode()
 
 
-def _subsystem(req: falcon.asgi.Request, known: Collection[str] = _SUBSYSTEMS) -> str:
-    subsystem = req.get_param("subsystem") or "http"
-    if subsystem not in known:
+def subsystem_of(req: falcon.asgi.Request) -> str:
+    """The parameter `subsystem`. Raises AdminError 400 for what is none."""
+    subsystem = req.get_param("subsystem", default="http")
+    if subsystem not in _SUBSYSTEMS:
         raise error_of(400, f"unsupported subsystem: {subsystem}")
     return subsystem

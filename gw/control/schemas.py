@@ -8,9 +8,8 @@ from typing import Any
 import falcon.asgi
 
 from gw.control.streamed import send_object
-from gw.model.operations import NOUNS
 from gw.plugins.catalogue import Catalogue
-from gw.schema import kinds, schema_of
+from gw.schema import published_schema, published_schemas
 
 
 class Schemas:
@@ -28,5 +27,5 @@ class Schemas:
 
 
 def _main() -> Iterator[tuple[str, Any]]:
-    for kind in kinds():
-        yield NOUNS[kind].replace(" ", "_"), schema_of(kind)
+    for name, kind in published_schemas().items():
+        yield name, published_schema(kind)

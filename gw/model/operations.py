@@ -29,15 +29,30 @@ NOUNS: Final[Mapping[str, str]] = {
     "routes": "route",
     "services": "service",
     "upstreams": "upstream",
-    "plugin_configs": "plugin config",
+    "consumers": "consumer",
+    "consumer_groups": "consumer group",
+    "credentials": "credential",
     "global_rules": "global rule",
+    "plugin_configs": "plugin config",
     "plugin_metadata": "plugin_metadata",
+    "plugins": "plugin",
+    "ssls": "ssl",
+    "protos": "proto",
+    "secrets": "secret",
+    "stream_routes": "stream route",
 }
-# What cannot be done with a kind, by the name of the operation (`unsupported_methods` in apisix/admin/*.lua).
+# What cannot be done with a kind, by the name of the operation (`unsupported_methods` in apisix/admin/*.lua). The list
+# of plugins is read by workers, and has an interface of its own.
 UNSUPPORTED: Final[Mapping[str, frozenset[str]]] = {
-    "plugin_configs": frozenset({"create"}),
+    "consumers": frozenset({"create", "patch"}),
+    "consumer_groups": frozenset({"create"}),
+    "credentials": frozenset({"create", "patch"}),
     "global_rules": frozenset({"create"}),
+    "plugin_configs": frozenset({"create"}),
     "plugin_metadata": frozenset({"create", "patch"}),
+    "plugins": frozenset({"get", "list", "create", "put", "patch", "delete"}),
+    "secrets": frozenset({"create"}),
+    "stream_routes": frozenset({"patch"}),
 }
 
 
@@ -67,7 +82,7 @@ class List:
     """All resources of a kind in the order of their ids; with `page_size`, one page in the order of their creation.
 
     `name` and `uri` are patterns that are searched for, `label` is a label's name, `service_id` and `upstream_id` are
-    what a resource refers to. None filters nothing.
+    what a resource refers to. None filters nothing. `parent` is the consumer whose credentials are listed.
     """
 
     op: ClassVar[str] = "list"
@@ -79,6 +94,7 @@ class List:
     label: str | None = None
     service_id: str | None = None
     upstream_id: str | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +109,17 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A resource as a whole, new or in the place of another. Without `id`, the body names it."""
+    """A resource as a whole, new or in the place of another. Without `id`, the body names it.
+
+    `parent` is the consumer of a credential; its `id` begins with it.
+    """
 
     op: ClassVar[str] = "put"
     kind: str
     id: str | None
     body: Any = field(repr=False)
     ttl_s: int | None = None
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +190,7 @@ class Outcome(StrEnum):
     OK = "ok"
     CREATED = "created"
     NOT_FOUND = "not_found"
+    NO_PARENT = "no_parent"  # what it would be a part of is not there
     INVALID = "invalid"  # what was asked for is wrong in itself
     IN_USE = "in_use"  # other resources refer to it
     UNAUTHORIZED = "unauthorized"

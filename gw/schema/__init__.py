@@ -2,6 +2,18 @@
 
 from gw.schema.json_text import parse_json
 from gw.schema.plugin_schemas import NO_PLUGINS, PluginSchemas, load_plugin_schemas
-from gw.schema.validate import kinds, schema_of, validate
+from gw.schema.published import published_schema, published_schemas
+from gw.schema.validate import check_id, schema_names, schema_of, validate
 
-__all__ = ["NO_PLUGINS", "PluginSchemas", "kinds", "load_plugin_schemas", "parse_json", "schema_of", "validate"]
+__all__ = [
+    "NO_PLUGINS",
+    "PluginSchemas",
+    "check_id",
+    "load_plugin_schemas",
+    "parse_json",
+    "published_schema",
+    "published_schemas",
+    "schema_names",
+    "schema_of",
+    "validate",
+]

@@ -10,26 +10,50 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
-# The file of each kind, under APISIX's plural as it stands in a store key.
+# The file of each kind, under APISIX's plural as it stands in a store key. Of secrets each manager has one of its own.
 FILES: Final = {
     "routes": "route.json",
     "services": "service.json",
     "upstreams": "upstream.json",
-    "plugin_configs": "plugin_config.json",
+    "consumers": "consumer.json",
+    "consumer_groups": "consumer_group.json",
+    "credentials": "credential.json",
     "global_rules": "global_rule.json",
+    "plugin_configs": "plugin_config.json",
     "plugin_metadata": "plugin_metadata.json",
+    "plugins": "plugins.json",
+    "ssls": "ssl.json",
+    "protos": "proto.json",
+    "secrets/vault": "secret_vault.json",
+    "secrets/aws": "secret_aws.json",
+    "secrets/gcp": "secret_gcp.json",
+    "stream_routes": "stream_route.json",
 }
+DEFINITIONS: Final = "definitions.json"
 # What each plugin's schema gets as its property `_meta`.
 PLUGIN_META: Final = "plugin_meta.json"
 
 
-@cache
-def load_schema(kind: str) -> dict[str, Any]:
-    """The schema of a kind, standing alone. Shared by all callers: not to be changed.
+def schema_name(kind: str, id: str) -> str:
+    """The name in FILES of the schema for a resource: that of a secret goes by its manager."""
+    return f"{kind}/{id.partition('/')[0]}" if kind == "secrets" else kind
 
-    Raises KeyError for a kind that has no schema.
+
+@cache
+def load_schema(name: str) -> dict[str, Any]:
+    """The schema of a kind (of a manager's secrets: `secrets/vault`), standing alone. Shared by all callers: not to be
+    changed.
+
+    Raises KeyError for a name that has no schema.
     """
-    schema: dict[str, Any] = _written_out(_read(FILES[kind]))
+    schema: dict[str, Any] = _written_out(_read(FILES[name]))
+    return schema
+
+
+@cache
+def load_definition(name: str) -> dict[str, Any]:
+    """A shape that several kinds share, standing alone. Shared by all callers: not to be changed."""
+    schema: dict[str, Any] = _written_out(_read(DEFINITIONS)[name])
     return schema
 
 

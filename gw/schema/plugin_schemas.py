@@ -25,6 +25,19 @@ from gw.schema.load import load_plugin_meta
 from gw.schema.wording import bare
 
 FINGERPRINT_BYTES: Final = 32
+# Kinds whose field `plugins` holds configurations of plugins.
+HOLDERS: Final = frozenset(
+    {
+        "routes",
+        "services",
+        "consumers",
+        "consumer_groups",
+        "credentials",
+        "global_rules",
+        "plugin_configs",
+        "stream_routes",
+    }
+)
 # Of a plugin_metadata resource, and no part of what the plugin gets.
 _STORE_FIELDS: Final = ("id", "create_time", "update_time")
 _ANY_METADATA: Final[Schema] = {"type": "object"}
@@ -108,6 +121,8 @@ class PluginSchemas:
         """What is wrong with the plugins of a resource that fits its own schema. Defaults are filled into it."""
         if kind == "plugin_metadata":
             return self._metadata_complaint(id, resource, refuse_unknown=refuse_unknown)
+        if kind not in HOLDERS:
+            return None
         for name, conf in resource.get("plugins", {}).items():
             schema = self.schema_for(kind, name)
             if schema is None:

@@ -36,7 +36,7 @@ _KEYS: Final = {hash_on: re.compile(pattern[:-1] + r"\Z") for hash_on, pattern i
 
 def check_rules(kind: str, resource: Mapping[str, Any]) -> Complaint | None:
     """The first rule that the resource breaks, None when it keeps all."""
-    for rule in RULES[kind]:
+    for rule in RULES.get(kind, ()):
         for complaint in rule(resource):
             return complaint
     return None
@@ -109,7 +109,5 @@ RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "routes": (_own_upstream,),
     "services": (_own_upstream,),
     "upstreams": (_upstream,),
-    "plugin_configs": (),
-    "global_rules": (),
-    "plugin_metadata": (),
+    "stream_routes": (_own_upstream,),
 }

@@ -20,14 +20,13 @@ import fastjsonschema
 from gw.errors import InvalidResource
 from gw.schema.compiled import Check, compile_check
 from gw.schema.explain import Complaint, Schema, explain
-from gw.schema.load import FILES, load_schema
+from gw.schema.ids import body_complaint, id_complaint
+from gw.schema.load import FILES, load_schema, schema_name
 from gw.schema.plugin_schemas import NO_PLUGINS, PluginSchemas
 from gw.schema.rules import check_exclusive, check_rules
 from gw.schema.screen import Unfit, copy_json
-from gw.schema.wording import bare, path_of, quote, reason_at
+from gw.schema.wording import bare, path_of, reason_at
 
-# Names of directories wherever an id becomes part of a path: a store's, a URL's.
-_RESERVED_IDS: Final = frozenset({".", ".."})
 # Words of a schema that may speak about nothing but which properties there are.
 COMBINATIONS: Final = frozenset({"allOf", "anyOf", "oneOf", "not"})
 # A fleet's routes use some dozens of sets of properties; the bound is for whoever sends every one there is.
@@ -43,16 +42,16 @@ def validate(
     them passes as it is, because an existing store must not lose a route over it (a worker answers 500 in its place);
     with `refuse_unknown` it is refused, as in APISIX's Admin API.
 
-    `kind` is APISIX's plural (`routes`), `id` the one of the store key or URL; an `id` in the resource must be the same
-    one, as a string or a number. Raises InvalidResource for whatever `resource` is instead of a valid one, KeyError for
+    `kind` is APISIX's plural (`routes`), `id` the one of `gw.model.keys`; an `id` in the resource must be the same one,
+    as a string or a number. The list of plugins comes back as an object with the one field `plugins`, and may come as
+    one. Raises InvalidResource for whatever `resource` is instead of a valid one, KeyError for
     a kind that has no schema.
     """
-    schema = load_schema(kind)
-    if complaint := _id_complaint(kind, schema, id):
+    if complaint := id_complaint(kind, id):
         raise _invalid(kind, id, complaint)
     try:
-        checked = copy_json(resource)
-        complaint = _complaint(kind, schema, id, checked) or plugins.complaint(
+        checked = copy_json(_as_object(kind, resource))
+        complaint = _complaint(kind, id, checked) or plugins.complaint(
             kind, id, checked, refuse_unknown=refuse_unknown
         )
     except Unfit as unfit:
@@ -65,27 +64,39 @@ def validate(
     return result
 
 
-def schema_of(kind: str) -> dict[str, Any]:
-    """The JSON Schema (draft 7) of a kind, standing alone, as a copy. Raises KeyError for a kind that has none."""
-    return deepcopy(load_schema(kind))
+def check_id(kind: str, id: str) -> None:
+    """Raises InvalidResource for an id that no resource of the kind can have."""
+    if complaint := id_complaint(kind, id):
+        raise _invalid(kind, id, complaint)
 
 
-def kinds() -> tuple[str, ...]:
-    """The kinds that can be validated."""
+def schema_of(name: str) -> dict[str, Any]:
+    """The JSON Schema (draft 7) of a kind, standing alone, as a copy. `name` is one of `schema_names`.
+
+    Raises KeyError for a name that has none.
+    """
+    return deepcopy(load_schema(name))
+
+
+def schema_names() -> tuple[str, ...]:
+    """The kinds that can be validated; of secrets each manager, which has a schema of its own: `secrets/vault`."""
     return tuple(FILES)
 
 
-def _complaint(kind: str, schema: Schema, id: str, resource: Any) -> Complaint | None:
+def _as_object(kind: str, resource: object) -> object:
+    """The list of plugins is a list in the store, and the only resource that is no object: from here on it is one."""
+    return {"plugins": resource} if kind == "plugins" and isinstance(resource, list) else resource
+
+
+def _complaint(kind: str, id: str, resource: Any) -> Complaint | None:
+    name = schema_name(kind, id)
     try:
-        _shape_check(kind)(resource)
+        _shape_check(name)(resource)
     except fastjsonschema.JsonSchemaException as failure:
-        return check_exclusive(kind, resource) or explain(schema, resource) or Complaint((), str(failure))
-    if not _names_fit(kind, resource):
-        return check_exclusive(kind, resource) or explain(schema, resource)
-    body_id = resource.get("id", id)
-    if str(body_id) != id:
-        return Complaint(("id",), f"wrong {schema['title'].lower()} id")
-    return check_rules(kind, resource)
+        return check_exclusive(kind, resource) or explain(load_schema(name), resource) or Complaint((), str(failure))
+    if not _names_fit(name, resource):
+        return check_exclusive(kind, resource) or explain(load_schema(name), resource)
+    return body_complaint(kind, id, resource) or check_rules(kind, resource)
 
 
 def _invalid(kind: str, id: str, complaint: Complaint) -> InvalidResource:
@@ -93,27 +104,10 @@ def _invalid(kind: str, id: str, complaint: Complaint) -> InvalidResource:
     return InvalidResource(kind, bare(id), path, complaint.reason, stands_alone=complaint.stands_alone)
 
 
-def _id_complaint(kind: str, schema: Schema, id: str) -> Complaint | None:
-    """As for the field `id`, which the key's id is the string form of; besides, no name that a path gives a meaning."""
-    try:
-        _id_check(kind)(id)
-        complaint = None
-    except fastjsonschema.JsonSchemaException as failure:
-        complaint = explain(schema["properties"]["id"], id) or Complaint((), str(failure))
-    if complaint is None and id in _RESERVED_IDS:
-        complaint = Complaint((), f"{quote(id)} is reserved")
-    return complaint and Complaint(("id",), reason_at(("id",), complaint.reason))
-
-
 @cache
-def _shape_check(kind: str) -> Check:
-    """The compiled check of a kind's shape. It fills defaults into what it is given."""
-    return compile_check(_shape(load_schema(kind)))
-
-
-@cache
-def _id_check(kind: str) -> Check:
-    return compile_check(load_schema(kind)["properties"]["id"])
+def _shape_check(name: str) -> Check:
+    """The compiled check of a schema's shape. It fills defaults into what it is given."""
+    return compile_check(_shape(load_schema(name)))
 
 
 def _shape(schema: Schema) -> dict[str, Any]:
@@ -124,16 +118,16 @@ def _shape(schema: Schema) -> dict[str, Any]:
     return shape
 
 
-def _names_fit(kind: str, resource: dict[str, Any]) -> bool:
-    if not _name_set_fits(kind, frozenset(resource)):
+def _names_fit(name: str, resource: dict[str, Any]) -> bool:
+    if not _name_set_fits(name, frozenset(resource)):
         return False
     # Of a kind that is open to any member, one of that name is not ours to look into.
-    upstream = resource.get("upstream") if "upstream" in load_schema(kind)["properties"] else None
+    upstream = resource.get("upstream") if "upstream" in load_schema(name)["properties"] else None
     return upstream is None or _name_set_fits("upstreams", frozenset(upstream))
 
 
 @lru_cache(_MAX_NAME_SETS)
-def _name_set_fits(kind: str, names: frozenset[str]) -> bool:
-    schema = load_schema(kind)
+def _name_set_fits(name: str, names: frozenset[str]) -> bool:
+    schema = load_schema(name)
     combinations = {word: schema[word] for word in COMBINATIONS if word in schema}
     return explain(combinations, dict.fromkeys(names)) is None

@@ -15,9 +15,10 @@ from typing import Any, Final, TypeAlias
 
 from gw.settings import kinds, network
 from gw.settings.access_log import AccessLogSettings
+from gw.settings.admin import AdminAnswers, AdminSettings
 from gw.settings.client_address import RealIpSettings, TrustSettings
 from gw.settings.declare import derived, section, setting
-from gw.settings.network import Listen, Network
+from gw.settings.network import Listen
 from gw.settings.reloading import ReloadSettings
 from gw.settings.resolver import ResolverSettings
 from gw.settings.shared_state import SharedStateSettings
@@ -99,42 +100,6 @@ class ApisixSettings(ResolverSettings, TrustSettings):
     status: StatusListen = section(StatusListen)
     router: RouterSettings = section(RouterSettings)
     ssl: SslSettings = section(SslSettings)
-
-
-@dataclass(frozen=True, slots=True)
-class AdminListen:
-    """Where the Admin API listens."""
-
-    ip: str = setting(
-        network.ip_address(),
-        default="127.0.0.1",
-        help="Address of the Admin API. (APISIX: 0.0.0.0; here reaching it from other hosts is a decision.)",
-    )
-    port: int = setting(network.PORT, default=9180, help="Port of the Admin API.")
-
-
-@dataclass(frozen=True, slots=True)
-class AdminSettings:
-    """The Admin API. Its keys are the agent's: `agent_tree`."""
-
-    admin_key_required: bool = setting(
-        kinds.boolean(),
-        default=True,
-        help="Whether a key in X-API-KEY is asked for. false is accepted only where loopback alone can reach the API.",
-    )
-    enable_admin_cors: bool = setting(
-        kinds.boolean(), default=True, help="Whether answers carry CORS headers, for a dashboard in a browser."
-    )
-    allow_admin: tuple[Network, ...] = setting(
-        network.networks(),
-        default=["127.0.0.0/24"],
-        help="Who may call the Admin API. An empty list lets nobody in. (APISIX: everybody.)",
-    )
-    admin_listen: AdminListen = section(AdminListen)
-
-    @property
-    def listen(self) -> Listen:
-        return Listen(self.admin_listen.ip, self.admin_listen.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +380,7 @@ class GwSettings(ReloadSettings):
     )
     rebuild: RebuildSettings = section(RebuildSettings)
     limits: LimitSettings = section(LimitSettings)
+    admin: AdminAnswers = section(AdminAnswers)
     edge: str = setting(
         kinds.choice("h1", "asgi"),
         default="h1",

@@ -97,7 +97,6 @@ IGNORED: Final[dict[str, str]] = {
         _NEVER,
     ),
     "nginx_config.error_log_level": "does nothing; use gw.log_level",
-    "deployment.admin.admin_api_version": "does nothing: the answers are those of v3",
 }
 
 # Below it stands a name per plugin, and an operator's own plugin has a name that only the operator knows.

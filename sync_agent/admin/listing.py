@@ -1,5 +1,8 @@
 """What a list shows: which resources the filters let through, and which of them a page holds. No I/O.
 
+A list is taken page by page of the store, and only what is yet to be decided is kept: a page of the caller's, and
+resources under the names that APISIX 2.x gave them, which count where there is none under the newer name.
+
 Patterns come from the caller, and Python's `re` can be made to run for ages by a pattern with repetition. So patterns
 are the part of regular expressions that runs in linear time: literals, `.`, classes, escapes and anchors. What needs
 repetition, alternation or groups is refused, not misread.
@@ -7,12 +10,16 @@ repetition, alternation or groups is refused, not misread.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from gw.model.keys import OLD_NAMES, credential_key, has_old_name, parse_store_key
 from gw.model.operations import Item, List
+from sync_agent.admin.stored import StoredValueError, parse_stored
+from sync_agent.stores.base import KeyValue
 
 # Repetition, alternation and groups. Outside a class only; inside one they are literals, but refusing them is simpler.
 _BEYOND_LINEAR: Final = frozenset("*+?{|()")
@@ -90,6 +97,63 @@ class PageOf:
         """The page, once everything is given."""
         ordered = sorted(self._oldest, key=lambda entry: (-entry[0], -entry[1]))
         return tuple(item for _, _, item in ordered[self._first : self._end])
+
+
+class Shown:
+    """What one list shows of what the store holds below `below`, which is to be given in the store's order."""
+
+    def __init__(self, wanted: List, item_of: Callable[[KeyValue], Item]) -> None:
+        """Raises InvalidFilter."""
+        self._wanted = wanted
+        self._passing = Filter(wanted)
+        self._item_of = item_of
+        self._page = None if wanted.page_size is None else PageOf(wanted.page, wanted.page_size)
+        # By id; None where the filter lets it not through.
+        self._old: dict[str, Item | None] = {}
+        self._total = 0
+        self.is_empty = True  # no resource of the kind was there at all
+
+    @property
+    def below(self) -> str:
+        """Where in the store all that may be shown lies. An older name begins the newer one, and is a range with it."""
+        if self._wanted.parent is not None:
+            return str(credential_key(self._wanted.parent, ""))
+        return next((old for old, kind in OLD_NAMES.items() if kind == self._wanted.kind), f"{self._wanted.kind}/")
+
+    def take(self, stored: Iterable[KeyValue]) -> list[Item]:
+        """What can be sent already. A value that is no JSON object is left out: the agent's status names it."""
+        return [item for item in self._passing_items(stored) if self._is_sent_now(item)]
+
+    def finish(self) -> tuple[tuple[Item, ...], int]:
+        """What is to be sent after all that was, and how many there are on all pages."""
+        kept = [item for item in self._old.values() if item is not None and self._is_sent_now(item)]
+        return tuple(kept) if self._page is None else self._page.items(), self._total
+
+    def _passing_items(self, stored: Iterable[KeyValue]) -> Iterator[Item]:
+        for kv in stored:
+            key = parse_store_key(kv.key)
+            if key is None or key.kind != self._wanted.kind:
+                continue
+            self.is_empty = False
+            item = self._passing_item(kv)
+            if has_old_name(kv.key):
+                self._old[key.id] = item
+                continue
+            self._old.pop(key.id, None)
+            if item is not None:
+                yield item
+
+    def _passing_item(self, kv: KeyValue) -> Item | None:
+        with contextlib.suppress(StoredValueError):
+            if self._passing.passes(parse_stored(kv.value)):
+                return self._item_of(kv)
+        return None
+
+    def _is_sent_now(self, item: Item) -> bool:
+        self._total += 1
+        if self._page is not None:
+            self._page.add(item)
+        return self._page is None
 
 
 def _pattern(parameter: str, text: str | None) -> re.Pattern[str] | None:

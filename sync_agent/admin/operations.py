@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,7 +25,7 @@ from weakref import WeakValueDictionary
 
 from gw.clock import Clock
 from gw.errors import InvalidResource, StoreError
-from gw.model.keys import KINDS, ResourceKey, parse_store_key
+from gw.model.keys import KINDS, ResourceKey, credential_key, parse_store_key, store_keys
 from gw.model.operations import (
     NOUNS,
     UNSUPPORTED,
@@ -45,12 +44,14 @@ from gw.model.operations import (
     Request,
     Status,
 )
-from gw.schema import NO_PLUGINS, PluginSchemas
+from gw.schema import NO_PLUGINS, PluginSchemas, check_id
 from sync_agent.admin import references
+from sync_agent.admin.duplicates import Duplicates
 from sync_agent.admin.keys import AdminKeys
-from sync_agent.admin.listing import Filter, InvalidFilter, PageOf
+from sync_agent.admin.listing import InvalidFilter, Shown
 from sync_agent.admin.patch import InvalidSubPath, merge, place
 from sync_agent.admin.stored import StoredValueError, encode_stored, parse_stored
+from sync_agent.identities import Identities
 from sync_agent.intake import admit
 from sync_agent.stores.base import Head as StoreHead
 from sync_agent.stores.base import KeyValue, Store, Written
@@ -63,8 +64,6 @@ WRITE_ATTEMPTS: Final = 20
 LOST_ROUND_PAUSE_S: Final = 0.002
 # A store that has not answered by then is away. Longer than a store's own time-outs, so that its own reason is heard.
 OPERATION_TIMEOUT_S: Final = 30.0
-# APISIX's schema of an id. `.` and `..` fit the characters, but no client or proxy hands them on as a path segment.
-ID_PATTERN: Final = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,64}")
 # Kept by the agent. Callers may not set them, as in APISIX since 3.7; a PATCH may, as there.
 MANAGED_FIELDS: Final = ("create_time", "update_time")
 
@@ -102,7 +101,8 @@ class AdminLimits:
 class Operations:
     """Performs operations. `prefix` is the store's, and stands before the keys that callers are shown.
 
-    `processed` is the store's revision up to which everything is published.
+    `processed` is the store's revision up to which everything is published, and `identities` (when there are any) are
+    those of all that the store held then.
     """
 
     def __init__(
@@ -117,6 +117,7 @@ class Operations:
         processed: Callable[[], int],
         rng: random.Random | None = None,
         plugins: PluginSchemas = NO_PLUGINS,
+        identities: Identities | None = None,
     ) -> None:
         self._store = store
         self._plugins = plugins
@@ -127,6 +128,7 @@ class Operations:
         self._resource_bytes = resource_bytes
         self._status = status
         self._processed = processed
+        self._duplicates = Duplicates(store, identities or Identities(), processed)
         self._references_turn = asyncio.Lock()
         self._turns: WeakValueDictionary[ResourceKey, asyncio.Lock] = WeakValueDictionary()
 
@@ -190,44 +192,30 @@ class Operations:
         return head.revision
 
     async def _get(self, key: ResourceKey) -> Answer:
-        found, head = await self._store.get(str(key))
+        found, head = await self._find(key)
         if found is None:
             return _not_found(head)
         _parse(found)
         return Answer(Outcome.OK, items=(self._item(found),), revision=head.revision)
 
     async def _list(self, wanted: List, emit: Emit) -> Answer:
+        if wanted.parent is not None:
+            _key("consumers", wanted.parent)
         try:
-            passing = Filter(wanted)
+            shown = Shown(wanted, self._item)
         except InvalidFilter as error:
             raise _Refused(Outcome.INVALID, str(error)) from None
-        page = None if wanted.page_size is None else PageOf(wanted.page, wanted.page_size)
-        total = revision = 0
-        async with contextlib.aclosing(self._store.list()) as pages:
+        revision = 0
+        async with contextlib.aclosing(self._store.list(below=shown.below)) as pages:
             async for stored in pages:
                 revision = stored.head.revision
-                items = self._passing_items(wanted.kind, passing, stored.items)
-                total += len(items)
-                if page is None:
-                    await emit(items)
-                else:
-                    for item in items:
-                        page.add(item)
+                await emit(shown.take(stored.items))
                 # A page of the store is judged without a break; between two, others have their turn.
                 await asyncio.sleep(0)
-        return Answer(Outcome.OK, items=page.items() if page else (), total=total, revision=revision)
-
-    def _passing_items(self, kind: str, passing: Filter, stored: Sequence[KeyValue]) -> list[Item]:
-        """The resources of one kind that the filter lets through. What is not JSON is left out: the status names it."""
-        items = []
-        for kv in stored:
-            key = parse_store_key(kv.key)
-            if key is None or key.kind != kind:
-                continue
-            with contextlib.suppress(StoredValueError):
-                if passing.passes(parse_stored(kv.value)):
-                    items.append(self._item(kv))
-        return items
+        if wanted.kind == "credentials" and shown.is_empty:
+            return Answer(Outcome.NOT_FOUND, "Key not found", revision=revision)  # as in APISIX, for this kind alone
+        items, total = shown.finish()
+        return Answer(Outcome.OK, items=items, total=total, revision=revision)
 
     async def _create(self, wanted: Create) -> Answer:
         body = _object(wanted.kind, wanted.body)
@@ -246,7 +234,7 @@ class Operations:
             async with self._checked(key, value) as encoded:
                 written = await self._store.put(str(key), encoded, expect=0, ttl_s=wanted.ttl_s)
             if written.succeeded:
-                return self._written(written, key, encoded, Outcome.CREATED)
+                return self._written(written, key, value, encoded, Outcome.CREATED)
         raise _lost_to_others()
 
     async def _put(self, wanted: Put) -> Answer:
@@ -256,13 +244,14 @@ class Operations:
         async with self._turn(key):
             for lost in range(WRITE_ATTEMPTS):
                 await self._pause_after(lost)
-                found, _head = await self._store.get(str(key))
+                found, _head = await self._find(key)
                 value = self._stamped(key, body, found)
                 async with self._checked(key, value) as encoded:
                     expect = 0 if found is None else found.mod_revision
-                    written = await self._store.put(str(key), encoded, expect=expect, ttl_s=wanted.ttl_s)
+                    name = str(key) if found is None else found.key
+                    written = await self._store.put(name, encoded, expect=expect, ttl_s=wanted.ttl_s)
                 if written.succeeded:
-                    return self._written(written, key, encoded, Outcome.CREATED if found is None else Outcome.OK)
+                    return self._written(written, key, value, encoded, Outcome.CREATED if found is None else Outcome.OK)
         raise _lost_to_others()
 
     async def _patch(self, wanted: Patch) -> Answer:
@@ -272,14 +261,14 @@ class Operations:
         async with self._turn(key):
             for lost in range(WRITE_ATTEMPTS):
                 await self._pause_after(lost)
-                found, head = await self._store.get(str(key))
+                found, head = await self._find(key)
                 if found is None:
                     return _not_found(head)
                 value = self._patched(key, _parse(found), wanted)
                 async with self._checked(key, value) as encoded:
-                    written = await self._store.put(str(key), encoded, expect=found.mod_revision, ttl_s=wanted.ttl_s)
+                    written = await self._store.put(found.key, encoded, expect=found.mod_revision, ttl_s=wanted.ttl_s)
                 if written.succeeded:
-                    return self._written(written, key, encoded, Outcome.OK)
+                    return self._written(written, key, value, encoded, Outcome.OK)
         raise _lost_to_others()
 
     async def _delete(self, wanted: Delete) -> Answer:
@@ -287,13 +276,41 @@ class Operations:
         turn = self._references_turn if references.can_be_referred_to(key.kind) else contextlib.nullcontext()
         async with turn:
             if not wanted.force and references.can_be_referred_to(key.kind):
-                use = await references.find_user(self._store, key.kind, key.id)
+                use = await references.find_user(self._store, key)
                 if use is not None:
                     raise _Refused(Outcome.IN_USE, use)
-            written = await self._store.delete(str(key))
-        if not written.succeeded:
+            if key.kind == "consumers":
+                await self._delete_credentials(key.id)
+            return await self._delete_all(key)
+
+    async def _delete_credentials(self, username: str) -> None:
+        """A consumer's credentials go with it, and before it: none may pass to a later consumer of its name."""
+        below = str(credential_key(username, ""))
+        async with contextlib.aclosing(self._store.list(below=below)) as pages:
+            names = [kv.key async for page in pages for kv in page.items]
+        for name in names:
+            if (key := parse_store_key(name)) is not None:
+                await self._delete_all(key)
+
+    async def _delete_all(self, key: ResourceKey) -> Answer:
+        """Delete a resource under each name it may have, the one that counts last."""
+        deleted = None
+        for name in reversed(store_keys(key)):
+            written = await self._store.delete(name)
+            if written.succeeded:
+                deleted = name
+        if deleted is None:
             return _not_found(written.head)
-        return Answer(Outcome.OK, items=(Item(self._shown(str(key)), b"{}"),), revision=written.head.revision)
+        self._duplicates.wrote(key, None, written.head.revision)
+        return Answer(Outcome.OK, items=(Item(self._shown(deleted), b"{}"),), revision=written.head.revision)
+
+    async def _find(self, key: ResourceKey) -> tuple[KeyValue | None, StoreHead]:
+        """A resource under the first of its names that it is found under."""
+        for name in store_keys(key):
+            found, head = await self._store.get(name)
+            if found is not None:
+                break
+        return found, head
 
     async def _pause_after(self, lost: int) -> None:
         if lost:
@@ -310,12 +327,15 @@ class Operations:
             raise _Refused(Outcome.INVALID, reason) from None
         except (ValueError, TypeError, RecursionError) as error:
             raise _Refused(Outcome.INVALID, f"invalid configuration: {error}") from None
-        if not references.depends_on_others(key.kind, value):
+        if not references.depends_on_others(key, value) and not self._duplicates.concern(key, value):
             yield encoded
             return
         async with self._references_turn:
-            missing = await references.find_missing(self._store, key.kind, value)
-            conflict = missing or await references.find_conflict(self._store, key, value)
+            missing = await references.find_missing(self._store, key, value)
+            if missing is not None:
+                raise _Refused(missing.outcome, missing.reason)
+            conflict = await references.find_conflict(self._store, key, value)
+            conflict = conflict or await self._duplicates.find(key, value)
             if conflict is not None:
                 raise _Refused(Outcome.INVALID, conflict)
             yield encoded
@@ -333,7 +353,8 @@ class Operations:
             with contextlib.suppress(StoredValueError):
                 before = parse_stored(found.value).get("create_time")
                 create_time = before if type(before) is int else now
-        return {**body, "id": key.id, "create_time": create_time, "update_time": now}
+        id = {} if key.written_id is None else {"id": key.written_id}
+        return {**body, **id, "create_time": create_time, "update_time": now}
 
     def _patched(self, key: ResourceKey, before: dict[str, Any], wanted: Patch) -> dict[str, Any]:
         if wanted.sub_path:
@@ -345,9 +366,10 @@ class Operations:
         else:
             after = merge(before, wanted.body)
             sets_time = wanted.body.get("update_time") is not None
-        _id_of(key.kind, key.id, after)
         now = int(self._clock.wall())
-        after["id"] = key.id
+        if key.written_id is not None:
+            _id_of(key.kind, key.written_id, after)
+            after["id"] = key.written_id
         after.setdefault("create_time", now)
         if not sets_time:
             after["update_time"] = now
@@ -356,30 +378,37 @@ class Operations:
     def _item(self, kv: KeyValue) -> Item:
         return Item(self._shown(kv.key), kv.value, kv.create_revision, kv.mod_revision)
 
-    def _written(self, written: Written, key: ResourceKey, encoded: bytes, outcome: Outcome) -> Answer:
-        return Answer(outcome, items=(Item(self._shown(str(key)), encoded),), revision=written.head.revision)
+    def _written(
+        self, written: Written, key: ResourceKey, value: Mapping[str, Any], encoded: bytes, outcome: Outcome
+    ) -> Answer:
+        """The answer to a write that was made, under the name in the store that it was made to."""
+        assert written.current is not None, "a put that succeeded leaves a value"
+        self._duplicates.wrote(key, value, written.head.revision)
+        return Answer(outcome, items=(Item(self._shown(written.current.key), encoded),), revision=written.head.revision)
 
     def _shown(self, key: str) -> str:
         return f"{self._prefix}/{key}"
 
 
 def _key(kind: str, id: str) -> ResourceKey:
-    if not ID_PATTERN.fullmatch(id):
-        reason = "1 to 64 letters, digits, `-`, `_` and `.` make one"
-        raise _Refused(Outcome.INVALID, f'invalid configuration: property "id" validation failed: {reason}')
+    try:
+        check_id(kind, id)
+    except InvalidResource as error:
+        reason = error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
+        raise _Refused(Outcome.INVALID, reason) from None
     return ResourceKey(kind, id)
 
 
 def _id_of(kind: str, id: str | None, body: Mapping[str, Any]) -> str:
     """The id of a resource, from the URL or the body (text or a whole number); both must agree."""
-    in_body = body.get("id")
+    in_body = body.get("username" if kind == "consumers" else "id")
     if in_body is not None and type(in_body) not in (str, int):
         raise _Refused(Outcome.INVALID, f"wrong type of {NOUNS[kind]} id")
     if id is None and in_body is None:
         # As APISIX words it for the one kind that is not known by an id.
         missing = "plugin name" if kind == "plugin_metadata" else f"{NOUNS[kind]} id"
         raise _Refused(Outcome.INVALID, f"missing {missing}")
-    if id is not None and in_body is not None and str(in_body) != id:
+    if id is not None and in_body is not None and str(in_body) not in (id, id.rpartition("/")[2]):
         raise _Refused(Outcome.INVALID, f"wrong {NOUNS[kind]} id")
     if type(in_body) is int and in_body < 1:
         reason = f'property "id" validation failed: expected {in_body} to be at least 1'

@@ -33,6 +33,7 @@ from gw.schema import NO_PLUGINS, PluginSchemas
 from sync_agent.admin.keys import AdminKeys
 from sync_agent.admin.operations import AdminLimits, Operations
 from sync_agent.admin.socket import ListeningSocket, Peer, peer_of, peer_rule
+from sync_agent.identities import Identities
 from sync_agent.stores.base import Store
 
 log = logging.getLogger(__name__)
@@ -64,12 +65,14 @@ class AdminServer:
         prefix: str = "/apisix",
         clock: Clock | None = None,
         plugins: PluginSchemas = NO_PLUGINS,
+        identities: Identities | None = None,
     ) -> None:
         """`prefix` is the store's, shown in the keys of answers; `group` and `allowed_uids` are the workers'.
 
         `plugins` are the ones that resources may use.
 
-        `processed` is the store's revision up to which everything is published; 0: not known.
+        `processed` is the store's revision up to which everything is published; 0: not known. `identities` are those
+        of what is published.
         """
         self._path = socket_path
         self._group = group
@@ -84,6 +87,7 @@ class AdminServer:
             status=status,
             processed=processed,
             plugins=plugins,
+            identities=identities,
         )
         self._turns = asyncio.Semaphore(limits.concurrent_operations)
         self._connections: set[_Connection] = set()

@@ -96,8 +96,10 @@ class Store(Protocol):
         """
         ...
 
-    def list(self, page_size: int = 500) -> AsyncGenerator[Page, None]:
+    def list(self, page_size: int = 500, *, below: str = "") -> AsyncGenerator[Page, None]:
         """Every key, `page_size` at a time, all at the revision of the first page. At least one page, maybe empty.
+
+        With `below` (`routes/`), only the keys that begin with it and go on behind it.
 
         Raises Compacted when history is compacted past that revision before the last page.
         """

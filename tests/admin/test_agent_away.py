@@ -158,8 +158,8 @@ def test_where_a_store_stands_that_is_away(tmp_path: Path) -> None:
 class Halting(SqlStore):
     """A store whose list breaks off after the first page."""
 
-    async def list(self, page_size: int = 500) -> AsyncGenerator[Page, None]:
-        async for page in super().list(1):
+    async def list(self, page_size: int = 500, *, below: str = "") -> AsyncGenerator[Page, None]:
+        async for page in super().list(1, below=below):
             yield page
             raise StoreError("history was compacted while it was listed")
 

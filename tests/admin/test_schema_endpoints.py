@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from gw.model.keys import KINDS
+from gw.model.operations import NOUNS
 from gw.plugins.catalogue import Catalogue
 from gw.plugins.registry import load_registry
-from gw.schema import kinds
 from gw.settings.tree import OWN_PLUGINS
 from tests.support.admin import ROUTE, VIEWER_KEY, World, world
 
@@ -42,12 +42,12 @@ def ask_all(directory: Path, requests: list[tuple[str, str, Any]]) -> list[Any]:
 
 
 def test_the_schema_of_each_kind_is_there_under_its_singular_name(tmp_path: Path) -> None:
-    names = {"routes": "route", "services": "service", "upstreams": "upstream", "plugin_configs": "plugin_config"}
-    replies = ask_all(tmp_path, [("GET", f"/schema/{name}", None) for name in names.values()])
-    for kind, reply in zip(names, replies, strict=True):
-        assert reply.status == 200, kind
-        assert reply.body["properties"].keys() >= {"id", "create_time", "plugins" if kind != "upstreams" else "nodes"}
-    assert set(kinds()) <= set(KINDS)
+    names = {"plugins" if kind == "plugins" else NOUNS[kind].replace(" ", "_") for kind in KINDS} - {"secret"}
+    assert names >= {"route", "service", "upstream", "consumer", "plugin_config", "ssl", "proto", "stream_route"}
+    for name, reply in zip(names, ask_all(tmp_path, [("GET", f"/schema/{name}", None) for name in names]), strict=True):
+        assert reply.status == 200, name
+        assert reply.body["type"] == ("array" if name == "plugins" else "object")
+        assert "create_time" in reply.body.get("properties", {}) or name == "plugins"
 
 
 NOT_HERE = "plugin not found in subsystem http"
@@ -147,6 +147,9 @@ JUDGED = [
         'failed to check the configuration of plugin forward-auth err: property "uri" is required',
     ),
     ("routes", 7, "wrong type: expected object, got number"),
+    ("consumers", {"username": "jack"}, None),
+    ("consumers", {"plugins": {}}, 'property "username" is required'),
+    ("credentials", {"id": "a", "plugins": {}}, None),
     ("plugin_metadata", {"log_format": 7}, None),
     ("plugin_metadata", {"id": "nonsense"}, "invalid plugin name"),
 ]
@@ -187,8 +190,9 @@ def test_bad_bodies_get_a_reason(tmp_path: Path) -> None:
             assert reply.body["error_msg"].startswith(beginning), raw[:40]
         too_long = await admin.ask("POST", "/schema/validate/routes", raw=b'"' + b"a" * (2 << 20) + b'"')
         assert too_long.status == 413
-        unknown = await admin.ask("POST", "/schema/validate/nonsense", {})
-        assert (unknown.status, unknown.body) == (404, {"error_msg": "Unsupported resource type: nonsense"})
+        for kind in ("nonsense", "plugins", "secrets"):
+            unknown = await admin.ask("POST", f"/schema/validate/{kind}", {})
+            assert (unknown.status, unknown.body) == (404, {"error_msg": f"Unsupported resource type: {kind}"})
 
     play(scenario, tmp_path)
 

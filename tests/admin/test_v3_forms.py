@@ -188,7 +188,7 @@ def test_queries_that_mean_nothing(tmp_path: Path, path: str, reason: str) -> No
     play(scenario, tmp_path)
 
 
-BAD_ID = 'invalid configuration: property "id" validation failed: 1 to 64 letters'
+BAD_ID = 'invalid configuration: property "id" validation failed: '
 IDS = [
     # method, path, body, status, reason
     ("PUT", "/routes", ROUTE, 400, "missing route id"),

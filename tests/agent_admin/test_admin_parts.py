@@ -35,7 +35,7 @@ from gw.model.operations import (
 from gw.settings import AdminKey
 from sync_agent.admin.keys import AdminKeys
 from sync_agent.admin.listing import Filter, InvalidFilter, PageOf
-from sync_agent.admin.operations import ID_PATTERN, AdminLimits
+from sync_agent.admin.operations import AdminLimits
 from sync_agent.admin.patch import InvalidSubPath, merge, place
 
 OPERATIONS: list[Operation] = [
@@ -174,13 +174,3 @@ def test_patterns(pattern: str, passes: bool) -> None:
 def test_filters_bear_what_a_store_may_hold(resource: dict[str, Any]) -> None:
     for wanted in (List("routes", name="x"), List("routes", uri="x"), List("routes", label="x")):
         assert not Filter(wanted).passes(resource)
-
-
-@pytest.mark.parametrize("id", ["", ".", "..", "a/b", "a b", "a\n", "ä", "a" * 65, "%2e", "a\0", "a:b"])
-def test_ids_that_are_none(id: str) -> None:
-    assert not ID_PATTERN.fullmatch(id)
-
-
-@pytest.mark.parametrize("id", ["1", "a", "a.b", "...", ".a", "_-.", "0" * 64])
-def test_ids(id: str) -> None:
-    assert ID_PATTERN.fullmatch(id)

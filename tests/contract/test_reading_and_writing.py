@@ -204,6 +204,26 @@ async def test_lists_ascend_by_the_bytes_of_the_key(backend: Backend) -> None:
 
 
 @asynchronous
+async def test_lists_of_what_is_below(backend: Backend) -> None:
+    keys = ["a/", "a/b", "a/b/c", "a/c", "a/ä", "a0", "a", "b/a/b", "A/b"]
+    async with backend.opened() as store:
+        for key in keys:
+            await store.put(key, b"")
+        head = await store.head()
+        for below, expected in {
+            "a/": ["a/b", "a/b/c", "a/c", "a/ä"],
+            "a/b/": ["a/b/c"],
+            "b/": ["b/a/b"],
+            "c/": [],
+            "0/": [],
+        }.items():
+            for page_size in (1, 2, 500):
+                pages = [page async for page in store.list(page_size, below=below)]
+                assert [item.key for page in pages for item in page.items] == expected
+                assert {page.head for page in pages} == {head}
+
+
+@asynchronous
 async def test_a_list_stands_at_one_revision_while_writes_go_on(backend: Backend) -> None:
     async with backend.opened() as store:
         for number in range(10):

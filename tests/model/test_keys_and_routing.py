@@ -2,7 +2,7 @@
 
 import pytest
 
-from gw.model.keys import ResourceKey, parse_store_key
+from gw.model.keys import ResourceKey, credential_key, has_old_name, parse_store_key, secret_key, store_keys
 from gw.model.routing import RouteKey, route_key
 from gw.schema import validate
 
@@ -19,10 +19,48 @@ from gw.schema import validate
         ("/routes/1", None),
         ("foreign/1", None),
         ("data_plane/server_info/x", None),
+        ("consumers/jack", ResourceKey("consumers", "jack")),
+        ("consumers/jack/credentials/x", ResourceKey("credentials", "jack/x")),
+        ("consumers/jack/credentials/", None),
+        ("consumers/jack/credentials", None),
+        ("consumers/jack/other/x", None),
+        ("consumers//credentials/x", None),
+        ("credentials/jack/x", None),
+        ("secrets/vault/x", ResourceKey("secrets", "vault/x")),
+        ("plugins", ResourceKey("plugins", "")),
+        ("plugins/", None),
+        ("plugins/x", None),
+        ("ssls/1", ResourceKey("ssls", "1")),
+        ("ssl/1", ResourceKey("ssls", "1")),
+        ("protos/1", ResourceKey("protos", "1")),
+        ("proto/1", ResourceKey("protos", "1")),
+        ("ssl/", None),
     ],
 )
 def test_store_keys(key: str, resource_key: ResourceKey | None):
     assert parse_store_key(key) == resource_key
+    if resource_key is not None:
+        assert key in store_keys(resource_key)
+        assert parse_store_key(str(resource_key)) == resource_key
+        assert has_old_name(key) == (str(resource_key) != key)
+
+
+@pytest.mark.parametrize(
+    ("key", "names", "written_id"),
+    [
+        (ResourceKey("routes", "1"), ("routes/1",), "1"),
+        (ResourceKey("ssls", "1"), ("ssls/1", "ssl/1"), "1"),
+        (ResourceKey("protos", "1"), ("protos/1", "proto/1"), "1"),
+        (ResourceKey("plugins", ""), ("plugins",), None),
+        (ResourceKey("consumers", "jack"), ("consumers/jack",), None),
+        (credential_key("jack", "x"), ("consumers/jack/credentials/x",), "x"),
+        (secret_key("vault", "x"), ("secrets/vault/x",), "vault/x"),
+    ],
+)
+def test_where_a_resource_may_lie_and_what_it_says_of_its_id(
+    key: ResourceKey, names: tuple[str, ...], written_id: str | None
+):
+    assert (store_keys(key), key.written_id) == (names, written_id)
 
 
 def test_a_key_is_written_as_in_the_store():

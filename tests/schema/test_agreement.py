@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gw.errors import InvalidResource
-from gw.schema import kinds, validate
+from gw.schema import schema_names, validate
 from gw.schema.explain import explain
 from gw.schema.formats import FORMATS
 from gw.schema.load import load_schema
@@ -17,7 +17,7 @@ from gw.schema.screen import copy_json
 # The whole schema compiled as it stands: what validate splits in two for speed.
 WHOLE = {
     kind: fastjsonschema.compile(load_schema(kind), formats={name: check for name, (_, check) in FORMATS.items()})
-    for kind in kinds()
+    for kind in schema_names()
 }
 
 scalars = st.one_of(
@@ -31,7 +31,7 @@ scalars = st.one_of(
 )
 names = st.sampled_from(
     sorted(
-        {name for kind in kinds() for name in load_schema(kind)["properties"]}
+        {name for kind in schema_names() for name in load_schema(kind)["properties"]}
         | {"active", "passive", "healthy", "connect", "send", "read", "host", "port", "weight", "a:80", "client_cert"}
     )
 )
@@ -46,13 +46,30 @@ BASES: dict[str, dict[str, Any]] = {
     "plugin_configs": {"plugins": {}},
     "global_rules": {"plugins": {}},
     "plugin_metadata": {},
+    "consumers": {"username": "jack"},
+    "consumer_groups": {"plugins": {}},
+    "credentials": {"plugins": {}},
+    "plugins": {"plugins": [{"name": "a"}]},
+    "ssls": {"sni": "a.com", "cert": "$env://CERT", "key": "$env://KEY"},
+    "protos": {"content": "syntax = \"proto3\";"},
+    "secrets/vault": {"uri": "http://a", "prefix": "p", "token": "t"},
+    "secrets/aws": {"access_key_id": "a", "secret_access_key": "b"},
+    "secrets/gcp": {"auth_file": "/a"},
+    "stream_routes": {"upstream": {"nodes": NODES}},
 }
+IDS = {"consumers": "jack", "credentials": "jack/1", "plugins": ""}
 
 
-def refusal_of(kind: str, resource: Any) -> InvalidResource | None:
+def key_of(name: str) -> tuple[str, str]:
+    """Kind and id of a resource that the schema of this name is for."""
+    kind, _, manager = name.partition("/")
+    return kind, f"{manager}/1" if manager else IDS.get(kind, "1")
+
+
+def refusal_of(name: str, resource: Any) -> InvalidResource | None:
     """A refusal by whichever of the checks, rules between fields included; any other exception is a fault."""
     try:
-        validate(kind, "1", resource)
+        validate(*key_of(name), resource)
     except InvalidResource as error:
         return error
     return None
@@ -62,7 +79,7 @@ changes = st.lists(st.tuples(st.sampled_from(["", "upstream"]), names, values), 
 
 
 @settings(max_examples=400, deadline=None)
-@given(kind=st.sampled_from(kinds()), changes=changes, dropped=st.sets(names, max_size=2))
+@given(kind=st.sampled_from(schema_names()), changes=changes, dropped=st.sets(names, max_size=2))
 def test_compiled_and_worded_agree(kind: str, changes: list[tuple[str, str, Any]], dropped: set[str]):
     resource = deepcopy(BASES[kind])
     for inside, name, value in changes:
@@ -84,13 +101,13 @@ def test_compiled_and_worded_agree(kind: str, changes: list[tuple[str, str, Any]
     refusal = refusal_of(kind, resource)
     if complaint is not None:
         assert refusal is not None
-        assert (refusal.kind, refusal.id, refusal.reason) == (kind, "1", complaint.reason)
+        assert (refusal.kind, refusal.id, refusal.reason) == (*key_of(kind), complaint.reason)
     assert resource == before
 
 
 @settings(max_examples=200, deadline=None)
 @given(resource=values)
 def test_no_value_does_worse_than_be_refused(resource: Any):
-    for kind in kinds():
+    for kind in schema_names():
         refusal = refusal_of(kind, resource)
         assert refusal is None or refusal.reason.isprintable()

@@ -170,7 +170,7 @@ def test_a_cap_has_as_many_locks_as_it_can_need_and_no_cap_has_none(config: Conf
         ("gw: {rebuild: {poll_intervall_ms: 5}}", "gw.rebuild.poll_intervall_ms", "mean gw.rebuild.poll_interval_ms?"),
         ("gw: {poll_interval_ms: 5}", "gw.poll_interval_ms", "mean gw.rebuild.poll_interval_ms?"),
         ("apisx: {}", "apisx", "did you mean apisix?"),
-        ("gw: {zzz: 1}", "gw.zzz", "unknown key; known here are data_dir"),
+        ("gw: {zzz: 1}", "gw.zzz", "unknown key; known here are admin, data_dir"),
         ("7: 1", "7", "unknown key"),
         ("gw: {workers: two}", "gw.workers", "not 'two' (or auto)"),
         ("gw: {workers: 0}", "gw.workers", "a whole number from 1 to 1024, not 0"),

@@ -72,7 +72,7 @@ def test_a_later_good_value_or_a_deletion_ends_the_report():
 
 def test_foreign_keys_and_placeholders_are_left_alone():
     intake = Intake({}, LIMIT_BYTES)
-    foreign = [put("routes/", b"init_dir"), put("consumers/jack", {}), put("routes", b"x"), put("data_plane/x", b"1")]
+    foreign = [put("routes/", b"init_dir"), put("server_info/x", {}), put("routes", b"x"), put("data_plane/x", b"1")]
     assert intake.take_events(foreign) == []
     assert intake.rejections == {}
 

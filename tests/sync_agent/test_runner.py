@@ -57,8 +57,8 @@ class InterruptedStore(SqlStore):
         super().__init__(SqliteDatabase(path), DIALECT, SystemClock(), poll_interval_s=0.02)
         self._meanwhile: Callable[[], Any] | None = meanwhile
 
-    async def list(self, page_size: int = 500) -> AsyncGenerator[Page, None]:
-        async for page in super().list(page_size):
+    async def list(self, page_size: int = 500, *, below: str = "") -> AsyncGenerator[Page, None]:
+        async for page in super().list(page_size, below=below):
             yield page
             meanwhile, self._meanwhile = self._meanwhile, None
             if meanwhile is not None:

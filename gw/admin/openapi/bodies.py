@@ -9,15 +9,15 @@ secret in it may have been taken out: so nothing is required of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from gw.admin.openapi.dialect import translated
-from gw.model.operations import NOUNS
+from gw.admin.openapi.table import Documented
 from gw.plugins.catalogue import Catalogue
 from gw.schema import schema_of
 from gw.schema.validate import COMBINATIONS
 
-Schema = dict[str, Any]
+Schema: TypeAlias = dict[str, Any]
 # Kept by the gateway; a PUT or POST that sets them is refused.
 _MANAGED: Final = ("create_time", "update_time")
 # Words that a stored resource is not held to.
@@ -27,39 +27,43 @@ _OF_CONSUMERS: Final = frozenset({"consumers", "credentials"})
 _INDEX: Final[Schema] = {"type": "integer", "minimum": 0, "description": "A revision of the store."}
 
 
-def component(kind: str, form: str = "") -> str:
-    """The name of a component of a kind; `form` is `stored`, `item` or `list`."""
-    name = NOUNS[kind].replace(" ", "_")
-    return f"{name}.{form}" if form else name
-
-
 def reference(name: str) -> Schema:
     """What stands in the place of a component's schema."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def schemas_of_kind(kind: str) -> Iterator[tuple[str, Schema]]:
+def schemas_of(each: Documented) -> Iterator[tuple[str, Schema]]:
     """The components of a kind."""
-    schema = translated(schema_of(kind))
-    yield component(kind), _as_sent(kind, schema)
-    yield component(kind, "stored"), _as_stored(schema)
-    item = {
+    schema = translated(schema_of(each.schema))
+    yield each.name, _as_sent(each.kind, schema)
+    yield f"{each.name}.stored", _as_stored(schema)
+    yield f"{each.name}.item", item_of(reference(f"{each.name}.stored"))
+    if each.collection is not None:
+        yield f"{each.name}.list", list_of(reference(f"{each.name}.item"))
+
+
+def item_of(value: Schema) -> Schema:
+    """The form in which one resource is answered."""
+    return {
         "type": "object",
         "required": ["key", "value"],
         "properties": {
             "key": {"type": "string", "description": "The key in the store."},
-            "value": reference(component(kind, "stored")),
+            "value": value,
             "createdIndex": _INDEX,
             "modifiedIndex": _INDEX,
         },
     }
-    yield component(kind, "item"), item
-    yield component(kind, "list"), {
+
+
+def list_of(item: Schema) -> Schema:
+    """The form in which several are."""
+    return {
         "type": "object",
         "required": ["total", "list"],
         "properties": {
             "total": {"type": "integer", "minimum": 0, "description": "How many there are on all pages."},
-            "list": {"type": "array", "items": reference(component(kind, "item"))},
+            "list": {"type": "array", "items": item},
         },
     }
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from gw.admin.openapi.parts import Node, json_answer, json_body, path_parameter, responses
-from gw.admin.schemas import schema_names
+from gw.admin.openapi.bodies import item_of, list_of
+from gw.admin.openapi.parts import LISTING, json_answer, json_body, responses
+from gw.admin.openapi.table import Node, path_parameter
+from gw.admin.schemas import JUDGED
 from gw.plugins.catalogue import Catalogue
-from gw.schema import kinds
+from gw.schema import published_schemas
 
 _SUBSYSTEM: Final[Node] = {
     "name": "subsystem",
@@ -29,6 +31,8 @@ _SCHEMA: Final = {200: json_answer(_OBJECT, "A JSON Schema of draft 7.")}
 
 def other_paths(plugins: Catalogue) -> Iterator[tuple[str, Node]]:
     """(template of a path, path item) of all of it."""
+    secrets = {200: json_answer(list_of(item_of(_OBJECT)), "Those of all managers.", of_store=True)}
+    yield "/secrets", {"get": _operation("list_secret", "List secrets", secrets, 404, asked=LISTING, tag="secrets")}
     yield from _paths_of_schemas(plugins)
     yield from _paths_of_plugins(plugins)
     document = {200: json_answer(_OBJECT, "This document.")}
@@ -37,7 +41,7 @@ def other_paths(plugins: Catalogue) -> Iterator[tuple[str, Node]]:
 
 def _paths_of_schemas(plugins: Catalogue) -> Iterator[tuple[str, Node]]:
     yield "/schema/{name}", {
-        "parameters": [_one_of("name", "A kind in the singular, or a plugin.", *schema_names(), *plugins.names)],
+        "parameters": [_one_of("name", "A kind in the singular, or a plugin.", *published_schemas(), *plugins.names)],
         "get": _operation("get_schema", "A schema", _SCHEMA, 404, asked=_ASKED),
     }
     yield "/schema/plugins/{name}", {
@@ -46,7 +50,7 @@ def _paths_of_schemas(plugins: Catalogue) -> Iterator[tuple[str, Node]]:
     }
     valid: Node = {"description": "It is."}
     yield "/schema/validate/{kind}", {
-        "parameters": [_one_of("kind", "A kind.", *kinds())],
+        "parameters": [_one_of("kind", "A kind.", *JUDGED)],
         "post": {
             **_operation("validate", "Tell whether a resource is valid", {200: valid}, 404, 413),
             "requestBody": json_body({"description": "A resource, or what might be one."}, "The resource."),
@@ -92,11 +96,18 @@ def _list_of_all() -> Node:
     return _operation("describe_plugins", "Everything of every enabled plugin", {200: answer}, asked=asked)
 
 
-def _operation(id: str, summary: str, good: Mapping[int, Node], *errors: int, asked: tuple[Node, ...] = ()) -> Node:
+def _operation(
+    id: str,
+    summary: str,
+    good: Mapping[int, Node],
+    *errors: int,
+    asked: tuple[Node, ...] = (),
+    tag: str = "schemas",
+) -> Node:
     operation: Node = {
         "operationId": id,
         "summary": summary,
-        "tags": ["schemas"],
+        "tags": [tag],
         "responses": responses(good, *errors),
     }
     return {**operation, "parameters": list(asked)} if asked else operation

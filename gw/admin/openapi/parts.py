@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
+from gw.admin.forms import REVISION_HEADER
 from gw.admin.openapi.bodies import reference
+from gw.admin.openapi.table import Node
 from gw.admin.parameters import MAX_TTL_S, MAX_WAIT_MS, PAGE_SIZES
-from gw.admin.reply import REVISION_HEADER
 
-Node = dict[str, Any]
-
-# `.` and `..` have a meaning in a path.
-_ID: Final = r"^(\.{3,64}|[a-zA-Z0-9._-]*[a-zA-Z0-9_-][a-zA-Z0-9._-]*)$"
 ERROR_SCHEMAS: Final[Mapping[str, Node]] = {
     "error": {
         "type": "object",
@@ -99,17 +96,6 @@ LISTING: Final[tuple[Node, ...]] = (
     {"name": "uri", "in": "query", "description": f"Searched for in the URIs. {_PATTERN}", "schema": _TEXT},
     {"name": "label", "in": "query", "description": "The name of a label.", "schema": _TEXT},
 )
-
-
-def path_parameter(name: str, description: str, schema: Node | None = None) -> Node:
-    """A part of the path; without a schema, an id."""
-    return {
-        "name": name,
-        "in": "path",
-        "required": True,
-        "description": description,
-        "schema": schema or {"type": "string", "pattern": _ID, "minLength": 1, "maxLength": 64},
-    }
 
 
 def json_body(schema: Node, description: str) -> Node:

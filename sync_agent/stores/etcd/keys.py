@@ -34,6 +34,13 @@ class KeySpace:
         """The key in etcd. Raises StoreError for one that cannot be."""
         return self.start + check_key(key)
 
+    def range_below(self, below: str) -> tuple[bytes, bytes]:
+        """Bounds of the keys that begin with `below` (ASCII) and go on behind it; of all keys for the empty one."""
+        if not below:
+            return self.start, self.end
+        start = self.encode(below)
+        return start + b"\0", start[:-1] + bytes([start[-1] + 1])
+
     def take_items(self, kvs: Iterable[Any]) -> tuple[KeyValue, ...]:
         """Ours among mvccpb.KeyValues, with relative keys."""
         return tuple(item for kv in kvs if (item := self._take(kv)) is not None)

@@ -58,10 +58,11 @@ class EtcdStore:
             return True
         return bool(written.kvs)
 
-    async def list(self, page_size: int = 500) -> AsyncGenerator[Page, None]:
+    async def list(self, page_size: int = 500, *, below: str = "") -> AsyncGenerator[Page, None]:
         """See Store."""
+        start, end = self._keys.range_below(below)
         # No sort order: etcd answers in key order, and given one it would read the whole range for each page.
-        request = pb.RangeRequest(key=self._keys.start, range_end=self._keys.end, limit=page_size)
+        request = pb.RangeRequest(key=start, range_end=end, limit=page_size)
         head = None
         while True:
             answer = await self._read(request)
@@ -70,7 +71,7 @@ class EtcdStore:
             if not answer.more:
                 return
             request = pb.RangeRequest(
-                key=answer.kvs[-1].key + b"\0", range_end=self._keys.end, limit=page_size, revision=head.revision
+                key=answer.kvs[-1].key + b"\0", range_end=end, limit=page_size, revision=head.revision
             )
 
     async def get(self, key: str) -> tuple[KeyValue | None, Head]:

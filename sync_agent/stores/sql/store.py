@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 from typing import Final, TypeVar
 
 from gw.clock import Clock
@@ -71,15 +72,16 @@ class SqlStore:
         """See Store. Nobody else's changes are counted here."""
         return (await self.head()).revision > after
 
-    async def list(self, page_size: int = 500) -> AsyncGenerator[Page, None]:
+    async def list(self, page_size: int = 500, *, below: str = "") -> AsyncGenerator[Page, None]:
         """See Store."""
-        after, revision, opening = "", None, None
+        after, revision, opening = below, None, None
         while True:
             (items, head), number = await self._run_numbered(_reading_page(after, revision, page_size))
             if opening not in (None, number):
                 raise StoreError("the store's database was replaced while it was listed (it is listed again)")
-            yield Page(items, head)
-            if len(items) < page_size:
+            inside = items if items and items[-1].key.startswith(below) else _that_begin_with(below, items)
+            yield Page(inside, head)
+            if len(inside) < page_size:
                 return
             after, revision, opening = items[-1].key, head.revision, number
 
@@ -213,6 +215,11 @@ class SqlStore:
             # No more at once, or whoever wrote 100,000 keys would stop the watches for a third of a second.
             revisions.compact(revisions.head().revision - history + min(history - self._keep_revisions, 2 * step))
         return changes != before or expired > 0
+
+
+def _that_begin_with(below: str, items: tuple[KeyValue, ...]) -> tuple[KeyValue, ...]:
+    """Keys ascend, so what begins alike stands together, at the beginning of what follows it."""
+    return tuple(takewhile(lambda item: item.key.startswith(below), items))
 
 
 def _reading_page(
