@@ -220,7 +220,7 @@ class Operations:
     async def _create(self, wanted: Create) -> Answer:
         body = _object(wanted.kind, wanted.body)
         _forbid_managed(body)
-        if body.get("id") is not None:
+        if "id" in body:
             raise _Refused(Outcome.INVALID, f"wrong {NOUNS[wanted.kind]} id, do not need it")
         last = 0
         for lost in range(WRITE_ATTEMPTS):
@@ -401,8 +401,9 @@ def _key(kind: str, id: str) -> ResourceKey:
 
 def _id_of(kind: str, id: str | None, body: Mapping[str, Any]) -> str:
     """The id of a resource, from the URL or the body (text or a whole number); both must agree."""
-    in_body = body.get("username" if kind == "consumers" else "id")
-    if in_body is not None and type(in_body) not in (str, int):
+    field = "username" if kind == "consumers" else "id"
+    in_body = body.get(field)
+    if field in body and type(in_body) not in (str, int):
         raise _Refused(Outcome.INVALID, f"wrong type of {NOUNS[kind]} id")
     if id is None and in_body is None:
         # As APISIX words it for the one kind that is not known by an id.
