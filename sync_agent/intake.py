@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 from gw.errors import InvalidResource
 from gw.model.digest import content_hash, decode_resource, encode_resource
-from gw.model.keys import ResourceKey, parse_store_key
+from gw.model.keys import ResourceKey, has_old_name, parse_store_key
 from gw.model.routing import route_key
 from gw.schema import NO_PLUGINS, PluginSchemas, parse_json, validate
 from gw.shm.log import Change
 from sync_agent.identities import KINDS_WITH_IDENTITIES, Digests, Identities
+from sync_agent.old_names import OldNames
 from sync_agent.stores.base import Event, KeyValue
 
 log = logging.getLogger(__name__)
@@ -56,13 +57,14 @@ class Intake:
         self._published = published
         self._limit_bytes = resource_limit_bytes
         self._plugins = plugins
+        self._old_names = OldNames()
         # Hash of the raw bytes last judged, so that a reload after a compaction judges only what is new.
         self._judged: dict[ResourceKey, bytes] = {}
 
     def take_events(self, events: Iterable[Event]) -> list[Change]:
         """The changes behind a watch's events, in their order, without those that were refused or are not ours."""
         changes = []
-        for event in events:
+        for event in filter(None, map(self._old_names.take, events)):
             key = parse_store_key(event.key)
             if key is None:
                 continue
@@ -129,6 +131,7 @@ class Reload:
         self._intake = intake
         self._verdicts: dict[ResourceKey, _Verdict] = {}
         self._present: set[ResourceKey] = set()
+        self._old_names = OldNames()
         self._ignored = 0
 
     def add_page(self, items: Iterable[KeyValue]) -> None:
@@ -138,9 +141,9 @@ class Reload:
             if key is None:
                 self._ignored += 1
                 continue
-            self._present.add(key)
-            if not self._intake._is_judged(key, kv.value):
-                self._verdicts[key] = self._intake._judge(key, kv)
+            self._old_names.take(Event(kv.key, kv))
+            if not has_old_name(kv.key):
+                self._add(key, kv)
 
     def finish(self, published: Mapping[ResourceKey, object]) -> list[Change]:
         """All changes against what is published: what the pages brought, and the deletion of what they lack.
@@ -148,12 +151,23 @@ class Reload:
         What was judged but is not published (refused, or still waiting for room in shared memory) is deleted as well.
         """
         intake = self._intake
+        # Whether a newer name stands before them is known only now. They are a handful.
+        for kv in self._old_names.counting():
+            key = parse_store_key(kv.key)
+            assert key is not None, "it was a resource's when it was taken"
+            self._add(key, kv)
+        intake._old_names = self._old_names
         noted = (intake._note(key, verdict) for key, verdict in self._verdicts.items())
         changes = [change for change in noted if change is not None]
         gone = {*published, *intake._judged} - self._present
         intake.ignored_keys = self._ignored
         intake.identities.is_complete = True
         return changes + [intake._remove(key) for key in gone]
+
+    def _add(self, key: ResourceKey, kv: KeyValue) -> None:
+        self._present.add(key)
+        if not self._intake._is_judged(key, kv.value):
+            self._verdicts[key] = self._intake._judge(key, kv)
 
 
 def admit(
@@ -163,8 +177,9 @@ def admit(
     plugins: PluginSchemas = NO_PLUGINS,
     *,
     refuse_unknown: bool = False,
+    allow_code: bool = True,
 ) -> Change:
-    """What is published for a value of the store. For `plugins` and `refuse_unknown` see `gw.schema.validate`.
+    """What is published for a value of the store. For the rest of the arguments see `gw.schema.validate`.
 
     Raises InvalidResource for a value over `limit_bytes`, one that is not strict JSON, breaks its schema, or holds what
     cannot be carried.
@@ -175,7 +190,8 @@ def admit(
         parsed = parse_json(value)
     except (ValueError, RecursionError) as error:
         raise InvalidResource(*key, "", f"not JSON: {error}") from None
-    return change_of(key, validate(key.kind, key.id, parsed, plugins, refuse_unknown=refuse_unknown))
+    resource = validate(key.kind, key.id, parsed, plugins, refuse_unknown=refuse_unknown, allow_code=allow_code)
+    return change_of(key, resource)
 
 
 def _admit_or_reject(

@@ -18,8 +18,9 @@ import gw.schema
 from gw.schema import NO_PLUGINS, PluginSchemas
 
 FINGERPRINT_BYTES: Final = 32
-# They generate the checks and the canonical bytes. Python's own version decides what a regular expression matches.
-LIBRARIES: Final = ("fastjsonschema", "msgpack")
+# They generate the checks and the canonical bytes, or read certificates. Python's own version decides what a regular
+# expression matches.
+LIBRARIES: Final = ("fastjsonschema", "msgpack", "cryptography")
 
 
 def judge_fingerprint(plugins: PluginSchemas = NO_PLUGINS) -> bytes:
@@ -43,4 +44,5 @@ def _files() -> Iterator[Path]:
     for package in (gw.schema, gw.model):
         for directory in package.__path__:
             yield from sorted(path for path in Path(directory).rglob("*") if path.suffix in (".py", ".json"))
-    yield Path(__file__).with_name("intake.py")
+    for name in ("intake.py", "old_names.py"):
+        yield Path(__file__).with_name(name)

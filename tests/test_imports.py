@@ -21,6 +21,7 @@ LAYERS = [
 ]
 SIDEWAYS = {
     ("gw.schema", "gw.model"),  # a schema's errors and keys are the model's
+    ("gw.schema", "gw.expr"),  # what an expression is
     ("gw.shared", "gw.shm"),  # where shared memory lies, and who is a stranger there
     ("gw.metrics", "gw.shm"),  # the cells are the metrics: there is no second account of them
     ("gw.rebuild", "gw.pipeline"),  # what a route is compiled into

@@ -20,6 +20,7 @@ import fastjsonschema
 
 from gw.schema.compiled import compile_check
 from gw.schema.explain import Complaint, Schema, explain
+from gw.schema.expressions import expression_complaint
 from gw.schema.installed import InstalledPlugin, choose_plugins, installed_plugins
 from gw.schema.load import load_plugin_meta
 from gw.schema.wording import bare
@@ -128,7 +129,7 @@ class PluginSchemas:
             if schema is None:
                 if refuse_unknown:
                     return Complaint(("plugins", name), f"unknown plugin [{bare(name)}]", stands_alone=True)
-            elif complaint := schema.complaint(conf):
+            elif complaint := schema.complaint(conf) or (refuse_unknown and _filter_complaint(conf)) or None:
                 reason = f"failed to check the configuration of plugin {name} err: {complaint.reason}"
                 return Complaint(("plugins", name, *complaint.place), reason, stands_alone=True)
         return None
@@ -143,6 +144,12 @@ class PluginSchemas:
         complaint = schema.complaint(metadata)
         resource.update(metadata)
         return complaint
+
+
+def _filter_complaint(conf: Mapping[str, Any]) -> Complaint | None:
+    """What is wrong with `_meta.filter` of a configuration that fits its schema."""
+    meta = conf.get("_meta", {})
+    return expression_complaint(("_meta", "filter"), meta["filter"]) if "filter" in meta else None
 
 
 def load_plugin_schemas(

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import AddressValueError, IPv6Address
 from typing import Any, Final
 
+from gw.schema.certificates import certificate_complaints
 from gw.schema.explain import Complaint
+from gw.schema.protobuf import content_fault
 from gw.schema.wording import bare, quote
 
 MAX_PORT: Final = 65535
@@ -104,10 +106,17 @@ def _is_ipv6(text: str) -> bool:
         return False
 
 
+def _proto(proto: Mapping[str, Any]) -> Iterator[Complaint]:
+    if fault := content_fault(proto["content"]):
+        yield Complaint(("content",), f"invalid content: {fault}", stands_alone=True)
+
+
 Rule = Callable[[Mapping[str, Any]], Iterator[Complaint]]
 RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "routes": (_own_upstream,),
     "services": (_own_upstream,),
     "upstreams": (_upstream,),
+    "ssls": (certificate_complaints,),
+    "protos": (_proto,),
     "stream_routes": (_own_upstream,),
 }

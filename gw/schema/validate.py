@@ -18,8 +18,10 @@ from typing import Any, Final
 import fastjsonschema
 
 from gw.errors import InvalidResource
+from gw.schema.code import code_complaint
 from gw.schema.compiled import Check, compile_check
 from gw.schema.explain import Complaint, Schema, explain
+from gw.schema.expressions import expression_complaint
 from gw.schema.ids import body_complaint, id_complaint
 from gw.schema.load import FILES, load_schema, schema_name
 from gw.schema.plugin_schemas import NO_PLUGINS, PluginSchemas
@@ -34,13 +36,20 @@ _MAX_NAME_SETS: Final = 4096
 
 
 def validate(
-    kind: str, id: str, resource: object, plugins: PluginSchemas = NO_PLUGINS, *, refuse_unknown: bool = False
+    kind: str,
+    id: str,
+    resource: object,
+    plugins: PluginSchemas = NO_PLUGINS,
+    *,
+    refuse_unknown: bool = False,
+    allow_code: bool = True,
 ) -> dict[str, Any]:
     """A new dict with the resource and APISIX's defaults filled in. The argument is not changed.
 
     `plugins` are those in use: their configurations are checked, and their defaults filled in. One that is not among
-    them passes as it is, because an existing store must not lose a route over it (a worker answers 500 in its place);
-    with `refuse_unknown` it is refused, as in APISIX's Admin API.
+    them passes as it is, because an existing store must not lose a route over it (a worker answers 500 in its place).
+    So do conditions and code that no worker could run. With `refuse_unknown` all of these are refused, as in APISIX's
+    Admin API, and without `allow_code` any code is.
 
     `kind` is APISIX's plural (`routes`), `id` the one of `gw.model.keys`; an `id` in the resource must be the same one,
     as a string or a number. The list of plugins comes back as an object with the one field `plugins`, and may come as
@@ -54,6 +63,8 @@ def validate(
         complaint = _complaint(kind, id, checked) or plugins.complaint(
             kind, id, checked, refuse_unknown=refuse_unknown
         )
+        if refuse_unknown:
+            complaint = complaint or _runs_complaint(kind, checked, allow_code=allow_code)
     except Unfit as unfit:
         complaint = Complaint(unfit.place, reason_at(unfit.place, unfit.reason))
     except RecursionError:
@@ -97,6 +108,14 @@ def _complaint(kind: str, id: str, resource: Any) -> Complaint | None:
     if not _names_fit(name, resource):
         return check_exclusive(kind, resource) or explain(load_schema(name), resource)
     return body_complaint(kind, id, resource) or check_rules(kind, resource)
+
+
+def _runs_complaint(kind: str, resource: dict[str, Any], *, allow_code: bool) -> Complaint | None:
+    """What no worker could run, or none may."""
+    complaint = None
+    if kind == "routes" and "vars" in resource:
+        complaint = expression_complaint(("vars",), resource["vars"])
+    return complaint or code_complaint(kind, resource, is_allowed=allow_code)
 
 
 def _invalid(kind: str, id: str, complaint: Complaint) -> InvalidResource:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from gw.model.keys import OLD_NAMES, credential_key, has_old_name, parse_store_key
+from gw.model.keys import OLD_NAMES, ResourceKey, credential_key, has_old_name, parse_store_key
 from gw.model.operations import Item, List
 from sync_agent.admin.stored import StoredValueError, parse_stored
 from sync_agent.stores.base import KeyValue
@@ -102,7 +102,7 @@ class PageOf:
 class Shown:
     """What one list shows of what the store holds below `below`, which is to be given in the store's order."""
 
-    def __init__(self, wanted: List, item_of: Callable[[KeyValue], Item]) -> None:
+    def __init__(self, wanted: List, item_of: Callable[[ResourceKey, KeyValue, dict[str, Any]], Item]) -> None:
         """Raises InvalidFilter."""
         self._wanted = wanted
         self._passing = Filter(wanted)
@@ -135,7 +135,7 @@ class Shown:
             if key is None or key.kind != self._wanted.kind:
                 continue
             self.is_empty = False
-            item = self._passing_item(kv)
+            item = self._passing_item(key, kv)
             if has_old_name(kv.key):
                 self._old[key.id] = item
                 continue
@@ -143,10 +143,11 @@ class Shown:
             if item is not None:
                 yield item
 
-    def _passing_item(self, kv: KeyValue) -> Item | None:
+    def _passing_item(self, key: ResourceKey, kv: KeyValue) -> Item | None:
         with contextlib.suppress(StoredValueError):
-            if self._passing.passes(parse_stored(kv.value)):
-                return self._item_of(kv)
+            resource = parse_stored(kv.value)
+            if self._passing.passes(resource):
+                return self._item_of(key, kv, resource)
         return None
 
     def _is_sent_now(self, item: Item) -> bool:

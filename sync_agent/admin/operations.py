@@ -46,11 +46,12 @@ from gw.model.operations import (
 )
 from gw.schema import NO_PLUGINS, PluginSchemas, check_id
 from sync_agent.admin import references
+from sync_agent.admin.bodies import InvalidBody, forbid_managed, id_of, object_of
 from sync_agent.admin.duplicates import Duplicates
 from sync_agent.admin.keys import AdminKeys
 from sync_agent.admin.listing import InvalidFilter, Shown
 from sync_agent.admin.patch import InvalidSubPath, merge, place
-from sync_agent.admin.stored import StoredValueError, encode_stored, parse_stored
+from sync_agent.admin.stored import StoredValueError, encode_stored, parse_stored, without_private_keys
 from sync_agent.identities import Identities
 from sync_agent.intake import admit
 from sync_agent.stores.base import Head as StoreHead
@@ -64,9 +65,6 @@ WRITE_ATTEMPTS: Final = 20
 LOST_ROUND_PAUSE_S: Final = 0.002
 # A store that has not answered by then is away. Longer than a store's own time-outs, so that its own reason is heard.
 OPERATION_TIMEOUT_S: Final = 30.0
-# Kept by the agent. Callers may not set them, as in APISIX since 3.7; a PATCH may, as there.
-MANAGED_FIELDS: Final = ("create_time", "update_time")
-
 # Kinds whose resources are stored as they come: every member is somebody else's to name.
 UNSTAMPED: Final = frozenset({"plugin_metadata"})
 
@@ -117,9 +115,11 @@ class Operations:
         processed: Callable[[], int],
         rng: random.Random | None = None,
         plugins: PluginSchemas = NO_PLUGINS,
+        allow_code: bool = False,
         identities: Identities | None = None,
     ) -> None:
         self._store = store
+        self._allow_code = allow_code
         self._plugins = plugins
         self._rng = rng or random.SystemRandom()
         self._keys = keys
@@ -145,6 +145,8 @@ class Operations:
                 return await self._dispatch(operation, emit)
         except _Refused as refused:
             return refused.answer
+        except InvalidBody as error:
+            return Answer(Outcome.INVALID, str(error))
         except StoreError as error:
             return Answer(Outcome.UNAVAILABLE, f"the configuration store did not do it: {error}")
         except TimeoutError:
@@ -195,8 +197,7 @@ class Operations:
         found, head = await self._find(key)
         if found is None:
             return _not_found(head)
-        _parse(found)
-        return Answer(Outcome.OK, items=(self._item(found),), revision=head.revision)
+        return Answer(Outcome.OK, items=(self._item(key, found, _parse(found)),), revision=head.revision)
 
     async def _list(self, wanted: List, emit: Emit) -> Answer:
         if wanted.parent is not None:
@@ -218,8 +219,8 @@ class Operations:
         return Answer(Outcome.OK, items=items, total=total, revision=revision)
 
     async def _create(self, wanted: Create) -> Answer:
-        body = _object(wanted.kind, wanted.body)
-        _forbid_managed(body)
+        body = object_of(wanted.kind, wanted.body)
+        forbid_managed(body)
         if "id" in body:
             raise _Refused(Outcome.INVALID, f"wrong {NOUNS[wanted.kind]} id, do not need it")
         last = 0
@@ -238,9 +239,9 @@ class Operations:
         raise _lost_to_others()
 
     async def _put(self, wanted: Put) -> Answer:
-        body = _object(wanted.kind, wanted.body)
-        key = _key(wanted.kind, _id_of(wanted.kind, wanted.id, body))
-        _forbid_managed(body)
+        body = object_of(wanted.kind, wanted.body)
+        key = _key(wanted.kind, id_of(wanted.kind, wanted.id, body, wanted.parent))
+        forbid_managed(body)
         async with self._turn(key):
             for lost in range(WRITE_ATTEMPTS):
                 await self._pause_after(lost)
@@ -321,7 +322,9 @@ class Operations:
         """The bytes to write, while what the resource names is there and stays: write inside."""
         try:
             encoded = encode_stored(value)
-            admit(key, encoded, self._resource_bytes, self._plugins, refuse_unknown=True)
+            admit(
+                key, encoded, self._resource_bytes, self._plugins, refuse_unknown=True, allow_code=self._allow_code
+            )
         except InvalidResource as error:
             reason = error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
             raise _Refused(Outcome.INVALID, reason) from None
@@ -368,15 +371,16 @@ class Operations:
             sets_time = wanted.body.get("update_time") is not None
         now = int(self._clock.wall())
         if key.written_id is not None:
-            _id_of(key.kind, key.written_id, after)
+            id_of(key.kind, key.written_id, after)
             after["id"] = key.written_id
         after.setdefault("create_time", now)
         if not sets_time:
             after["update_time"] = now
         return after
 
-    def _item(self, kv: KeyValue) -> Item:
-        return Item(self._shown(kv.key), kv.value, kv.create_revision, kv.mod_revision)
+    def _item(self, key: ResourceKey, kv: KeyValue, resource: dict[str, Any]) -> Item:
+        value = self._shown_value(key, kv.value, resource)
+        return Item(self._shown(kv.key), value, kv.create_revision, kv.mod_revision)
 
     def _written(
         self, written: Written, key: ResourceKey, value: Mapping[str, Any], encoded: bytes, outcome: Outcome
@@ -384,7 +388,13 @@ class Operations:
         """The answer to a write that was made, under the name in the store that it was made to."""
         assert written.current is not None, "a put that succeeded leaves a value"
         self._duplicates.wrote(key, value, written.head.revision)
-        return Answer(outcome, items=(Item(self._shown(written.current.key), encoded),), revision=written.head.revision)
+        item = Item(self._shown(written.current.key), self._shown_value(key, encoded, value))
+        return Answer(outcome, items=(item,), revision=written.head.revision)
+
+    def _shown_value(self, key: ResourceKey, stored: bytes, resource: Mapping[str, Any]) -> bytes:
+        """What an answer has for a stored value: its very bytes where nothing is kept back."""
+        shown = without_private_keys(key.kind, resource)
+        return stored if shown is resource else encode_stored(shown)
 
     def _shown(self, key: str) -> str:
         return f"{self._prefix}/{key}"
@@ -397,40 +407,6 @@ def _key(kind: str, id: str) -> ResourceKey:
         reason = error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
         raise _Refused(Outcome.INVALID, reason) from None
     return ResourceKey(kind, id)
-
-
-def _id_of(kind: str, id: str | None, body: Mapping[str, Any]) -> str:
-    """The id of a resource, from the URL or the body (text or a whole number); both must agree."""
-    field = "username" if kind == "consumers" else "id"
-    in_body = body.get(field)
-    if field in body and type(in_body) not in (str, int):
-        raise _Refused(Outcome.INVALID, f"wrong type of {NOUNS[kind]} id")
-    if id is None and in_body is None:
-        # As APISIX words it for the one kind that is not known by an id.
-        missing = "plugin name" if kind == "plugin_metadata" else f"{NOUNS[kind]} id"
-        raise _Refused(Outcome.INVALID, f"missing {missing}")
-    if id is not None and in_body is not None and str(in_body) not in (id, id.rpartition("/")[2]):
-        raise _Refused(Outcome.INVALID, f"wrong {NOUNS[kind]} id")
-    if type(in_body) is int and in_body < 1:
-        reason = f'property "id" validation failed: expected {in_body} to be at least 1'
-        raise _Refused(Outcome.INVALID, f"invalid configuration: {reason}")
-    return str(in_body) if id is None else id
-
-
-def _object(kind: str, body: Any) -> dict[str, Any]:
-    if not isinstance(body, dict):
-        raise _Refused(Outcome.INVALID, f"invalid configuration: wrong type: a {NOUNS[kind]} is an object")
-    return body
-
-
-def _forbid_managed(body: Mapping[str, Any]) -> None:
-    """Refuse times that a caller sets, in the resource or in the upstream inside it."""
-    named = [field for field in MANAGED_FIELDS if body.get(field) is not None]
-    upstream = body.get("upstream")
-    if isinstance(upstream, dict):
-        named += [f"upstream.{field}" for field in MANAGED_FIELDS if upstream.get(field) is not None]
-    if named:
-        raise _Refused(Outcome.INVALID, f"the property is forbidden: {' '.join(named)}")
 
 
 def _parse(found: KeyValue) -> dict[str, Any]:

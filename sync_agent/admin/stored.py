@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from gw.schema import parse_json
+
+# Of an SSL. APISIX keeps `key` back where one is read, and nowhere else.
+_NEVER_SHOWN: Final = frozenset({"key", "keys"})
 
 
 class StoredValueError(ValueError):
@@ -23,7 +27,14 @@ def parse_stored(value: bytes) -> dict[str, Any]:
     return parsed
 
 
-def encode_stored(resource: dict[str, Any]) -> bytes:
+def without_private_keys(kind: str, resource: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The resource as any answer has it; the same object where nothing is kept back."""
+    if kind != "ssls":
+        return resource
+    return {name: value for name, value in resource.items() if name not in _NEVER_SHOWN}
+
+
+def encode_stored(resource: Mapping[str, Any]) -> bytes:
     """A resource as it is written: compact, members in the order they have, text as UTF-8.
 
     Raises ValueError for what JSON or UTF-8 cannot carry (NaN, lone surrogates), TypeError for what is not JSON at all,

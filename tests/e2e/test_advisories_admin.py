@@ -94,6 +94,8 @@ TARGETS = [
     for rest in (
         *("", "routes", "routes/", "routes/all", "services", "upstreams/x", "routes/all/uri", "nothing", "//routes"),
         *("routes/%61ll", "./routes", "../admin/routes", "schema/validate/routes", "plugins/reload"),
+        *("consumers/jack/credentials", "consumers/jack/credentials/x", "secrets/vault/x", "secrets/vault/x/token"),
+        *("ssl/x", "ssls/x", "proto", "stream_routes/x", "plugin_metadata/x", "plugins/list", "schema/plugins/x"),
     )
 ]
 TARGETS += ["/", "/apisix", "//apisix/admin/routes", "/apisix/admin", "/APISIX/ADMIN/routes", "/v1/convergence"]

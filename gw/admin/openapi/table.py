@@ -64,7 +64,7 @@ def _of_kind(kind: str, plugin_names: tuple[str, ...]) -> Iterator[Documented]:
         above = path_parameter("username", "The consumer.", _USERNAME)
         id = path_parameter("credential_id", "The id of the credential.", _ID)
         collection = "/consumers/{username}/credentials"
-        yield Documented(kind, kind, name, noun, collection, f"{collection}/{{credential_id}}", (above,), id, None)
+        yield Documented(kind, kind, name, noun, collection, f"{collection}/{{credential_id}}", (above,), id, "id")
     else:
         id, named = _naming(kind, plugin_names)
         yield Documented(kind, kind, name, noun, f"/{kind}", f"/{kind}/{{id}}", (), id, named)
