@@ -7,6 +7,7 @@ from typing import Any, Final
 from gw import __version__
 from gw.admin.gate import PREFIX
 from gw.admin.openapi.bodies import schemas_of, schemas_of_plugins
+from gw.admin.openapi.documents import TAG, paths_of_documents
 from gw.admin.openapi.kinds import paths_of
 from gw.admin.openapi.others import other_paths
 from gw.admin.openapi.parts import ERROR_SCHEMAS
@@ -28,13 +29,14 @@ def openapi_document(plugins: Catalogue) -> dict[str, Any]:
         schemas |= schemas_of(each)
     schemas |= schemas_of_plugins(plugins)
     paths = {path: item for each in table for path, item in paths_of(each)}
+    paths |= paths_of_documents()
     paths |= other_paths(plugins)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Jitterway Admin API", "version": __version__, "description": _DESCRIPTION},
         "servers": [{"url": PREFIX}],
         "security": [{"key": []}],
-        "tags": [{"name": name} for name in dict.fromkeys([*(each.kind for each in table), "schemas"])],
+        "tags": [{"name": name} for name in dict.fromkeys([*(each.kind for each in table), TAG, "schemas"])],
         "paths": paths,
         "components": {
             "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-API-KEY"}},
