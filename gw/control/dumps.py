@@ -7,10 +7,11 @@ itself (`clean_handlers`, `orig_modifiedIndex`). Secrets are hidden (gw.control.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import ipaddress
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import falcon
@@ -54,13 +55,20 @@ class Dumps:
         app.add_route("/v1/plugin_metadatas", metadata)
         app.add_route("/v1/plugin_metadata/{id}", metadata, suffix="one")
 
-    def all(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    async def all(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """(id, resource as it may be shown) of all that there are when this is asked for, by id.
 
         Each is as it is when its turn comes; what is gone by then is left out.
         """
-        # Sorted in parts: all of 100,000 ids at once would hold the loop for 60 ms.
-        for id in heapq.merge(*(sorted(part) for part in self._held.ids(kind))):
+        parts = self._held.ids(kind)
+        for part in parts:
+            part.sort()
+            # All of 100,000 ids would hold the loop for 60 ms.
+            await asyncio.sleep(0)
+        return self._found(kind, heapq.merge(*parts))
+
+    def _found(self, kind: str, ids: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for id in ids:
             found = self.find(kind, id)
             if found is not None:
                 yield id, found
@@ -86,7 +94,7 @@ class _OfKind:
         self._noun = noun
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        found = self._dumps.all(self._kind)
+        found = await self._dumps.all(self._kind)
         send_array(resp, (self._dumps.item(self._kind, id, resource) for id, resource in found))
 
     async def on_get_one(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, id: str) -> None:
@@ -104,7 +112,8 @@ class _Metadata:
         self._dumps = dumps
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
-        send_array(resp, (metadata for _, metadata in self._dumps.all(_METADATA)))
+        found = await self._dumps.all(_METADATA)
+        send_array(resp, (metadata for _, metadata in found))
 
     async def on_get_one(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, id: str) -> None:
         metadata = self._dumps.find(_METADATA, id)

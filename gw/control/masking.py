@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from gw.schema.plugin_schemas import PluginSchemas
@@ -23,6 +24,8 @@ _SECRET_NAME: Final = re.compile(
     re.IGNORECASE,
 )
 _USER_IN_URL: Final = re.compile(r"(?<=://)[^/?#@\s]+(?=@)")
+# Fields have some hundreds of names; labels and nodes, which are named freely, push each other out.
+_MAX_NAMES: Final = 4096
 # `Set-Cookie: session=1`, as some plugins write headers.
 _HEADER_LINE: Final = re.compile(r"([A-Za-z0-9_-]{1,128}): *(?=\S)")
 
@@ -35,7 +38,7 @@ class Masking:
 
     def masked(self, kind: str, id: str, resource: Mapping[str, Any]) -> dict[str, Any]:
         """The resource as it may be shown, as new objects."""
-        shown: dict[str, Any] = _hide_by_name(resource)
+        shown: dict[str, Any] = _hide_by_name(dict(resource))
         if kind == "plugin_metadata":
             self._hide_declared(kind, id, shown)
         plugins = shown.get("plugins")
@@ -51,20 +54,24 @@ class Masking:
 
 
 def _hide_by_name(node: Any) -> Any:
-    if isinstance(node, Mapping):
+    kind = type(node)  # decoded msgpack: of these types alone
+    if kind is str:
+        return _hide_in_text(node) if ":" in node else node
+    if kind is dict:
         return {name: _hide_all(value) if _is_secret(name) else _hide_by_name(value) for name, value in node.items()}
-    if isinstance(node, list):
+    if kind is list:
         return [_hide_by_name(item) for item in node]
-    return _hide_in_text(node) if isinstance(node, str) else node
+    return node
 
 
 def _hide_in_text(text: str) -> str:
     header = _HEADER_LINE.match(text)
     if header is not None and _is_secret(header[1]):
         return header[0] + HIDDEN
-    return _USER_IN_URL.sub(HIDDEN, text)
+    return _USER_IN_URL.sub(HIDDEN, text) if "@" in text else text
 
 
+@lru_cache(_MAX_NAMES)
 def _is_secret(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 

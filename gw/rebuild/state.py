@@ -155,7 +155,7 @@ class ConfigState:
             return None
 
     def ids(self, kind: str) -> Sequence[list[str]]:
-        """The ids of all resources of a kind as it is now, in parts of no order: 1 ms for 100,000."""
+        """The ids of all resources of a kind as it is now, in parts of no order, which are the caller's."""
         of_kind = self._tables.kinds.get(kind)
         return [] if of_kind is None else [list(part) for part in of_kind.parts]
 
