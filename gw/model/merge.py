@@ -1,15 +1,16 @@
 """Which upstream and which plugins a route has once its parents are put beside it, as in APISIX: the route wins.
 
-Sources, Apache APISIX 3.x: `merge_service_route` and `filter` in apisix/plugin.lua, `merge` in
+Sources, Apache APISIX 3.x: `merge_service_route`, `merge_consumer_route` and `filter` in apisix/plugin.lua, `merge` in
 apisix/plugin_config.lua, `http_access_phase` and `handle_upstream` in apisix/init.lua, `set_by_route` in
 apisix/upstream.lua. Pure: what is looked up elsewhere comes in as a callable, so that the caller decides when and in
 which version.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from gw.model.consumer import Consumer, ConsumerGroup
 from gw.model.keys import ResourceKey
 from gw.model.plugin_config import PluginConfig
 from gw.model.route import Route
@@ -111,6 +112,26 @@ def plugin_layers(route: Route, plugin_config: PluginConfig | None, service: Ser
         layers.append(Layer(ResourceKey("plugin_configs", plugin_config.id), plugin_config.plugins))
     if service is not None:
         layers.append(Layer(ResourceKey("services", service.id), service.plugins))
+    return tuple(layers)
+
+
+def missing_group(group_id: str) -> Missing:
+    """What a request is answered whose consumer names a group that is not there (http_access_phase in init.lua)."""
+    return Missing(503, f"failed to fetch consumer group config by id: {group_id}")
+
+
+def consumer_layers(
+    consumer: Consumer, group: ConsumerGroup | None, auth_plugins: Container[str]
+) -> tuple[Layer, ...]:
+    """What `merge_plugins` takes, before a route's layers, once it is known whose request it is.
+
+    What a consumer has for an auth plugin is how it is recognised, and no configuration to run a request by: in the
+    place of the route's it would ask for a credential in another way than the one that was just shown.
+    """
+    own = {name: conf for name, conf in consumer.plugins.items() if name not in auth_plugins}
+    layers = [Layer(ResourceKey("consumers", consumer.username), own)]
+    if group is not None:
+        layers.append(Layer(ResourceKey("consumer_groups", group.id), group.plugins))
     return tuple(layers)
 
 

@@ -36,7 +36,7 @@ _FIELDS: Final[Mapping[str, tuple[_Field, ...]]] = {
     "services": (_CERTIFICATE, _UPSTREAM),
     "upstreams": (_Field(("tls", "client_cert_id"), "ssls"),),
     "consumers": (_Field(("group_id",), "consumer_groups"),),
-    "stream_routes": (_CERTIFICATE, _UPSTREAM, _SERVICE),
+    "stream_routes": (_CERTIFICATE, _UPSTREAM, _SERVICE, _Field(("protocol", "superior_id"), "stream_routes")),
 }
 # Kinds that others may name.
 REFERRED: Final = frozenset({"consumers", "protos"}) | {

@@ -1,4 +1,4 @@
-"""Can the certificates and keys of an SSL be used? As `check_ssl_conf` in apisix/ssl.lua, with its texts.
+"""Can certificates and keys be used? As `check_ssl_conf` and `validate` in apisix/ssl.lua, with their texts.
 
 It goes further in one thing: a key must belong to its certificate, since no handshake could succeed with another one.
 A reference to a secret is followed by whoever uses it, and not looked at. Nothing of a key is ever quoted.
@@ -21,7 +21,7 @@ _PEM: Final = "---"
 
 def certificate_complaints(ssl: Mapping[str, Any]) -> Iterator[Complaint]:
     """What is wrong with the certificates of an SSL that fits its schema, in the order in which APISIX looks."""
-    yield from _pair(("cert",), ssl["cert"], ("key",), ssl["key"])
+    yield from pair_complaints(("cert",), ssl["cert"], ("key",), ssl["key"])
     if ssl["type"] == "client":
         return
     certs, keys = ssl.get("certs", ()), ssl.get("keys", ())
@@ -29,7 +29,7 @@ def certificate_complaints(ssl: Mapping[str, Any]) -> Iterator[Complaint]:
         yield Complaint(("certs",), "mismatched number of certs and keys", stands_alone=True)
         return
     for number, (cert, key) in enumerate(zip(certs, keys, strict=True)):
-        for complaint in _pair(("certs", number), cert, ("keys", number), key):
+        for complaint in pair_complaints(("certs", number), cert, ("keys", number), key):
             reason = f"failed to handle cert-key pair[{number + 1}]: {complaint.reason}"
             yield complaint._replace(reason=reason)
     authority = ssl.get("client", {}).get("ca", "$")
@@ -38,7 +38,8 @@ def certificate_complaints(ssl: Mapping[str, Any]) -> Iterator[Complaint]:
         yield Complaint(("client", "ca"), reason, stands_alone=True)
 
 
-def _pair(cert_place: Place, cert: str, key_place: Place, key: str) -> Iterator[Complaint]:
+def pair_complaints(cert_place: Place, cert: str, key_place: Place, key: str) -> Iterator[Complaint]:
+    """What is wrong with a certificate and its key, and where."""
     if _is_reference(cert) or _is_reference(key):
         return
     certificate = _load_certificate(cert)

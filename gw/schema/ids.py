@@ -46,8 +46,9 @@ def body_complaint(kind: str, id: str, resource: Mapping[str, Any]) -> Complaint
     if kind == "consumers":
         return None if resource["username"] == id else Complaint(("username",), "wrong username", stands_alone=True)
     written = resource.get("id")
-    accepted = {id, id.rpartition("/")[2]} if kind in ("credentials", "secrets") else {id}
-    if written is None or str(written) in accepted:
+    if written is None or str(written) == id:
+        return None
+    if kind in ("credentials", "secrets") and str(written) == id.rpartition("/")[2]:
         return None
     return Complaint(("id",), f"wrong {NOUNS[kind]} id")
 

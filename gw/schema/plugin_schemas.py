@@ -39,6 +39,8 @@ HOLDERS: Final = frozenset(
         "stream_routes",
     }
 )
+# Of these kinds APISIX says so (apisix/admin/consumers.lua, credentials.lua).
+_BEFORE_REASONS: Final = dict.fromkeys(("consumers", "credentials"), "invalid plugins configuration: ")
 # Of a plugin_metadata resource, and no part of what the plugin gets.
 _STORE_FIELDS: Final = ("id", "create_time", "update_time")
 _ANY_METADATA: Final[Schema] = {"type": "object"}
@@ -128,9 +130,11 @@ class PluginSchemas:
             schema = self.schema_for(kind, name)
             if schema is None:
                 if refuse_unknown:
-                    return Complaint(("plugins", name), f"unknown plugin [{bare(name)}]", stands_alone=True)
+                    reason = f"{_BEFORE_REASONS.get(kind, '')}unknown plugin [{bare(name)}]"
+                    return Complaint(("plugins", name), reason, stands_alone=True)
             elif complaint := schema.complaint(conf) or (refuse_unknown and _filter_complaint(conf)) or None:
-                reason = f"failed to check the configuration of plugin {name} err: {complaint.reason}"
+                before = _BEFORE_REASONS.get(kind, "")
+                reason = f"{before}failed to check the configuration of plugin {name} err: {complaint.reason}"
                 return Complaint(("plugins", name, *complaint.place), reason, stands_alone=True)
         return None
 

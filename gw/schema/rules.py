@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import AddressValueError, IPv6Address
 from typing import Any, Final
 
-from gw.schema.certificates import certificate_complaints
+from gw.schema.certificates import certificate_complaints, pair_complaints
 from gw.schema.explain import Complaint
 from gw.schema.protobuf import content_fault
 from gw.schema.wording import bare, quote
@@ -66,6 +66,11 @@ def _upstream(upstream: Mapping[str, Any]) -> Iterator[Complaint]:
     if rewrites and not upstream.get("upstream_host"):
         reason = "`upstream_host` can't be empty when `pass_host` is `rewrite`"
         yield Complaint(("upstream_host",), reason, stands_alone=True)
+    tls = upstream.get("tls", {})
+    if "client_cert" in tls:
+        yield from pair_complaints(
+            ("tls", "client_cert"), tls["client_cert"], ("tls", "client_key"), tls["client_key"]
+        )
     if upstream["type"] == "chash":
         yield from _chash(upstream)
 

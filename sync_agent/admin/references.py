@@ -25,14 +25,15 @@ class Missing(NamedTuple):
     reason: str
 
 
-# The words before the user's noun and id: of each kind its own, as APISIX has them. It lets SSLs go.
+# Why one of a kind cannot be deleted that `{user}` names, as APISIX has it. It lets SSLs go.
 _REFUSALS: Final[Mapping[str, str]] = {
-    "services": "can not delete this service directly, ",
-    "upstreams": "can not delete this upstream, ",
-    "plugin_configs": "can not delete this plugin config, ",
-    "consumer_groups": "can not delete this consumer group, ",
-    "protos": "can not delete this proto,",
-    "ssls": "can not delete this ssl, ",
+    "services": "can not delete this service directly, {user} is still using it now",
+    "upstreams": "can not delete this upstream, {user} is still using it now",
+    "plugin_configs": "can not delete this plugin config, {user} is still using it now",
+    "consumer_groups": "can not delete this consumer group, {user} is still using it now",
+    "protos": "can not delete this proto,{user} is still using it now",
+    "ssls": "can not delete this ssl, {user} is still using it now",
+    "stream_routes": "can not delete this stream route directly, {user} is still using it as superior_id",
 }
 # A user's noun in those messages, where it is not the kind's.
 _USER_NOUNS: Final[Mapping[str, str]] = {
@@ -56,15 +57,18 @@ def can_be_referred_to(kind: str) -> bool:
 async def find_missing(store: Store, key: ResourceKey, value: Mapping[str, Any]) -> Missing | None:
     """The first resource that `value` names and the store lacks; None when all are there."""
     for reference in references_of(key, value):
-        if not reference.is_required or reference.key == key:
+        if not reference.is_required:
             continue
+        if reference.key == key:
+            return Missing(Outcome.INVALID, "stream route can not set itself as superior_id")
         found = await _find(store, reference.key)
         if found is None and key.kind == "credentials":
             return Missing(Outcome.NO_PARENT, "consumer not found")
         if found is None:
             return Missing(Outcome.INVALID, f"{_failure(reference)}, response code: 404")
-        if reference.key.kind == "ssls" and not _is_client_certificate(found):
-            return Missing(Outcome.INVALID, f"{_failure(reference)}, wrong ssl type")
+        unfit = _unfitness(reference, value, found)
+        if unfit is not None:
+            return Missing(Outcome.INVALID, unfit)
     return None
 
 
@@ -104,13 +108,15 @@ async def find_user(store: Store, key: ResourceKey) -> str | None:
                 with contextlib.suppress(StoredValueError):
                     use = _use_of(key, user, parse_stored(kv.value))
                     if use:
-                        return f"{_REFUSALS[key.kind]}{use} [{user.id}] is still using it now"
+                        return _REFUSALS[key.kind].format(user=f"{use} [{user.id}]")
     return None
 
 
 def _use_of(key: ResourceKey, user_key: ResourceKey, user: Mapping[str, Any]) -> str | None:
     """How `user` names the resource: `route`, `service`, `plugin in route`; None when it does not."""
-    noun = _USER_NOUNS.get(user_key.kind, NOUNS[user_key.kind])
+    noun = NOUNS[user_key.kind]
+    if key.kind != user_key.kind:
+        noun = _USER_NOUNS.get(user_key.kind, noun)
     for reference in references_of(user_key, user):
         if reference.key == key:
             return f"plugin in {noun}" if reference.is_in_plugin and key.kind == "upstreams" else noun
@@ -126,14 +132,28 @@ async def _find(store: Store, key: ResourceKey) -> KeyValue | None:
 
 
 def _failure(reference: Reference) -> str:
-    noun = NOUNS[reference.key.kind]
-    return f"failed to fetch {noun} info by {noun} id [{reference.key.id}]"
+    kind, id = reference.key
+    if kind == "stream_routes":
+        return f"failed to fetch stream routes[{id}]"
+    return f"failed to fetch {NOUNS[kind]} info by {NOUNS[kind]} id [{id}]"
 
 
-def _is_client_certificate(found: KeyValue) -> bool:
+def _unfitness(reference: Reference, value: Mapping[str, Any], found: KeyValue) -> str | None:
+    """Why what is there is not what can be named here; None when it is."""
+    named: Mapping[str, Any] = {}
     with contextlib.suppress(StoredValueError):
-        return parse_stored(found.value).get("type") == "client"
-    return False
+        named = parse_stored(found.value)
+    if reference.key.kind == "ssls" and named.get("type") != "client":
+        return f"{_failure(reference)}, wrong ssl type"
+    superior = named.get("protocol")
+    if reference.key.kind == "stream_routes" and isinstance(superior, dict):
+        own = value["protocol"]["name"]
+        if superior.get("name") != own:
+            return (
+                f"protocol mismatch: subordinate protocol [{own}] does not match superior protocol "
+                f"[{superior.get('name')}]"
+            )
+    return None
 
 
 def _plugin_names(value: Mapping[str, Any]) -> set[str]:

@@ -19,6 +19,8 @@ from tests.support.stores import Backend, EtcdBackend, SqliteBackend
 CLIENT_SSL = {"type": "client", "cert": "$env://C", "key": "$env://K"}
 TLS = {"tls": {"client_cert_id": 3}}
 SPLIT = {"plugins": {"traffic-split": {"rules": [{"weighted_upstreams": [{"weight": 1}, {"upstream_id": 3}]}]}}}
+REDIS = {"protocol": {"name": "redis", "superior_id": 3}}
+ITSELF = "stream route can not set itself as superior_id"
 TRANSCODE = {"plugins": {"grpc-transcode": {"proto_id": 3}}}
 
 
@@ -39,6 +41,10 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
 
 def refused(noun: str, id: object = 3, why: str = "response code: 404") -> Missing:
     return Missing(Outcome.INVALID, f"failed to fetch {noun} info by {noun} id [{id}], {why}")
+
+
+def refused_route(id: int) -> Missing:
+    return Missing(Outcome.INVALID, f"failed to fetch stream routes[{id}], response code: 404")
 
 
 def key_of(store_key: str) -> ResourceKey:
@@ -79,6 +85,23 @@ REQUIRED: list[tuple[str, dict[str, Any], list[tuple[Missing, str, Any]]]] = [
     ("routes/1", {"upstream": TLS}, [(refused("ssl"), "ssls/3", CLIENT_SSL)]),
     ("services/1", {"upstream": TLS}, [(refused("ssl"), "ssls/3", CLIENT_SSL)]),
     ("stream_routes/1", {"upstream": TLS}, [(refused("ssl"), "ssls/3", CLIENT_SSL)]),
+    (
+        "stream_routes/1",
+        REDIS,
+        [
+            (refused_route(3), "stream_routes/3", {"protocol": {"name": "dubbo"}}),
+            (
+                Missing(
+                    Outcome.INVALID,
+                    "protocol mismatch: subordinate protocol [redis] does not match superior protocol [dubbo]",
+                ),
+                "stream_routes/3",
+                {"protocol": {"name": "redis"}},
+            ),
+        ],
+    ),
+    ("stream_routes/1", REDIS, [(refused_route(3), "stream_routes/3", {})]),
+    ("stream_routes/3", REDIS, [(Missing(Outcome.INVALID, ITSELF), "", None)]),
 ]
 
 
@@ -91,6 +114,8 @@ async def test_what_must_be_there(
     async with backend.opened() as store:
         for missing, found, there in steps:
             assert await find_missing(store, key_of(name), value) == missing
+            if there is None:
+                return
             await store.put(found, json.dumps(there).encode())
         assert await find_missing(store, key_of(name), value) is None
 
@@ -114,6 +139,8 @@ USES: list[tuple[str, str, Any, str]] = [
     ("protos/3", "services/1", TRANSCODE, "can not delete this proto,service [1]"),
     ("ssls/3", "upstreams/1", TLS, "can not delete this ssl, upstream [1]"),
     ("ssls/3", "routes/1", {"upstream": TLS}, "can not delete this ssl, route [1]"),
+    ("stream_routes/3", "stream_routes/1", REDIS, "can not delete this stream route directly, stream route [1]"),
+    ("stream_routes/1", "stream_routes/1", {"protocol": {"superior_id": 1}}, ""),
     ("consumers/jack", "consumers/jack/credentials/1", {}, ""),
     ("routes/3", "routes/1", {"upstream_id": 3}, ""),
     ("upstreams/3", "routes/1", {"upstream_id": 33, "plugins": "x", "upstream": [TLS]}, ""),
@@ -131,7 +158,8 @@ async def test_what_cannot_go(backend: Backend, name: str, user: str, value: Any
         await store.put(user, json.dumps(value).encode())
         await store.put("routes/broken", b"{")
         found = await find_user(store, key_of(name))
-        assert found == (f"{reason} is still using it now" if reason else None)
+        ending = " is still using it as superior_id" if name.startswith("stream_routes") else " is still using it now"
+        assert found == (f"{reason}{ending}" if reason else None)
         if reason:
             assert can_be_referred_to(key_of(name).kind)
             await store.delete(user)

@@ -1,8 +1,10 @@
 """Store keys, and what the router reads of a route."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gw.model.keys import ResourceKey, credential_key, has_old_name, parse_store_key, secret_key, store_keys
+from gw.model.keys import KINDS, ResourceKey, credential_key, has_old_name, parse_store_key, secret_key, store_keys
 from gw.model.routing import RouteKey, route_key
 from gw.schema import validate
 
@@ -61,6 +63,20 @@ def test_where_a_resource_may_lie_and_what_it_says_of_its_id(
     key: ResourceKey, names: tuple[str, ...], written_id: str | None
 ):
     assert (store_keys(key), key.written_id) == (names, written_id)
+
+
+words = st.text("routescumrlgin_/.é\0 ", max_size=12) | st.sampled_from(["", "plugins", "credentials", "jack"])
+paths = st.lists(st.sampled_from([*KINDS, "ssl", "proto"]) | words, max_size=5).map("/".join) | st.text()
+
+
+@settings(max_examples=500, deadline=None)
+@given(key=paths)
+def test_any_key_of_a_store_is_a_resource_under_one_of_its_names_or_is_none(key: str):
+    found = parse_store_key(key)
+    if found is not None:
+        assert found.kind in KINDS
+        assert key in store_keys(found)
+        assert parse_store_key(str(found)) == found
 
 
 def test_a_key_is_written_as_in_the_store():

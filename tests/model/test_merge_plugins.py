@@ -4,9 +4,19 @@ from typing import Any
 
 import pytest
 
+from gw.model.consumer import Consumer, ConsumerGroup
 from gw.model.global_rule import GlobalRule
 from gw.model.keys import ResourceKey
-from gw.model.merge import Layer, Missing, PluginConf, merge_plugins, missing_parent, plugin_layers
+from gw.model.merge import (
+    Layer,
+    Missing,
+    PluginConf,
+    consumer_layers,
+    merge_plugins,
+    missing_group,
+    missing_parent,
+    plugin_layers,
+)
 from gw.model.plugin_config import PluginConfig
 from gw.model.plugin_metadata import PluginMetadata
 from gw.model.route import Route
@@ -106,3 +116,61 @@ def test_the_resources_of_plugins():
     assert PluginMetadata.from_dict("a", validate("plugin_metadata", "a", metadata)).values == {
         "log_format": {"host": "$host"}
     }
+
+
+def a_consumer(plugins: dict[str, Any], group_id: object = None) -> Consumer:
+    written = {"username": "jack", "plugins": plugins} | ({} if group_id is None else {"group_id": group_id})
+    return Consumer.from_dict("jack", validate("consumers", "jack", written))
+
+
+def a_group(plugins: dict[str, Any]) -> ConsumerGroup:
+    return ConsumerGroup.from_dict("g", validate("consumer_groups", "g", {"plugins": plugins}))
+
+
+CONSUMER, GROUP = ResourceKey("consumers", "jack"), ResourceKey("consumer_groups", "g")
+OF_CONSUMERS = [
+    # plugins of consumer, group, route, plugin config and service; what runs
+    ({"a": {"n": 1}}, {"a": {"n": 2}}, {"a": {"n": 3}}, {}, {}, [("a", {"n": 1}, CONSUMER)]),
+    ({}, {"a": {"n": 2}}, {"a": {"n": 3}}, {"a": {"n": 4}}, {}, [("a", {"n": 2}, GROUP)]),
+    ({}, None, {"a": {"n": 3}}, {"a": {"n": 4}}, {}, [("a", {"n": 3}, ROUTE)]),
+    ({}, {}, {}, {"a": {"n": 4}}, {"a": {"n": 5}}, [("a", {"n": 4}, CONFIG)]),
+    (
+        {"a": {"n": 1}},
+        {"b": {"n": 2}},
+        {"c": {"n": 3}},
+        {"d": {"n": 4}},
+        {"e": {"n": 5}},
+        [
+            ("a", {"n": 1}, CONSUMER),
+            ("b", {"n": 2}, GROUP),
+            ("c", {"n": 3}, ROUTE),
+            ("d", {"n": 4}, CONFIG),
+            ("e", {"n": 5}, SERVICE),
+        ],
+    ),
+    ({"a": OFF}, {"a": {"n": 2}}, {"a": {"n": 3}}, {}, {}, []),
+    ({"key-auth": {"key": "k"}}, {}, {"key-auth": {"n": 3}}, {}, {}, [("key-auth", {"n": 3}, ROUTE)]),
+    ({"key-auth": {"key": "k"}}, None, {}, {}, {}, []),
+]
+
+
+@pytest.mark.parametrize(("consumer", "group", "route", "config", "service", "expected"), OF_CONSUMERS)
+def test_a_consumers_plugins_count_more_than_the_routes(
+    consumer: dict[str, Any],
+    group: dict[str, Any] | None,
+    route: dict[str, Any],
+    config: dict[str, Any],
+    service: dict[str, Any],
+    expected: list[Any],
+):
+    layers = (
+        *consumer_layers(a_consumer(consumer), None if group is None else a_group(group), {"key-auth"}),
+        *plugin_layers(a_route(plugins=route), a_config(config), a_service(service)),
+    )
+    assert [(conf.name, conf.conf, conf.owner) for conf in merge_plugins(layers)] == expected
+
+
+def test_a_group_that_is_not_there_is_503():
+    consumer = a_consumer({}, group_id=7)
+    assert consumer.group_id == "7"
+    assert missing_group(consumer.group_id) == Missing(503, "failed to fetch consumer group config by id: 7")

@@ -86,3 +86,22 @@ def test_no_refusal_quotes_a_key(key: object) -> None:
     with pytest.raises(InvalidResource) as refused:
         validate("ssls", "1", SERVER | {"key": key})
     assert "s3cret" not in str(refused.value).lower()
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "path", "reason"),
+    [
+        (CLIENT_CERT, CLIENT_KEY, None, None),
+        ("x" * 128, CLIENT_KEY, "upstream.tls.client_cert", NO_CERT),
+        (CLIENT_CERT, BROKEN_KEY, "upstream.tls.client_key", NO_KEY),
+        (CLIENT_CERT, KEY, "upstream.tls.client_key", "the key does not belong to the certificate"),
+    ],
+)
+def test_certificates_of_upstreams(cert: str, key: str, path: str | None, reason: str | None) -> None:
+    upstream = {"nodes": {"127.0.0.1:1": 1}, "scheme": "https", "tls": {"client_cert": cert, "client_key": key}}
+    if reason is None:
+        validate("services", "1", {"upstream": upstream})
+        return
+    with pytest.raises(InvalidResource) as refused:
+        validate("services", "1", {"upstream": upstream})
+    assert (refused.value.path, refused.value.reason, refused.value.stands_alone) == (path, reason, True)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from gw.errors import InvalidResource
-from gw.schema import validate
+from gw.schema import load_plugin_schemas, validate
+from gw.settings.tree import OWN_PLUGINS
 
 CERT = {"cert": "$secret://vault/1/c", "key": "$env://KEY"}
 LOGGER = {"name": "a", "conf": {}}
@@ -245,3 +246,18 @@ DEFAULTS = [
 def test_defaults(name: str, resource: Any, filled: dict[str, Any]) -> None:
     checked = validate(*key_of(name), resource)
     assert {field: checked[field] for field in filled} == filled
+
+
+@pytest.mark.parametrize("name", ["consumers", "credentials"])
+def test_what_is_wrong_with_plugins_of_consumers_is_said_as_apisix_says_it(name: str) -> None:
+    plugins = load_plugin_schemas(OWN_PLUGINS)
+    resource = {"username": "jack"} if name == "consumers" else {}
+    before = "invalid plugins configuration: "
+    with pytest.raises(InvalidResource) as refused:
+        validate(*key_of(name), resource | {"plugins": {"forward-auth": {}}}, plugins)
+    assert refused.value.reason == (
+        f'{before}failed to check the configuration of plugin forward-auth err: property "uri" is required'
+    )
+    with pytest.raises(InvalidResource) as refused:
+        validate(*key_of(name), resource | {"plugins": {"no-plugin": {}}}, plugins, refuse_unknown=True)
+    assert refused.value.reason == f"{before}unknown plugin [no-plugin]"

@@ -1,5 +1,6 @@
 """What is a valid resource, rule by rule, with the path and the words of each refusal."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from gw.schema import validate
 
 NODES = {"127.0.0.1:1980": 1}
 UPSTREAM = {"nodes": NODES}
-TLS_CERT, TLS_KEY = "c" * 128, "k" * 64
+TLS = Path(__file__).resolve().parent.parent / "data" / "tls"
+TLS_CERT, TLS_KEY = (TLS / "client.pem").read_text(), (TLS / "client.key").read_text()
 
 
 def route(**fields: Any) -> dict[str, Any]:
