@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gw.plugins.api import Plugin
 from gw.plugins.registry import Registered, Registry
 from gw.schema.explain import Schema
 from gw.schema.plugin_schemas import PluginSchema, PluginSchemas
 
-# Attributes of a class that APISIX shows where a plugin has them: `auth`, `global`.
-_TRAITS: Final = ("type", "scope")
 # Of a plugin that runs without a schema, as tests make them.
 _ANY: Final[Schema] = {"type": "object"}
 
@@ -50,7 +49,8 @@ def _facts(plugin: Registered, schemas: PluginSchemas) -> Mapping[str, Any]:
     optional = {
         "metadata_schema": _schema(schemas.schema_for("plugin_metadata", name)),
         "consumer_schema": None if of_consumers is own else _schema(of_consumers),
-        **{trait: getattr(cls, trait, None) for trait in _TRAITS},
+        "type": getattr(cls, "type", None) or _type(cls),
+        "scope": getattr(cls, "scope", None),
     }
     return {
         "priority": cls.priority,
@@ -58,6 +58,11 @@ def _facts(plugin: Registered, schemas: PluginSchemas) -> Mapping[str, Any]:
         "schema": _schema(own) or _ANY,
         **{field: value for field, value in optional.items() if value is not None},
     }
+
+
+def _type(cls: type[Plugin]) -> str | None:
+    """A plugin that finds consumers by what they show is one of authentication."""
+    return "auth" if getattr(cls, "credential_field", None) is not None else None
 
 
 def _schema(schema: PluginSchema | None) -> Schema | None:

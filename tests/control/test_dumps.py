@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import falcon.testing
@@ -22,6 +23,7 @@ from gw.settings import Settings, load_settings
 from gw.settings.tree import OWN_PLUGINS
 from tests.support.workers import change
 
+TLS = Path(__file__).resolve().parent.parent / "data" / "tls"
 NODES = {"127.0.0.1:1980": 1}
 UPSTREAM = {"type": "roundrobin", "nodes": NODES}
 LISTED = [{"host": "127.0.0.1", "port": 1980, "weight": 1}]
@@ -137,7 +139,8 @@ def test_secrets_are_in_no_answer(served: Served) -> None:
     secret = "planted-5f2c9a"
     redis = {"policy": "redis", "redis_host": "127.0.0.1", "redis_password": secret}
     limit = {"limit-count": {"count": 1, "time_window": 1, **redis}}
-    keyed = UPSTREAM | {"tls": {"client_cert": "c" * 128, "client_key": secret * 10}}
+    pair = {"client_cert": (TLS / "server.pem").read_text(), "client_key": (TLS / "server.key").read_text()}
+    keyed = UPSTREAM | {"tls": pair}
     served.put("routes", {"1": {"uri": "/", "plugins": limit, "upstream": keyed}})
     served.put("services", {"1": {"plugins": limit, "upstream": keyed}})
     served.put("upstreams", {"1": keyed})
@@ -145,7 +148,9 @@ def test_secrets_are_in_no_answer(served: Served) -> None:
         answer = served.ask(f"/v1/{path}")
         assert answer.status_code == 200
         assert "127.0.0.1" in answer.text
+        assert "BEGIN CERTIFICATE" in answer.text
         assert secret not in answer.text
+        assert "PRIVATE KEY" not in answer.text
 
 
 def test_the_schemas_of_kinds_and_plugins(served: Served) -> None:
