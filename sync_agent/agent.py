@@ -26,6 +26,7 @@ from gw.shm.writer import Publisher
 from sync_agent.admin.keys import AdminKeys
 from sync_agent.admin.operations import AdminLimits
 from sync_agent.admin.server import AdminServer
+from sync_agent.encryption.provision import load_protection
 from sync_agent.intake import Intake
 from sync_agent.last_good import LastGood
 from sync_agent.machine import Machine
@@ -52,6 +53,7 @@ class Agent:
         self._settings = settings
         self._clock = clock
         plugins = _load_plugins(common.plugins)
+        protection = load_protection(settings, plugins)
         with ExitStack() as undo:
             space = PosixSpace(common.gw.shm.owners, common.gw.shm.group)
             names = SegmentNames(common.gw.shm.name)
@@ -66,7 +68,7 @@ class Agent:
             self._outlet = Outlet(self._publisher, used_snapshots, last_good, clock, unjudged=unjudged)
             self._store = open_store(settings, clock)
             undo.pop_all()
-        self._intake = Intake(self._publisher.entries, common.gw.limits.resource_bytes, plugins)
+        self._intake = Intake(self._publisher.entries, common.gw.limits.resource_bytes, plugins, protection)
         self._machine = Machine(random.SystemRandom())
         self._runner = Runner(self._machine, self._store, self._intake, self._outlet)
         self._admin = AdminServer(
@@ -83,6 +85,7 @@ class Agent:
             prefix=settings.etcd.prefix if settings.store_url == "etcd" else "/apisix",
             clock=clock,
             plugins=plugins,
+            protection=protection,
             identities=self._intake.identities,
         )
 

@@ -1,7 +1,7 @@
 """From bytes in the store to what may be published. Decides only: no store, no shared memory.
 
-Each value is checked as strictly as an Admin API write, whoever wrote it. One that fails keeps its last good value (or
-stays out, if it never had one), is remembered with the reason, and never blocks the ones behind it.
+Each value is decrypted and checked as strictly as an Admin API write, whoever wrote it. One that fails keeps its last
+good value (or stays out, if it never had one), is remembered with the reason, and never blocks the ones behind it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gw.model.keys import ResourceKey, has_old_name, parse_store_key
 from gw.model.routing import route_key
 from gw.schema import NO_PLUGINS, PluginSchemas, parse_json, validate
 from gw.shm.log import Change
+from sync_agent.encryption import PLAIN, Protection
 from sync_agent.identities import KINDS_WITH_IDENTITIES, Digests, Identities
 from sync_agent.old_names import OldNames
 from sync_agent.stores.base import Event, KeyValue
@@ -49,7 +50,11 @@ class Intake:
     """
 
     def __init__(
-        self, published: Container[ResourceKey], resource_limit_bytes: int, plugins: PluginSchemas = NO_PLUGINS
+        self,
+        published: Container[ResourceKey],
+        resource_limit_bytes: int,
+        plugins: PluginSchemas = NO_PLUGINS,
+        protection: Protection = PLAIN,
     ) -> None:
         self.rejections: dict[ResourceKey, Rejection] = {}
         self.identities = Identities()
@@ -57,6 +62,7 @@ class Intake:
         self._published = published
         self._limit_bytes = resource_limit_bytes
         self._plugins = plugins
+        self._protection = protection
         self._old_names = OldNames()
         # Hash of the raw bytes last judged, so that a reload after a compaction judges only what is new.
         self._judged: dict[ResourceKey, bytes] = {}
@@ -92,7 +98,7 @@ class Intake:
         return Reload(self)
 
     def _judge(self, key: ResourceKey, kv: KeyValue) -> _Verdict:
-        outcome = _admit_or_reject(key, kv, self._limit_bytes, self._plugins)
+        outcome = _admit_or_reject(key, kv, self._limit_bytes, self._plugins, self._protection)
         return _Verdict(_fingerprint(kv.value), outcome, self._identities(outcome))
 
     def _identities(self, outcome: Change | Rejection) -> Digests:
@@ -175,14 +181,15 @@ def admit(
     value: bytes,
     limit_bytes: int,
     plugins: PluginSchemas = NO_PLUGINS,
+    protection: Protection = PLAIN,
     *,
     refuse_unknown: bool = False,
     allow_code: bool = True,
 ) -> Change:
-    """What is published for a value of the store. For the rest of the arguments see `gw.schema.validate`.
+    """What is published for a value of the store, whose secrets `protection` opens.
 
-    Raises InvalidResource for a value over `limit_bytes`, one that is not strict JSON, breaks its schema, or holds what
-    cannot be carried.
+    For the rest of the arguments see `gw.schema.validate`. Raises InvalidResource for a value over `limit_bytes`,
+    one that is not strict JSON, has a secret that cannot be opened, breaks its schema, or holds what cannot be carried.
     """
     if len(value) > limit_bytes:
         raise InvalidResource(*key, "", f"it is {len(value)} bytes long, more than the limit of {limit_bytes}")
@@ -190,16 +197,18 @@ def admit(
         parsed = parse_json(value)
     except (ValueError, RecursionError) as error:
         raise InvalidResource(*key, "", f"not JSON: {error}") from None
+    if isinstance(parsed, dict):
+        parsed = protection.opened(key, parsed)
     resource = validate(key.kind, key.id, parsed, plugins, refuse_unknown=refuse_unknown, allow_code=allow_code)
     return change_of(key, resource)
 
 
 def _admit_or_reject(
-    key: ResourceKey, kv: KeyValue, limit_bytes: int, plugins: PluginSchemas
+    key: ResourceKey, kv: KeyValue, limit_bytes: int, plugins: PluginSchemas, protection: Protection
 ) -> Change | Rejection:
     """As `admit`. Never raises: a value that trips over a mistake of ours must not hold up the ones behind it."""
     try:
-        return admit(key, kv.value, limit_bytes, plugins)
+        return admit(key, kv.value, limit_bytes, plugins, protection)
     except InvalidResource as problem:
         reason = f"{problem.path}: {problem.reason}" if problem.path else problem.reason
     except Exception as error:

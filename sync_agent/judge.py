@@ -46,3 +46,4 @@ def _files() -> Iterator[Path]:
             yield from sorted(path for path in Path(directory).rglob("*") if path.suffix in (".py", ".json"))
     for name in ("intake.py", "old_names.py"):
         yield Path(__file__).with_name(name)
+    yield from sorted(Path(__file__).with_name("encryption").glob("*.py"))

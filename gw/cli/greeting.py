@@ -24,6 +24,7 @@ class Surroundings:
 
     store_url: str
     key_file: Path | None
+    keyring_file: Path | None
     key_source: Path
     asks_for_key: bool
     metrics_path: str
@@ -35,6 +36,7 @@ class Surroundings:
         return cls(
             store_url=agent.store_url,
             key_file=agent.key_file if agent.generate_admin_key else None,
+            keyring_file=agent.keyring_file if agent.generate_keyring else None,
             key_source=agent_file if agent_file.exists() else settings.source,
             asks_for_key=settings.deployment.admin.admin_key_required,
             metrics_path=settings.plugin_attr.prometheus.export_uri,
@@ -52,6 +54,8 @@ def greeting(surroundings: Surroundings, opened: Sequence[Listener], workers: in
     by_role = {listener.role: listener for listener in reversed(opened)}
     if admin := by_role.get(ADMIN):
         lines += [f"  {'admin key':<12} {_key_place(surroundings)}"]
+        if surroundings.keyring_file:
+            lines += [f"  {'keyring':<12} generated, in {surroundings.keyring_file}: back it up with the store"]
         lines += ["", "Put a route, then call it:", "", *_commands(surroundings, admin, by_role), ""]
     lines += [
         "Agent and workers run as one user here, so the workers could read what is the agent's alone. The systemd",

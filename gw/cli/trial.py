@@ -104,6 +104,7 @@ def unchangeable(running: Plan, planned: Plan) -> list[str]:
 def secret_variables(agent: AgentSettings, environ: Mapping[str, str]) -> frozenset[str]:
     """The environment variables that the agent's secrets are made of: no worker's environment holds them."""
     secrets = [key.key for key in agent.admin_keys] + [agent.etcd.password or ""]
+    secrets += [*agent.data_encryption.keyring, *agent.ssl.key_encrypt_salt]
     return frozenset(
         name
         for name, value in environ.items()

@@ -17,6 +17,7 @@ from gw.pipeline.path import BadTarget, canonical_path, check_query, host_name, 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from gw.pipeline.caller import Caller
     from gw.pipeline.route import CompiledRoute
 
 # A peer behind a dual-stack socket is an IPv4 client: one address has one spelling, in headers as in limits.
@@ -268,7 +269,9 @@ class Context:
     route: CompiledRoute | None = None
     params: Mapping[str, str] | None = None
     response_headers: Headers = _NO_HEADERS
+    consumer: Caller | None = None  # set by gw.pipeline.caller.attach, with the two names
     consumer_name = ""
+    consumer_group_id = ""
     upstream_method: str | None = None
     upstream_uri: bytes | None = None
     upstream_host: str | None = None

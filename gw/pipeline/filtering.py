@@ -7,6 +7,9 @@ response and a tunnel pass untouched.
 
 Plain filters run in the callback that brings the piece. Where one of them awaits, everything is queued and a task works
 it off in order; the upstream is paused while too much waits. The exchange is over when that task has passed the end on.
+
+A request whose consumer is found goes on with other plugins, so with other filters: `filter_by` changes them, before
+there is a response.
 """
 
 from __future__ import annotations
@@ -82,6 +85,12 @@ class Filtering:
     def is_working(self) -> bool:
         """Whether the client has not been given the end yet."""
         return self._client is not None
+
+    def walk(self, phases: Phases) -> None:
+        """Take these filters from here on. Before there is a head."""
+        self._phases = phases
+        # Once the exchange waits for the task, it always does.
+        self.awaits = self.awaits or phases.filters_await
 
     # What the exchange calls; see gw.pipeline.client.Client.
 
@@ -293,6 +302,25 @@ class Filtering:
         if self._queued_bytes > _HIGH_WATER_BYTES and not self._is_paused and self._exchange is not None:
             self._is_paused = True
             self._exchange.pause_upstream()
+
+
+def filter_by(exchange: Exchange, phases: Phases) -> None:
+    """Have the response pass through these filters, whatever stood in the client's place before.
+
+    An exchange knows its filters as it does when it begins: by what stands in the client's place, and, where one of
+    them awaits, by `_filtering`.
+    """
+    client = exchange._client
+    if isinstance(client, Filtering):
+        filtering = client
+        filtering.walk(phases)
+    elif client is not None and (phases.header_filter or phases.body_filter):
+        exchange._client = filtering = Filtering(client, exchange, exchange._gateway, phases)
+    else:
+        return
+    if filtering.awaits:
+        exchange._filtering = filtering
+        exchange._passes_later = True
 
 
 def _run(step: Step, *arguments: Any) -> Any:

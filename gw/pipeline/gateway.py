@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from gw.pipeline.context import Context, Request
+from gw.pipeline.failing import failing_step
 from gw.pipeline.phases import Step
 from gw.pipeline.route import Routes
 from gw.shm.counter_layout import ROW_BYTES
@@ -79,6 +81,7 @@ class Gateway:
     def plugin_failed(self, step: Step, ctx: Context) -> None:
         """Say which plugin of which resource raised, for which request. Called while the exception is handled."""
         self.counters.plugin_failed()
+        step = failing_step(sys.exception(), step)
         logger.exception(
             "plugin %s of %s failed (route %s, request %s)", step.plugin, step.owner, ctx.route_id, ctx.request_id
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from gw.pipeline.caller import drop_identity, watch_identity_headers
 from gw.pipeline.client_address import RealIp
 from gw.pipeline.context import Request
 from gw.pipeline.forwarded import Trust, TrustedAddresses, has_forgeries, observed, without_forgeries
@@ -33,13 +34,14 @@ class Origin:
         """From nginx_config.http.real_ip_* and apisix.trusted_addresses."""
         http = settings.nginx_config.http
         note_origin_header(http.real_ip_header.lower().encode("ascii"))
+        watch_identity_headers()
         return cls(
             RealIp(http.real_ip_header, http.real_ip_from, is_recursive=http.real_ip_recursive),
             TrustedAddresses(settings.apisix.trusted_addresses),
         )
 
     def __call__(self, request: Request) -> None:
-        """Set `remote_addr` and `remote_port`, and take away the forwarding headers that do not count."""
+        """Set `remote_addr` and `remote_port`; take away the forwarding headers that do not count, and any identity."""
         link, headers = request.link, request.headers
         is_proxy, trust = self._known.get(link.peer) or self._judge(link.peer)
         if is_proxy:
@@ -49,6 +51,7 @@ class Origin:
             host = next((value for name, value in headers if name == b"host"), None)
             seen = observed(link.scheme, host, link.server_port)
             request.headers = without_forgeries(trust, headers, seen)
+        drop_identity(request)
         request.is_settled = True
 
     def _judge(self, peer: str) -> tuple[bool, Trust]:

@@ -3,9 +3,12 @@
 `request` holds everything before a node is chosen, in the order of APISIX: rewrite and access of the global rules, then
 rewrite and access of the route (apisix/init.lua, http_access_phase). Within a phase the higher priority goes first; of
 equal ones the name decides, so that the order does not depend on who was loaded first.
+
+Where a plugin may find out which consumer a request comes from, the route's rewrite phase ends with a step of the
+gateway's own (gw.pipeline.joining), which walks what comes after it: the plugins may be others for that consumer.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import Any, Final, NamedTuple, Protocol
@@ -28,6 +31,7 @@ class Step(NamedTuple):
 class Phases:
     """What one route walks. Empty tuples cost nothing.
 
+    `rest`: what comes after the step that looks for a consumer; it is walked by that step, and not in `request`.
     `filters_await`: a filter of the response is a coroutine function; `changes_body`: a body filter may let other bytes
     pass than came.
     """
@@ -37,6 +41,7 @@ class Phases:
     header_filter: tuple[Step, ...] = ()
     body_filter: tuple[Step, ...] = ()
     log: tuple[Step, ...] = ()
+    rest: tuple[Step, ...] = ()
     filters_await: bool = False
     changes_body: bool = False
 
@@ -67,28 +72,82 @@ class MetaFilter(Protocol):
 
 
 def settle(
-    global_rules: Iterable[Instance], route: Iterable[Instance], compile_filter: MetaFilter | None = None
+    global_rules: Iterable[Instance],
+    route: Iterable[Instance],
+    compile_filter: MetaFilter | None = None,
+    join: Step | None = None,
 ) -> Phases:
-    """Put steps in order: instances of global rules, and of one route (already merged, each plugin once)."""
-    first, second = sorted(global_rules, key=_order), sorted(route, key=_order)
-    steps = {
-        (group, phase): [
-            _step(instance, phase, compile_filter) for instance in instances if _takes_part(instance, phase)
-        ]
-        for group, instances in (("global", first), ("route", second))
-        for phase in PHASES
-    }
+    """Put steps in order: instances of global rules, and of one route (already merged, each plugin once).
 
-    def chain(*parts: tuple[str, str]) -> tuple[Step, ...]:
-        return tuple(step for part in parts for step in steps[part])
+    `join` ends the rewrite phase where one of them may attach a consumer.
+    """
+    chains = _Chains(global_rules, route, compile_filter)
+    before = chains.of(("global", "rewrite"), ("global", "access"), ("route", "rewrite"))
+    access = chains.of(("route", "access"))
+    if join is None or not chains.attaches:
+        return chains.phases((*before, *access))
+    return chains.phases((*before, join), access)
 
-    later = {phase: chain(("global", phase), ("route", phase)) for phase in PHASES[2:]}
-    return Phases(
-        request=chain(("global", "rewrite"), ("global", "access"), ("route", "rewrite"), ("route", "access")),
-        filters_await=any(step.is_async for step in (*later["header_filter"], *later["body_filter"])),
-        changes_body=any(_may_change_body(instance) for instance in (*first, *second)),
-        **later,
-    )
+
+def settle_joined(
+    base: Phases,
+    global_rules: Iterable[Instance],
+    route: Iterable[Instance],
+    rewritten: Collection[str],
+    compile_filter: MetaFilter | None = None,
+) -> Phases:
+    """What a request goes on with when its consumer is known. `route`: the instances of the route for this consumer.
+
+    `base` brought the request here; the plugins whose rewrite phase it ran (`rewritten`) do not run it again, as in
+    APISIX's phase rewrite_in_consumer.
+    """
+    route = list(route)
+    new = [instance for instance in route if instance.plugin.name not in rewritten]
+    rewrite = _Chains((), new, compile_filter).of(("route", "rewrite"))
+    chains = _Chains(global_rules, route, compile_filter)
+    return chains.phases(base.request, (*rewrite, *chains.of(("route", "access"))))
+
+
+class _Chains:
+    """The steps of two groups of instances by phase."""
+
+    def __init__(
+        self, global_rules: Iterable[Instance], route: Iterable[Instance], compile_filter: MetaFilter | None
+    ) -> None:
+        groups = {"global": sorted(global_rules, key=_order), "route": sorted(route, key=_order)}
+        self._instances = [instance for instances in groups.values() for instance in instances]
+        self._steps = {
+            (group, phase): [
+                _step(instance, phase, compile_filter) for instance in instances if _takes_part(instance, phase)
+            ]
+            for group, instances in groups.items()
+            for phase in PHASES
+        }
+
+    @property
+    def attaches(self) -> bool:
+        """Whether one of the plugins may attach a consumer."""
+        return any(map(attaches_consumers, self._instances))
+
+    def of(self, *parts: tuple[str, str]) -> tuple[Step, ...]:
+        """The steps of these groups and phases, one after the other."""
+        return tuple(step for part in parts for step in self._steps[part])
+
+    def phases(self, request: tuple[Step, ...], rest: tuple[Step, ...] = ()) -> Phases:
+        """All phases, with these steps before a node is chosen."""
+        later = {phase: self.of(("global", phase), ("route", phase)) for phase in PHASES[2:]}
+        return Phases(
+            request=request,
+            rest=rest,
+            filters_await=any(step.is_async for step in (*later["header_filter"], *later["body_filter"])),
+            changes_body=any(map(_may_change_body, self._instances)),
+            **later,
+        )
+
+
+def attaches_consumers(instance: Instance) -> bool:
+    """Whether a plugin may find out which consumer a request comes from."""
+    return bool(getattr(instance.plugin, "attaches_consumers", False))
 
 
 def _order(instance: Instance) -> tuple[int, str]:

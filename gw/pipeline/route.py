@@ -48,12 +48,19 @@ class CompiledRoute:
         self.service_id = service_id
         self.upgrades = upgrades
 
-
-    def walking(self, phases: Phases) -> "CompiledRoute":
-        """The same route with other phases."""
-        if phases is self.phases:
+    def walking(self, phases: Phases, upstream: UpstreamRuntime | Missing | None = None) -> "CompiledRoute":
+        """The same route with other phases, and (None: its own) another upstream."""
+        if phases is self.phases and upstream is None:
             return self
-        return CompiledRoute(self.id, self.upstream, self.timeouts, phases=phases)
+        return CompiledRoute(
+            self.id,
+            self.upstream if upstream is None else upstream,
+            self.timeouts,
+            phases=phases,
+            name=self.name,
+            service_id=self.service_id,
+            upgrades=self.upgrades,
+        )
 
 
 class RouteHandle(Protocol):

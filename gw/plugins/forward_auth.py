@@ -15,7 +15,7 @@ from gw.errors import UpstreamError
 from gw.pipeline.fields import field, folded
 from gw.pipeline.reply import Reply, plugin_reply
 from gw.pipeline.variables import Template, compile_template
-from gw.plugins.api import Context, Plugin
+from gw.plugins.api import Context, Plugin, attach
 from gw.plugins.shared.seldom import Seldom
 from gw.upstream.errors import BadResponse
 from gw.upstream.fetch import NOT_KEPT, Fetched, parse_url
@@ -48,11 +48,12 @@ class ForwardAuth(Plugin):
     priority: ClassVar[int] = 2002
 
     def prepare(self) -> None:
-        """Raises ValueError for a URI that is none, and for `consumer_header`: there are no consumers to attach yet."""
+        """Raises ValueError for a URI that is none."""
         conf = self.conf
         parse_url(conf["uri"])
-        if "consumer_header" in conf:
-            raise ValueError("forward-auth: consumer_header needs consumers, which are not served yet")
+        consumer_header = conf.get("consumer_header")
+        self._consumer_header = consumer_header and consumer_header.lower().encode("latin-1", "replace")
+        self.attaches_consumers = consumer_header is not None
         if self.env.fetcher is None:
             raise RuntimeError("forward-auth: there is no client to ask the service with")
         self._sends_body = conf.get("request_method", "GET") == "POST"
@@ -67,6 +68,7 @@ class ForwardAuth(Plugin):
         self._vouched = tuple(name for name in _names(conf, "upstream_headers") if name != b"host")
         self._shown = frozenset(_names(conf, "client_headers"))
         self._degrades: bool = conf.get("allow_degradation", False)
+        self._nobody = plugin_reply(401, {"message": "Invalid consumer"})
         self._failure = plugin_reply(conf.get("status_on_error", 403))
         self._seldom = Seldom(self.env.clock, _QUIET_S)
 
@@ -81,8 +83,23 @@ class ForwardAuth(Plugin):
             return self._not_answered(ctx, error)
         if answer.status >= 300:
             return self._refusal(answer)
+        if (reply := self._attach(ctx, answer)) is not None:
+            return reply
         for name in self._vouched:
             ctx.request.vouch_header(name, [value for each, value in answer.headers if each == name])
+        return None
+
+    def _attach(self, ctx: Context, answer: Fetched) -> Reply | None:
+        """The consumer whom the service names; one that it does not name, or that is not there, does not pass."""
+        if self._consumer_header is None:
+            return None
+        names = [value for name, value in answer.headers if name == self._consumer_header]
+        caller = self.env.consumers.by_name(names[0].decode("utf-8", "replace")) if len(names) == 1 else None
+        if caller is None:
+            if self._seldom():
+                log.warning("forward-auth of %s: the service names no consumer that is there", self.owner)
+            return self._nobody
+        attach(ctx, caller)
         return None
 
     async def _ask(self, ctx: Context, body: bytes) -> Fetched:

@@ -58,6 +58,12 @@ class Registry:
         """All of them in the order in which they run: the higher priority first, of equal ones by name."""
         return tuple(sorted(self._by_name.values(), key=lambda each: (-each.cls.priority, each.installed.name)))
 
+    @property
+    def credential_fields(self) -> dict[str, str]:
+        """By auth plugin, the field by which it finds a credential."""
+        fields = {name: plugin.cls.credential_field for name, plugin in self._by_name.items()}
+        return {name: field for name, field in fields.items() if field is not None}
+
     def find(self, name: str) -> Registered | None:
         """A plugin that can be run, None when there is none of this name."""
         return self._by_name.get(name)

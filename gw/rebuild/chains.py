@@ -7,12 +7,21 @@ cannot do its work, requests are answered 500 in the rule's place: the plugin ma
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 from gw.model.keys import ResourceKey
 from gw.model.merge import PluginConf
-from gw.pipeline.phases import NO_PHASES, Instance, MetaFilter, Phases, settle
+from gw.pipeline.phases import (
+    NO_PHASES,
+    Instance,
+    MetaFilter,
+    Phases,
+    Step,
+    attaches_consumers,
+    settle,
+    settle_joined,
+)
 from gw.pipeline.reply import Reply, error_reply
 from gw.rebuild.entry import Entry
 from gw.rebuild.instances import Find, Instances, Unusable, instances_of, plugins_of
@@ -63,12 +72,28 @@ class ChainMaker:
         phases = settle(instances, (), self._compile_filter) if instances else NO_PHASES
         return GlobalChain(tuple(rules), tuple(instances), phases, tuple(problems))
 
-    def route_chain(self, confs: Sequence[PluginConf], rules: GlobalChain, find: Find) -> Phases:
-        """What a request to a route walks, global rules included. Raises Unusable, or ValueError for a filter."""
-        if not confs:
+    def route_chain(
+        self, confs: Sequence[PluginConf], rules: GlobalChain, find: Find, join: Callable[[], Step]
+    ) -> Phases:
+        """What a request to a route walks, global rules included. Raises Unusable, or ValueError for a filter.
+
+        `join` makes the step at which a consumer's plugins come in, for routes on which there may be one.
+        """
+        attaches = any(map(attaches_consumers, rules.instances))
+        if not confs and not attaches:
             return rules.phases
         self._check_meta(confs)
-        return settle(rules.instances, instances_of(confs, self._instances, find), self._compile_filter)
+        instances = instances_of(confs, self._instances, find)
+        attaches = attaches or any(map(attaches_consumers, instances))
+        return settle(rules.instances, instances, self._compile_filter, join() if attaches else None)
+
+    def joined_chain(
+        self, confs: Sequence[PluginConf], rules: GlobalChain, base: Phases, rewritten: Collection[str], find: Find
+    ) -> Phases:
+        """What a request goes on with when `confs` are merged with its consumer's; see settle_joined. Raises alike."""
+        self._check_meta(confs)
+        instances = instances_of(confs, self._instances, find)
+        return settle_joined(base, rules.instances, instances, rewritten, self._compile_filter)
 
     def _of_rule(self, rule: Entry, find: Find) -> tuple[list[Instance], str | None]:
         """Its instances, or what stands for them; and what does not work of it."""

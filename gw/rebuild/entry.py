@@ -22,12 +22,15 @@ from gw.model.plugin_metadata import PluginMetadata
 from gw.model.routing import RouteKey
 from gw.model.service import Service
 from gw.model.upstream import Upstream
+from gw.pipeline.caller import Caller
 from gw.pipeline.route import CompiledRoute
 from gw.pipeline.upstream import UpstreamRuntime
 from gw.shm.base import Chunk
 from gw.shm.log import Change
 
 V = TypeVar("V")
+CONSUMERS: Final = "consumers"
+CREDENTIALS: Final = "credentials"
 # (resource in which an upstream is written, the upstream, what it takes the place of) -> what requests to it share.
 MakeRuntime = Callable[[ResourceKey, Upstream, UpstreamRuntime | None], UpstreamRuntime]
 
@@ -143,6 +146,21 @@ class PluginMetadataEntry(_Decoded[PluginMetadata]):
         return self._decode(lambda: PluginMetadata.from_dict(self.id, self.decode()))
 
 
+class CredentialEntry(Entry):
+    """A consumer or a credential: what may show that a request comes from somebody.
+
+    `shows`: by plugin, the hash under which it stands in the index; None until that was read. `caller`: what was last
+    made of it, see gw.rebuild.callers.
+    """
+
+    __slots__ = ("caller", "shows")
+
+    def __init__(self, kind: str, id: str, hash: int, source: Source, place: Any) -> None:
+        super().__init__(kind, id, hash, source, place)
+        self.shows: tuple[tuple[str, int], ...] | None = None
+        self.caller: Caller | None = None
+
+
 class Settled:
     """What a route was last compiled into, and from which parents. See `gw.rebuild.state` for when that holds.
 
@@ -185,6 +203,8 @@ _CLASSES: Final[dict[str, type[Entry]]] = {
     "upstreams": UpstreamEntry,
     "plugin_configs": PluginConfigEntry,
     "plugin_metadata": PluginMetadataEntry,
+    CONSUMERS: CredentialEntry,
+    CREDENTIALS: CredentialEntry,
 }
 # RouteKey(*routing) without its Python frame.
 _route_key: Final = cast("Callable[[Any], RouteKey]", partial(tuple.__new__, RouteKey))

@@ -9,6 +9,7 @@ not anybody asks for it again.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -16,6 +17,7 @@ from gw.errors import JitterwayError
 from gw.model.digest import fingerprint
 from gw.model.keys import ResourceKey
 from gw.model.merge import Layer, PluginConf, merge_plugins
+from gw.model.secret_references import resolve_references
 from gw.parted import PartedDict
 from gw.pipeline.phases import Instance
 from gw.rebuild.entry import Entry
@@ -117,6 +119,13 @@ class Instances:
         else:
             of_owner.hash = entry.hash
 
+    def release(self, key: ResourceKey) -> None:
+        """Close all of a resource; who asks again gets new ones."""
+        of_owner = self._owners.pop(key)
+        if of_owner is not None:
+            for kept in of_owner.kept.values():
+                _close(kept)
+
     def keep_all(self, find: Find) -> Iterator[None]:
         """Steps that do so for every resource, after all of them may have changed."""
         for part in self._owners.parts:
@@ -164,7 +173,7 @@ def _configured(entry: Entry) -> dict[str, int]:
 
 def _made(make: MakePlugin, conf: PluginConf, mark: int) -> _Kept:
     try:
-        return _Kept(mark, make(conf.name, conf.conf, str(conf.owner)), "")
+        return _Kept(mark, make(conf.name, resolve_references(conf.conf, os.environ), str(conf.owner)), "")
     except JitterwayError as error:
         return _Kept(mark, None, str(error))
     except Exception as error:

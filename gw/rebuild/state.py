@@ -3,14 +3,16 @@
 A change to a service, an upstream, a plugin config or a global rule reaches the routes made from it by indirection: it
 raises the generation, and a route that is asked for in a newer generation than it was settled in looks whether its
 parents are still the same objects. So such a change costs the same whatever the number of its routes, and an unrelated
-one a few comparisons.
+one a few comparisons. Consumers come in later, request by request (gw.rebuild.joins).
 
 Applying comes as steps (generators): the caller decides when the next one may run. Nothing here reads a clock or waits.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from gw.errors import SegmentError
@@ -20,12 +22,18 @@ from gw.model.plugin_config import PluginConfig
 from gw.model.route import Route
 from gw.model.service import Service
 from gw.model.upstream import Upstream
+from gw.pipeline.caller import Caller
+from gw.pipeline.joining import join_step
 from gw.pipeline.phases import MetaFilter, Phases
 from gw.pipeline.route import CompiledRoute, RouteHandle, compile_route
 from gw.pipeline.upstream import UpstreamRuntime, compile_upstream
+from gw.rebuild.callers import Callers
+from gw.rebuild.certificates import with_client_certificate
 from gw.rebuild.chains import NO_GLOBAL_RULES, ChainMaker, GlobalChain
+from gw.rebuild.credentials import Reading
 from gw.rebuild.entry import (
     COPIED,
+    CredentialEntry,
     Entry,
     MakeRuntime,
     PluginConfigEntry,
@@ -37,6 +45,7 @@ from gw.rebuild.entry import (
     entry_of,
 )
 from gw.rebuild.instances import Instances, MakePlugin, Unusable, no_plugins
+from gw.rebuild.joins import Joins, RouteParts
 from gw.rebuild.tables import Tables
 from gw.rebuild.unserved import unserved
 from gw.shm.base import Base
@@ -50,12 +59,14 @@ def plain_runtime(key: ResourceKey, upstream: Upstream, before: UpstreamRuntime 
     return compile_upstream(upstream, before=before)
 
 
+_NO_AUTH_PLUGINS: Final[Mapping[str, str]] = {}
 # Of a route that only answers that it is broken.
 _UNUSED_TIMEOUTS: Final = Timeouts(0, 0, 0)
 # Up to so many problems are looked at one by one each time they are counted: 1 ms.
 COUNTED_PROBLEMS: Final = 1000
 # Problems that one step of a rebuild looks at.
 STEP_PROBLEMS: Final = 64
+_HASH_KEY_BYTES: Final = 32
 
 
 class Handle(NamedTuple):
@@ -82,20 +93,29 @@ class ConfigState:
     def __init__(self, router_mode: str, make_runtime: MakeRuntime = plain_runtime) -> None:
         self._router_mode = router_mode
         self._make_runtime = make_runtime
-        self._tables = Tables(router_mode)
         self._base: Base | None = None  # where what was not asked for yet has its bytes
         self.generation = 0  # counts what was applied
         self._global_chain = NO_GLOBAL_RULES
         self._rules_seen: tuple[Entry, ...] = ()  # those that the chain was last found to be made of
         self.use_plugins(no_plugins)
 
-    def use_plugins(self, make: MakePlugin, compile_filter: MetaFilter | None = None) -> None:
+    def use_plugins(
+        self,
+        make: MakePlugin,
+        compile_filter: MetaFilter | None = None,
+        credential_fields: Mapping[str, str] = _NO_AUTH_PLUGINS,
+    ) -> None:
         """Make plugins this way from now on. To be called before the first `rebuild`.
 
-        It is apart from the constructor because plugins ask for `metadata`.
+        `credential_fields`: by auth plugin, the field by which it finds a credential. It is apart from the constructor
+        because plugins ask for metadata and consumers.
         """
+        self._reading = Reading(credential_fields, os.urandom(_HASH_KEY_BYTES))
+        self._tables = Tables(self._router_mode, self._reading)
         self._instances = Instances(make)
         self._chains = ChainMaker(self._instances, compile_filter)
+        self._joins = Joins(self, self._chains, self._instances, credential_fields)
+        self._callers = Callers(lambda: self._tables, credential_fields)
 
     def close(self) -> None:
         """Close the plugins' instances. Nothing is to be asked for afterwards."""
@@ -109,12 +129,15 @@ class ConfigState:
     @property
     def problems(self) -> Mapping[ResourceKey, str]:
         """The resources of which something does not work, as far as they were used, and as far as that still holds."""
-        return {key: reason for key, reason in self._tables.problems.items() if self._is_current(key)}
+        current = {key: reason for key, reason in self._tables.problems.items() if self._is_current(key)}
+        for key, reason in self._tables.credentials.duplicates.items():
+            current[key] = f"{reason}; {current[key]}" if key in current else reason
+        return current
 
     @property
     def problem_count(self) -> int:
         """How many `problems` there are; where they are many, those that hold no more are still counted."""
-        count = len(self._tables.problems)
+        count = len(self._tables.problems) + self._tables.credentials.duplicate_count
         return count if count > COUNTED_PROBLEMS else len(self.problems)
 
     @property
@@ -146,6 +169,14 @@ class ConfigState:
             self._tables.report(entry.key, f"cannot be read: {error}")
             return {}
 
+    def by_credential(self, plugin: str, value: str) -> Caller | None:
+        """See gw.plugins.api.Consumers."""
+        return self._callers.by_credential(plugin, value)
+
+    def by_name(self, name: str) -> Caller | None:
+        """See gw.plugins.api.Consumers."""
+        return self._callers.by_name(name)
+
     def resource(self, key: ResourceKey) -> Mapping[str, Any] | None:
         """A resource as it is now, None when there is none, or it cannot be read."""
         entry = self._tables.find(key)
@@ -174,7 +205,7 @@ class ConfigState:
         Ends with steps that let go of what was there before, and close the plugins that nothing configures any more;
         take them when there is time. Raises SegmentError, and what is served stays.
         """
-        tables, held = Tables(self._router_mode), self._tables
+        tables, held = Tables(self._router_mode, self._reading), self._tables
         for chunk in loaded.base.chunks():
             yield from tables.take(chunk, loaded.base, held)
             yield
@@ -227,6 +258,22 @@ class ConfigState:
         settled.generation = self.generation
         return settled.compiled
 
+    # What joins ask; see gw.rebuild.joins.Served.
+
+    def entry(self, key: ResourceKey) -> Entry | None:
+        """A resource as it is held now."""
+        return self._tables.find(key)
+
+    def is_settled(self, route: CompiledRoute) -> bool:
+        """Whether a route is what its resource, and all that it is made of, comes to now."""
+        entry = self._tables.find(ResourceKey("routes", route.id))
+        settled = entry.settled if isinstance(entry, RouteEntry) else None
+        return settled is not None and settled.compiled is route and self._has_its_parents(settled)
+
+    def note(self, key: ResourceKey, reason: str | None) -> None:
+        """Remember what does not work of a resource, or (None) that all of it does."""
+        self._tables.note(key, reason)
+
     def _has_its_parents(self, settled: Settled) -> bool:
         find = self._tables.find
         return all(find(key) is entry for key, entry in settled.parents)
@@ -243,8 +290,10 @@ class ConfigState:
         return self._global_chain
 
     def _is_current(self, key: ResourceKey) -> bool:
-        """A route that found a parent missing or broken is no problem any more when the parent is another one."""
+        """What found a parent missing or broken is no problem any more when the parent is another one."""
         entry = self._tables.find(key)
+        if isinstance(entry, CredentialEntry):
+            return self._joins.problem_holds(key.id)
         return not isinstance(entry, RouteEntry) or entry.settled is None or self._has_its_parents(entry.settled)
 
     def _apply(self, change: Change, tables: Tables) -> Iterator[None]:
@@ -291,11 +340,15 @@ class ConfigState:
             return None if key == route.key and entry is not route else entry
 
         confs = merge_plugins(plugin_layers(decoded, plugin_config, service))
-        phases = self._chains.route_chain(confs, rules, find_owner)
+        join = partial(join_step, self._joins.joiner(RouteParts(confs, rules)), str(route.key))
+        phases = self._chains.route_chain(confs, rules, find_owner, join)
         found = effective_upstream(decoded, service, parents.upstream)
         if isinstance(found, Missing):
             return compile_route(decoded, found, phases), found.reason
-        runtime = _runtime(found, route, decoded, parents, self._make_runtime)
+        ready = with_client_certificate(found, parents.find)
+        if isinstance(ready, Missing):
+            return compile_route(decoded, ready, phases), ready.reason
+        runtime = _holder(found, route, decoded, parents).runtime_of(ready, self._make_runtime)
         return compile_route(decoded, runtime, phases), runtime.unsupported
 
 
@@ -324,14 +377,12 @@ class _Parents:
         return entry
 
 
-def _runtime(
-    upstream: Upstream, route: RouteEntry, decoded: Route, parents: _Parents, make: MakeRuntime
-) -> UpstreamRuntime:
-    """What requests to an upstream share, from the entry in which the upstream is written."""
+def _holder(upstream: Upstream, route: RouteEntry, decoded: Route, parents: _Parents) -> Entry:
+    """The entry in which an upstream is written: what requests to it share hangs there."""
     holder: Entry | None = route
     if upstream.id is not None:
         holder = parents.find("upstreams", upstream.id)
     elif upstream is not decoded.upstream and decoded.service_id is not None:
         holder = parents.find("services", decoded.service_id)
     assert holder is not None, "the upstream was read from it a moment ago"
-    return holder.runtime_of(upstream, make)
+    return holder

@@ -1,4 +1,5 @@
-"""One whole configuration as a worker holds it: entries by kind and id, the index over the routes, the digest of both.
+"""One whole configuration as a worker holds it: entries by kind and id, the indexes over routes and credentials, and
+the digest of all.
 
 Each step leaves it whole: a resource is in, or out, or replaced. So it can be changed in place between two events, and
 can as well be built aside.
@@ -14,7 +15,8 @@ from typing import Final
 from gw.model.digest import DIGEST_MASK
 from gw.model.keys import ResourceKey
 from gw.parted import PartedDict, drained
-from gw.rebuild.entry import Entry, RouteEntry, ServiceEntry, entries_of
+from gw.rebuild.credentials import CredentialIndex, Reading
+from gw.rebuild.entry import CredentialEntry, Entry, RouteEntry, ServiceEntry, entries_of
 from gw.router import RouterIndex, build_router
 from gw.shm.base import Base, Chunk
 
@@ -32,9 +34,11 @@ _hash_of: Final = attrgetter("hash")
 class Tables:
     """`problems` names the resources of which something does not work, with the reason."""
 
-    __slots__ = ("_global_rules", "_lodgers", "digest", "index", "kinds", "problems")
+    __slots__ = ("_global_rules", "_lodgers", "credentials", "digest", "index", "kinds", "problems")
 
-    def __init__(self, router_mode: str) -> None:
+    def __init__(self, router_mode: str, reading: Reading) -> None:
+        """`reading`: what the index of credentials takes of them."""
+        self.credentials = CredentialIndex(reading)
         self.kinds: dict[str, PartedDict[str, Entry]] = {}
         self.index: RouterIndex[RouteEntry] = build_router(router_mode)
         self.digest = 0
@@ -83,6 +87,8 @@ class Tables:
                     yield
             elif isinstance(entry, ServiceEntry):
                 yield from self._move_lodgers(entry.id, None, entry)
+            elif isinstance(entry, CredentialEntry):
+                self._show(entry)
 
     def put(self, entry: Entry) -> Iterator[None]:
         """Take an entry in, in place of the one of that key. What moves with it moves in the steps that follow."""
@@ -100,6 +106,10 @@ class Tables:
             self._place(entry)
         elif isinstance(entry, ServiceEntry):
             yield from self._move_lodgers(entry.id, old, entry)
+        elif isinstance(entry, CredentialEntry):
+            if isinstance(old, CredentialEntry):
+                self.credentials.remove(old)
+            self._show(entry)
 
     def delete(self, key: ResourceKey) -> Iterator[None]:
         """Take a resource out; nothing happens when it is not there."""
@@ -113,6 +123,8 @@ class Tables:
             self._displace(old)
         elif isinstance(old, ServiceEntry):
             yield from self._move_lodgers(key.id, old, None)
+        elif isinstance(old, CredentialEntry):
+            self.credentials.remove(old)
 
     def report(self, key: ResourceKey, reason: str) -> None:
         """Remember that something of a resource does not work, and say so once."""
@@ -130,6 +142,7 @@ class Tables:
     def drain(self) -> Iterator[None]:
         """Steps that let go of everything, for tables nobody uses any more: freed at once, they would stop the loop."""
         yield from self.index.drain()
+        yield from self.credentials.drain()
         for of_kind in self.kinds.values():
             yield from of_kind.drain()
         for lodgers in self._lodgers.values():
@@ -169,6 +182,14 @@ class Tables:
             # Whatever the index cannot take: the others must be served.
             self.index.remove(route.id)
             self.report(route.key, f"cannot be routed to: {error}")
+
+    def _show(self, entry: CredentialEntry) -> None:
+        """Let those in who show what this resource says; nobody, where it cannot be read."""
+        try:
+            self.credentials.put(entry)
+        except Exception as error:
+            entry.shows = ()
+            self.report(entry.key, f"cannot be read: {error}")
 
     def _displace(self, route: Entry | None) -> None:
         """Take a route out of the index, and from under its service."""

@@ -105,9 +105,10 @@ def open_traffic(stack: AsyncExitStack, settings: Settings, counters: TrafficCou
         metadata=state.metadata,
         attr=settings.attr_of,
         spawn=gateway.spawn,
+        consumers=state,
     )
     registry = load_registry(settings.plugins)
-    state.use_plugins(registry.maker(environment), compile_condition)
+    state.use_plugins(registry.maker(environment), compile_condition, registry.credential_fields)
     stack.callback(state.close)
     return Traffic(gateway, state, board, access_log, counters, Catalogue(registry))
 

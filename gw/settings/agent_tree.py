@@ -1,4 +1,4 @@
-"""The settings that the agent alone reads, declared once: the store, its credentials, the admin keys.
+"""The settings that the agent alone reads, declared once: the store, its credentials, the admin keys, the keyring.
 
 They stand in config.yaml, or apart in agent.yaml beside it, which only the agent's user can read. No field with a
 secret in it shows in a repr.
@@ -14,6 +14,7 @@ from typing import Final
 
 from gw.settings import kinds, network
 from gw.settings.declare import Context, Kind, Refused, derived, section, setting
+from gw.settings.encryption import AgentSsl, DataEncryption
 from gw.settings.kinds import mapping_fields, parse_at
 from gw.settings.tree import Settings
 
@@ -180,9 +181,18 @@ class AgentGw:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentApisix:
+    """The agent's part of APISIX's apisix section."""
+
+    data_encryption: DataEncryption = section(DataEncryption)
+    ssl: AgentSsl = section(AgentSsl)
+
+
+@dataclass(frozen=True, slots=True)
 class AgentTree:
     """All keys that agent.yaml may hold."""
 
+    apisix: AgentApisix = section(AgentApisix)
     deployment: AgentDeployment = section(AgentDeployment)
     gw: AgentGw = section(AgentGw)
 
@@ -192,7 +202,9 @@ class AgentSettings:
     """What the agent runs by.
 
     `store_url` is `etcd` or `sqlite:////absolute/file`. With `generate_admin_key` there is no configured key, and the
-    agent is to make one in `key_file`. `warnings` are for people, and include those of `settings`.
+    agent is to make one in `key_file`. `keyring_file` is where the generated keyring of an embedded store lies (None:
+    the store is another one); with `generate_keyring` none is configured, and the agent is to make it. `warnings` are
+    for people, and include those of `settings`.
     """
 
     settings: Settings
@@ -201,4 +213,12 @@ class AgentSettings:
     admin_keys: tuple[AdminKey, ...]
     key_file: Path
     generate_admin_key: bool
+    data_encryption: DataEncryption
+    ssl: AgentSsl
+    keyring_file: Path | None
     warnings: tuple[str, ...]
+
+    @property
+    def generate_keyring(self) -> bool:
+        """Whether the first key is the one in `keyring_file`."""
+        return self.keyring_file is not None and not self.data_encryption.keyring

@@ -20,6 +20,7 @@ from gw.errors import ConfigError
 from gw.settings import kinds, rules
 from gw.settings.agent_tree import AgentSettings, AgentTree
 from gw.settings.declare import Context, Refused, Section, Setting, members
+from gw.settings.encryption import encryption_problems, encryption_warnings
 from gw.settings.environment import substitute
 from gw.settings.tree import PluginAttr, Settings
 from gw.settings.unknown import Names, Problem, inspect_keys, names_of
@@ -99,6 +100,10 @@ class _File:
         self.refuse_problems()
         self._add(rules.agent_problems(tree))
         store_url = rules.chosen_store(tree, raw, settings)
+        encryption, is_embedded = tree.apisix.data_encryption, rules.is_embedded(store_url)
+        is_shared = not is_embedded and not rules.is_document(store_url)
+        self._add(encryption_problems(encryption, is_shared=is_shared))
+        self.warnings += encryption_warnings(encryption)
         self.warnings += rules.agent_warnings(tree, raw, settings, store_url)
         self._warn_of_readable_secrets()
         etcd, keys = tree.deployment.etcd, tree.deployment.admin.admin_key
@@ -113,6 +118,9 @@ class _File:
             and store_url != "etcd"
             and settings.apisix.enable_admin
             and settings.deployment.admin.admin_key_required,
+            data_encryption=encryption,
+            ssl=tree.apisix.ssl,
+            keyring_file=settings.gw.data_dir / "keyring" if is_embedded else None,
             warnings=(),
         )
 

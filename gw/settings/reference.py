@@ -14,9 +14,11 @@ import yaml
 
 from gw.settings.agent_tree import AgentTree
 from gw.settings.declare import Section, Setting, members
+from gw.settings.encryption import DataEncryption
 from gw.settings.tree import Settings
 
 _WIDTH: Final = 118
+_AGENT_MODULES: Final = frozenset({AgentTree.__module__, DataEncryption.__module__})
 
 _HEAD: Final = """\
 # All settings of Jitterway with their defaults. Do not edit: this file is written from the code (gw/settings) and not
@@ -45,7 +47,7 @@ def _section_lines(trees: tuple[type, ...], depth: int) -> Iterator[str]:
             if isinstance(declared, Section):
                 merged.setdefault(declared.key, []).append(declared)
             else:
-                leaves += _setting_lines(declared, depth, agent=tree.__module__ == AgentTree.__module__)
+                leaves += _setting_lines(declared, depth, agent=tree.__module__ in _AGENT_MODULES)
     if depth == 0 and leaves:
         yield ""
     yield from leaves

@@ -14,6 +14,7 @@ from gw.settings.unknown import Problem
 
 # sun_path of Linux has 108 bytes with its final NUL.
 _MAX_SOCKET_PATH_BYTES: Final = 107
+_DOCUMENT_SCHEMES: Final = ("yaml:", "json:", "standalone:")
 
 
 def named_listens(settings: Settings) -> Iterator[tuple[str, Listen]]:
@@ -88,6 +89,16 @@ def chosen_store(agent: AgentTree, raw: dict[str, Any], settings: Settings) -> s
     return "etcd" if _names_etcd(raw) else f"sqlite:///{settings.gw.data_dir / 'config.db'}"
 
 
+def is_embedded(store_url: str) -> bool:
+    """Whether the store is this host's own, so that keys for it can be made here."""
+    return store_url.startswith("sqlite:")
+
+
+def is_document(store_url: str) -> bool:
+    """Whether resources come as one document that people write, and not one by one through the Admin API."""
+    return store_url.startswith(_DOCUMENT_SCHEMES)
+
+
 def _names_etcd(raw: dict[str, Any]) -> bool:
     deployment = raw.get("deployment") or {}
     role = deployment.get("role_traditional") or {}
@@ -122,4 +133,8 @@ def holds_secrets(raw: dict[str, Any]) -> bool:
     admin_keys = (deployment.get("admin") or {}).get("admin_key") or []
     written = [item.get("key") for item in admin_keys if isinstance(item, dict)]
     written.append((deployment.get("etcd") or {}).get("password"))
+    apisix = raw.get("apisix") or {}
+    for section, name in (("data_encryption", "keyring"), ("ssl", "key_encrypt_salt")):
+        keys = (apisix.get(section) or {}).get(name)
+        written += keys if isinstance(keys, list) else [keys]
     return any(isinstance(value, str) and value and not value.startswith("${{") for value in written)

@@ -27,7 +27,7 @@ Window: TypeAlias = tuple[int, int]
 
 # The plugins that come with the gateway, in the order in which they run.
 OWN_PLUGINS: Final = (
-    *("request-id", "forward-auth", "proxy-rewrite"),
+    *("request-id", "basic-auth", "key-auth", "forward-auth", "proxy-rewrite"),
     *("limit-count", "response-rewrite", "http-logger"),
 )
 

@@ -30,7 +30,6 @@ IGNORED: Final[dict[str, str]] = {
             "apisix.ssl.ssl_ciphers",
             "apisix.ssl.ssl_session_tickets",
             "apisix.ssl.fallback_sni",
-            "apisix.data_encryption",
             "apisix.enable_server_tokens",
             "apisix.lru",
             "apisix.tracing",
@@ -122,6 +121,7 @@ MOVED: Final[dict[str, str]] = {
     "apisix.admin_api_mtls": "deployment.admin.admin_api_mtls",
     "apisix.admin_api_version": "deployment.admin.admin_api_version",
     "apisix.enable_admin_cors": "deployment.admin.enable_admin_cors",
+    "apisix.data_encryption.enable": "apisix.data_encryption.enable_encrypt_fields",
     "apisix.config_center": "deployment.role_traditional.config_provider",
 }
 

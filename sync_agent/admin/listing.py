@@ -99,10 +99,14 @@ class PageOf:
         return tuple(item for _, _, item in ordered[self._first : self._end])
 
 
+# Makes the item that is shown of a resource: its key, as it lies in the store, and parsed.
+ItemOf = Callable[[ResourceKey, KeyValue, dict[str, Any]], Item]
+
+
 class Shown:
     """What one list shows of what the store holds below `below`, which is to be given in the store's order."""
 
-    def __init__(self, wanted: List, item_of: Callable[[ResourceKey, KeyValue, dict[str, Any]], Item]) -> None:
+    def __init__(self, wanted: List, item_of: ItemOf) -> None:
         """Raises InvalidFilter."""
         self._wanted = wanted
         self._passing = Filter(wanted)

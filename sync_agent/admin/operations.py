@@ -7,6 +7,9 @@
 - What is written is admitted by the same function that later admits it for publishing, on the same bytes.
 - Defaults are not filled in: what is stored is what was sent, `id`, and the two times (as in APISIX since 3.14). Of
   plugin_metadata it is what was sent alone, since all of it is the plugin's.
+- Secrets are sealed on their way into the store and opened on their way out (`sync_agent.encryption`): what is merged,
+  compared and checked here is in clear.
+- No two consumers get one identity; whom to ask about, duplicates.py knows.
 - A plugin that is not enabled is refused. Publishing lets it pass: an existing store must not lose a route over it.
 - Writes of one resource take turns on this host, so that the condition fails for a writer elsewhere only. So do writes
   whose outcome depends on other resources; see references.py for what that does not stop.
@@ -51,7 +54,8 @@ from sync_agent.admin.duplicates import Duplicates
 from sync_agent.admin.keys import AdminKeys
 from sync_agent.admin.listing import InvalidFilter, Shown
 from sync_agent.admin.patch import InvalidSubPath, merge, place
-from sync_agent.admin.stored import StoredValueError, encode_stored, parse_stored, without_private_keys
+from sync_agent.admin.stored import StoredValueError, encode_stored, parse_stored
+from sync_agent.encryption import PLAIN, Protection
 from sync_agent.identities import Identities
 from sync_agent.intake import admit
 from sync_agent.stores.base import Head as StoreHead
@@ -65,6 +69,9 @@ WRITE_ATTEMPTS: Final = 20
 LOST_ROUND_PAUSE_S: Final = 0.002
 # A store that has not answered by then is away. Longer than a store's own time-outs, so that its own reason is heard.
 OPERATION_TIMEOUT_S: Final = 30.0
+# Keys of a list looked at without a break (about 40 us each): how long a change that is to be published may wait.
+LISTED_KEYS: Final = 50
+
 # Kinds whose resources are stored as they come: every member is somebody else's to name.
 UNSTAMPED: Final = frozenset({"plugin_metadata"})
 
@@ -115,12 +122,14 @@ class Operations:
         processed: Callable[[], int],
         rng: random.Random | None = None,
         plugins: PluginSchemas = NO_PLUGINS,
+        protection: Protection = PLAIN,
         allow_code: bool = False,
         identities: Identities | None = None,
     ) -> None:
         self._store = store
         self._allow_code = allow_code
         self._plugins = plugins
+        self._protection = protection
         self._rng = rng or random.SystemRandom()
         self._keys = keys
         self._clock = clock
@@ -128,7 +137,7 @@ class Operations:
         self._resource_bytes = resource_bytes
         self._status = status
         self._processed = processed
-        self._duplicates = Duplicates(store, identities or Identities(), processed)
+        self._duplicates = Duplicates(store, identities or Identities(), processed, self._opened)
         self._references_turn = asyncio.Lock()
         self._turns: WeakValueDictionary[ResourceKey, asyncio.Lock] = WeakValueDictionary()
 
@@ -210,9 +219,9 @@ class Operations:
         async with contextlib.aclosing(self._store.list(below=shown.below)) as pages:
             async for stored in pages:
                 revision = stored.head.revision
-                await emit(shown.take(stored.items))
-                # A page of the store is judged without a break; between two, others have their turn.
-                await asyncio.sleep(0)
+                for start in range(0, len(stored.items), LISTED_KEYS):
+                    await emit(shown.take(stored.items[start : start + LISTED_KEYS]))
+                    await asyncio.sleep(0)
         if wanted.kind == "credentials" and shown.is_empty:
             return Answer(Outcome.NOT_FOUND, "Key not found", revision=revision)  # as in APISIX, for this kind alone
         items, total = shown.finish()
@@ -265,7 +274,7 @@ class Operations:
                 found, head = await self._find(key)
                 if found is None:
                     return _not_found(head)
-                value = self._patched(key, _parse(found), wanted)
+                value = self._patched(key, self._protection.opened_for_editing(key, _parse(found)), wanted)
                 async with self._checked(key, value) as encoded:
                     written = await self._store.put(found.key, encoded, expect=found.mod_revision, ttl_s=wanted.ttl_s)
                 if written.succeeded:
@@ -321,9 +330,15 @@ class Operations:
     async def _checked(self, key: ResourceKey, value: dict[str, Any]) -> AsyncIterator[bytes]:
         """The bytes to write, while what the resource names is there and stays: write inside."""
         try:
-            encoded = encode_stored(value)
+            encoded = encode_stored(self._protection.sealed(key, value))
             admit(
-                key, encoded, self._resource_bytes, self._plugins, refuse_unknown=True, allow_code=self._allow_code
+                key,
+                encoded,
+                self._resource_bytes,
+                self._plugins,
+                self._protection,
+                refuse_unknown=True,
+                allow_code=self._allow_code,
             )
         except InvalidResource as error:
             reason = error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
@@ -388,12 +403,16 @@ class Operations:
         """The answer to a write that was made, under the name in the store that it was made to."""
         assert written.current is not None, "a put that succeeded leaves a value"
         self._duplicates.wrote(key, value, written.head.revision)
-        item = Item(self._shown(written.current.key), self._shown_value(key, encoded, value))
-        return Answer(outcome, items=(item,), revision=written.head.revision)
+        shown = self._shown_value(key, encoded, parse_stored(encoded))
+        return Answer(outcome, items=(Item(self._shown(written.current.key), shown),), revision=written.head.revision)
 
-    def _shown_value(self, key: ResourceKey, stored: bytes, resource: Mapping[str, Any]) -> bytes:
-        """What an answer has for a stored value: its very bytes where nothing is kept back."""
-        shown = without_private_keys(key.kind, resource)
+    def _opened(self, key: ResourceKey, stored: bytes) -> dict[str, Any]:
+        """A resource of the store with its secrets in clear, those that can be. Raises StoredValueError."""
+        return self._protection.opened_for_editing(key, parse_stored(stored))
+
+    def _shown_value(self, key: ResourceKey, stored: bytes, resource: dict[str, Any]) -> bytes:
+        """What an answer has for a stored value: its very bytes where there is no secret in it."""
+        shown = self._protection.shown(key, resource)
         return stored if shown is resource else encode_stored(shown)
 
     def _shown(self, key: str) -> str:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from gw.schema import parse_json
-
-# Of an SSL. APISIX keeps `key` back where one is read, and nowhere else.
-_NEVER_SHOWN: Final = frozenset({"key", "keys"})
 
 
 class StoredValueError(ValueError):
@@ -25,13 +22,6 @@ def parse_stored(value: bytes) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise StoredValueError("the stored value is not a JSON object")
     return parsed
-
-
-def without_private_keys(kind: str, resource: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The resource as any answer has it; the same object where nothing is kept back."""
-    if kind != "ssls":
-        return resource
-    return {name: value for name, value in resource.items() if name not in _NEVER_SHOWN}
 
 
 def encode_stored(resource: Mapping[str, Any]) -> bytes:

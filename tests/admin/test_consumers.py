@@ -79,7 +79,7 @@ def test_puts(tmp_path: Path, path: str, body: dict[str, Any], status: int, reas
         reply = await admin.ask("PUT", path, body)
         assert reply.status == status, reply.body
         if reason is not None:
-            assert reply.body["error_msg"].startswith(reason), reply.body
+            assert reason in reply.body["error_msg"]
             assert await admin.store.head() == before
 
     play(scenario, tmp_path)

@@ -48,6 +48,11 @@ def test_which_variables_are_withheld(config: Path) -> None:
     agent = load_agent_settings(config, environ={})
     environ = {"WHOLE": KEY, "PART": KEY[:10], "SHORT": KEY[:3], "EMPTY": "", "OTHER": "something-else-entirely"}
     assert secret_variables(agent, environ) == {"WHOLE", "PART"}
+    keys = "data_encryption: {keyring: [a-key-of-our-own]}, ssl: {key_encrypt_salt: an-older-key-456}"
+    config.write_text(f"apisix: {{{keys}}}")
+    agent = load_agent_settings(config, environ={})
+    environ = {"RING": "a-key-of-our-own", "SALT": "an-older-key-456", "OTHER": "something-else-entirely"}
+    assert secret_variables(agent, environ) == {"RING", "SALT"}
 
 
 @pytest.mark.parametrize(

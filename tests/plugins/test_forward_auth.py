@@ -384,7 +384,7 @@ def test_a_client_that_leaves_takes_the_question_back() -> None:
 class TestWhatCannotRun:
     @pytest.mark.parametrize(
         ("conf", "error"),
-        [({"uri": "http://a/", "consumer_header": "X-C"}, "consumer"), ({"uri": "ftp://a/"}, "http")],
+        [({"uri": "ftp://a/"}, "http")],
     )
     def test_is_said_when_it_is_prepared(self, conf: dict[str, Any], error: str) -> None:
         async def main() -> None:

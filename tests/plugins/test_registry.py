@@ -29,6 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Apache APISIX 3.x, conf/config-default.yaml: all plugins that come with the gateway, in the order in which they run.
 ORDER = {
     "request-id": 12015,
+    "basic-auth": 2520,
+    "key-auth": 2500,
     "forward-auth": 2002,
     "proxy-rewrite": 1008,
     "limit-count": 1002,

@@ -32,6 +32,8 @@ EXAMPLES = int(os.environ.get("JITTERWAY_HYPOTHESIS", "120"))
 # A record may have a quarter of the ring: some batches are a base by themselves, ten small ones overrun a worker.
 LOG_BYTES = [2048, 4096]
 
+CONSUMERS = ["j0", "j1", "j2"]
+KEYS = ["k0", "k1", "k2", ""]
 Probe = tuple[str, str, str]
 Resource = Mapping[str, Any]
 
@@ -62,9 +64,15 @@ class Maker:
                 ("plugin_configs", ["c0", "c1"], self.plugin_config),
                 ("global_rules", ["g0", "g1"], self.global_rule),
                 ("plugin_metadata", ["a"], self.plugin_metadata),
+                ("consumers", CONSUMERS, None),
+                ("credentials", ["j0/x", "j0/y", "j1/x"], self.credential),
+                ("consumer_groups", ["g0", "g1"], self.plugin_config),
             ]
         )
-        return ResourceKey(kind, self._random.choice(ids)), None if self._chance(0.2) else make()
+        id = self._random.choice(ids)
+        if self._chance(0.2):
+            return ResourceKey(kind, id), None
+        return ResourceKey(kind, id), self.consumer(id) if make is None else make()
 
     def route(self) -> Resource:
         route: dict[str, Any] = {"uris": self._some(URIS, 3)}
@@ -99,8 +107,18 @@ class Maker:
     def plugin_metadata(self) -> Resource:
         return self._maybe(0.5, n=self._random.randrange(2))
 
+    def consumer(self, name: str) -> Resource:
+        consumer = {"username": name} | self._maybe(0.4, group_id=self._id("g"), labels={"custom_id": self._id("l")})
+        return consumer | self._maybe(0.7, plugins=self._plugins() | self._maybe(0.6, auth=self._shown()))
+
+    def credential(self) -> Resource:
+        return {"plugins": {"auth": self._shown()}}
+
+    def _shown(self) -> dict[str, Any]:
+        return {"key": self._random.choice(KEYS)} | self._maybe(0.1, _meta={"disable": True})
+
     def _plugins(self) -> dict[str, Any]:
-        names = self._random.choice([["a"], ["b"], ["a", "b"], ["a", "b"], ["broken"], []])
+        names = self._random.choice([["a"], ["b"], ["a", "b"], ["auth"], ["auth", "a"], ["broken"], []])
         metas = [{}, {}, {}, {"disable": True}, {"priority": 7}, {"disable": False}]
         return {
             name: self._maybe(0.5, n=self._random.randrange(2)) | self._maybe(0.3, _meta=self._random.choice(metas))
@@ -333,6 +351,12 @@ class Life(RuleBasedStateMachine):
             assert (answer and answer[:2]) == naive.answer(routes, self.mode, *probe), probe
         assert self.worker.unmatched() == fresh.unmatched()
         assert self.worker.metadata("a") == fresh.metadata("a")
+        for key in KEYS:
+            assert self.worker.caller(key) == fresh.caller(key), key
+        for name in CONSUMERS:
+            assert self.worker.named(name) == fresh.named(name), name
+            for probe in wanted:
+                assert self.worker.joined(probe, name) == fresh.joined(probe, name), (probe, name)
         self.worker.check_instances(self.host.model)
         self._compare_problems(fresh)
         fresh.close()
@@ -341,10 +365,22 @@ class Life(RuleBasedStateMachine):
         """What requests found out is true still, and what they found out now is not forgotten."""
         mine = self.worker.problems()
         for key, reason in fresh.problems().items():
-            assert mine.get(key) == reason, key
+            # A consumer may have two: requests find one of them out, the other stands from the beginning.
+            assert reason == mine.get(key) or (key.kind == "consumers" and reason in mine.get(key, "")), key
         for key, reason in mine.items():
+            if key.kind == "consumers" and fresh.problems().get(key) != reason:
+                # Found out over a route that may not be there any more.
+                assert self._is_broken(key), (key, reason)
+                continue
             fresh.settle(key)
             assert fresh.problems().get(key) == reason, key
+
+    def _is_broken(self, key: ResourceKey) -> bool:
+        consumer = self.host.model[key]
+        group_id = consumer.get("group_id")
+        group = self.host.model.get(ResourceKey("consumer_groups", str(group_id)), {})
+        is_missing = group_id is not None and not group
+        return is_missing or "broken" in {**group.get("plugins", {}), **consumer.get("plugins", {})}
 
     def _fresh(self) -> Worker:
         fresh = Worker(self.host.space, self.host.clock, self.mode)

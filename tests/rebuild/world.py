@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Generator, Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from gw.errors import SegmentError
@@ -15,6 +16,7 @@ from gw.model.digest import content_hash, digest_of, encode_resource
 from gw.model.keys import ResourceKey
 from gw.model.merge import Missing
 from gw.model.routing import route_key
+from gw.pipeline.caller import Caller
 from gw.pipeline.phases import Phases
 from gw.pipeline.route import CompiledRoute
 from gw.rebuild.entry import RouteEntry
@@ -46,7 +48,7 @@ class Answer(NamedTuple):
 
 
 class Live:
-    """A plugin's instance. Those named `broken` cannot be made."""
+    """A plugin's instance. Those named `broken` cannot be made; `auth` finds consumers by their `key`."""
 
     priority = 1
 
@@ -55,6 +57,7 @@ class Live:
             raise ValueError("it is broken")
         self.name, self.conf, self.owner = name, dict(conf), owner
         self.is_closed = False
+        self.attaches_consumers = name == "auth"
 
     def rewrite(self, ctx: Any) -> None: ...
 
@@ -75,7 +78,7 @@ class Worker:
         self._clock = clock
         self._reader = SnapshotReader(space, NAMES, clock)
         self._state = ConfigState(mode)
-        self._state.use_plugins(self._make)
+        self._state.use_plugins(self._make, credential_fields={"auth": "key"})
         self._made: list[Live] = []
         self._cursor: Cursor | None = None
         self.held: Slot | None = None
@@ -169,6 +172,30 @@ class Worker:
         assert handle.resolve() is compiled, "nothing changed since"
         return Answer(match.id, match.uri, handle.params, substance(compiled))
 
+    def caller(self, key: str) -> Any:
+        """Who shows this, and by what."""
+        return _shown(self._state.by_credential("auth", key))
+
+    def named(self, name: str) -> Any:
+        """The consumer of this name."""
+        return _shown(self._state.by_name(name))
+
+    def joined(self, probe: tuple[str, str, str], name: str) -> Any:
+        """What a request goes on with when it turns out to be this consumer's."""
+        compiled, caller = self.route(*probe), self._state.by_name(name)
+        if compiled is None or caller is None:
+            return None
+        join = [step for step in compiled.phases.request if step.plugin == "consumer"]
+        if not join:
+            return None
+        ctx = SimpleNamespace(consumer=caller, route=compiled, state={}, _client=None)
+        for _ in range(2):
+            going = join[0].run(ctx)
+            if going is not None:  # it answers, which is to be awaited
+                going.close()
+            ctx.route, again = compiled, ctx.route
+        return substance(again), walked(again.phases)
+
     def unmatched(self) -> Any:
         """What a request without a route walks."""
         return walked(self._state.unmatched())
@@ -180,6 +207,8 @@ class Worker:
         """Compile a route whether or not a request finds it, or the global rules."""
         if key.kind == "global_rules":
             self._state.unmatched()
+            return
+        if key.kind in ("consumers", "credentials"):
             return
         entry = self._state._tables.find(key)
         assert isinstance(entry, RouteEntry)
@@ -218,12 +247,18 @@ def substance(compiled: CompiledRoute) -> Any:
 
 def walked(phases: Phases) -> Any:
     """The plugins of a chain, phase by phase, with what they were configured with."""
-    steps = (phases.request, phases.before_proxy, phases.header_filter, phases.body_filter, phases.log)
+    steps = (phases.request, phases.rest, phases.before_proxy, phases.header_filter, phases.body_filter, phases.log)
     return tuple(tuple((step.plugin, step.owner, _conf_of(step.run)) for step in phase) for phase in steps)
 
 
 def _conf_of(run: Any) -> str:
-    return repr(getattr(run.__self__, "conf", None))
+    return repr(getattr(getattr(run, "__self__", None), "conf", None))
+
+
+def _shown(caller: Caller | None) -> Any:
+    if caller is None:
+        return None
+    return caller.fields, caller.group_id, caller.credentials, caller.brings_plugins
 
 
 class Host:

@@ -263,6 +263,23 @@ def test_the_compiled_check_and_the_worded_one_agree(number: int, conf: dict[str
     assert complaint is None or complaint.reason.isprintable()
 
 
+@pytest.mark.parametrize(
+    ("kind", "id", "resource"),
+    [("consumers", "jack", {"username": "jack"}), ("credentials", "jack/1", {})],
+)
+def test_what_is_wrong_with_plugins_of_consumers_is_said_as_apisix_says_it(
+    kind: str, id: str, resource: dict[str, Any]
+) -> None:
+    bad = resource | {"plugins": {"forward-auth": {}}}
+    with pytest.raises(InvalidResource) as refused:
+        validate(kind, id, bad, OURS)
+    before = "invalid plugins configuration: "
+    assert refused.value.reason == before + of("forward-auth", 'property "uri" is required')
+    with pytest.raises(InvalidResource) as refused:
+        validate(kind, id, resource | {"plugins": {"no-plugin": {}}}, OURS, refuse_unknown=True)
+    assert refused.value.reason == f"{before}unknown plugin [no-plugin]"
+
+
 def installed_with(folder: Path, **schemas: dict[str, Any]) -> PluginSchemas:
     """The schemas of a plugin `x` whose files are these: `x`, `x_consumer`, `x_metadata`."""
     for name, schema in schemas.items():

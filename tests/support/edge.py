@@ -25,10 +25,10 @@ from gunicorn.config import Config
 from gw.model.merge import Missing
 from gw.model.route import Route
 from gw.model.upstream import Upstream
-from gw.pipeline.context import Context
+from gw.pipeline.context import Context, Request
 from gw.pipeline.gateway import Gateway
 from gw.pipeline.phases import NO_PHASES, Phases
-from gw.pipeline.route import CompiledRoute, compile_route
+from gw.pipeline.route import CompiledRoute, Routes, compile_route
 from gw.pipeline.upstream import compile_upstream
 from gw.server.asgi import traffic_app
 from gw.server.client_pace import ClientTimes
@@ -276,7 +276,7 @@ class Worker:
 class Edge:
     """The running edge: `connect` to it, look at `upstreams` and `routes`."""
 
-    def __init__(self, port: int, routes: StaticRoutes, upstreams: UpstreamClient, connections: Connections) -> None:
+    def __init__(self, port: int, routes: Any, upstreams: UpstreamClient, connections: Connections) -> None:
         self.port = port
         self.routes = routes
         self.upstreams = upstreams
@@ -309,21 +309,27 @@ TIMES = ClientTimes(header_s=30, body_s=30, idle_s=30, send_s=30)
 
 @contextlib.asynccontextmanager
 async def edge(
-    routes: dict[str, CompiledRoute],
+    routes: dict[str, CompiledRoute] | Routes,
     *,
     max_body_bytes: int = 0,
     trusted_certificates: Path | None = None,
     times: ClientTimes = TIMES,
     limits: HeadLimits = LIMITS,
     ended: list[Context] | None = None,
+    locate: Callable[[Request], None] | None = None,
 ) -> AsyncIterator[Edge]:
-    """`ended`: gets each exchange when it is over."""
+    """`routes` by prefix, or all that a worker knows of them. `ended`: gets each exchange when it is over."""
     loop = asyncio.get_running_loop()
     upstreams = UpstreamClient(loop, trusted_certificates)
-    table = StaticRoutes(routes)
+    table = StaticRoutes(routes) if isinstance(routes, dict) else routes
     on_ended = None if ended is None else ended.append
     gateway = Gateway(
-        table, upstreams, server_name="Jitterway/0.1.0", max_body_bytes=max_body_bytes, on_ended=on_ended
+        table,
+        upstreams,
+        server_name="Jitterway/0.1.0",
+        max_body_bytes=max_body_bytes,
+        on_ended=on_ended,
+        locate=locate,
     )
     connections = Connections()
     worker = Worker(traffic_app(gateway), loop)
