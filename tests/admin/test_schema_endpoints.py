@@ -102,6 +102,25 @@ def test_a_plugins_schema_has_the_members_that_every_plugin_has(tmp_path: Path) 
     assert all_of_them.body["request-id"]["version"] == 0.1
 
 
+def test_plugins_of_authentication_say_so_and_what_consumers_have(tmp_path: Path) -> None:
+    of_routes, of_consumers, all_of_them = ask_all(
+        tmp_path,
+        [
+            ("GET", "/plugins/basic-auth", None),
+            ("GET", "/plugins/basic-auth?schema_type=consumer", None),
+            ("GET", "/plugins?all=true", None),
+        ],
+    )
+    told = all_of_them.body["basic-auth"]
+    assert (told["type"], told["priority"]) == ("auth", 2520)
+    assert told["schema"] == of_routes.body
+    assert told["consumer_schema"] == of_consumers.body
+    assert of_consumers.body["required"] == ["username", "password"]
+    assert of_consumers.body["encrypt_fields"] == ["password"]
+    auth = [name for name, facts in all_of_them.body.items() if facts.get("type") == "auth"]
+    assert auth == ["basic-auth", "key-auth"]
+
+
 HTTPS = {"scheme": "https", "type": "roundrobin", "nodes": {"nghttp2.org": 1}}
 JUDGED = [
     # kind, resource, what is wrong with it (None: nothing)
