@@ -15,6 +15,7 @@ SLOWEST_FILES = (
     "e2e/test_chaos.py",
     "e2e/test_conformance_proxy.py",
     "rebuild/test_equality.py",
+    "admin/test_openapi_driven.py",
     "e2e/test_advisories_admin.py",
     "e2e/test_kill_agent.py",
     "e2e/test_serve.py",

@@ -16,17 +16,27 @@ from gw.admin.agent_client import AgentClient
 from gw.admin.configs import DocumentChecks, Documents
 from gw.admin.forms import FORMS
 from gw.admin.gate import PREFIX, Gate
+from gw.admin.openapi.resource import Document
 from gw.admin.place import locate
+from gw.admin.plugins import Plugins
 from gw.admin.reply import AdminError, error_of, send_error
 from gw.admin.resource import Resources, UntilServed
+from gw.admin.schemas import Schemas
 from gw.errors import AgentUnavailable
+from gw.plugins.catalogue import NO_CATALOGUE, Catalogue
+from gw.plugins.reloading import PluginReload
 from gw.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-def admin_app(settings: Settings, client: AgentClient, until_served: UntilServed) -> falcon.asgi.App[Any, Any]:
-    """The application for the admin listener. `client` stays its maker's to close; `until_served` is for `?wait=`."""
+def admin_app(
+    settings: Settings, client: AgentClient, until_served: UntilServed, plugins: Catalogue = NO_CATALOGUE
+) -> falcon.asgi.App[Any, Any]:
+    """The application for the admin listener. `client` stays its maker's to close; `until_served` is for `?wait=`.
+
+    `plugins` are those that this worker runs.
+    """
     # The host's own name is what administrators type; a page elsewhere cannot make a browser send it for its own.
     host_names = {socket.gethostname(), settings.deployment.admin.listen.ip}
     forms = FORMS[settings.deployment.admin.admin_api_version]
@@ -40,6 +50,9 @@ def admin_app(settings: Settings, client: AgentClient, until_served: UntilServed
     app.add_route(PREFIX + "/configs/validate", DocumentChecks(client, limit_bytes))
     for template in ("/{kind}", "/{kind}/{id}", "/{kind}/{id}/{path:path}"):
         app.add_route(PREFIX + template, resources)
+    Plugins(plugins, PluginReload(settings)).add_to(app, PREFIX)
+    Schemas(plugins, settings.gw.limits.admin_body_bytes).add_to(app, PREFIX)
+    Document(plugins).add_to(app, PREFIX)
     app.add_error_handler(Exception, _on_unforeseen)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     app.add_error_handler(AgentUnavailable, _on_agent_away)

@@ -93,7 +93,8 @@ class Gate:
     ) -> None:
         """Mark every answer, whoever made it."""
         resp.set_headers(self._marks)
-        resp.content_type = resp.content_type or falcon.MEDIA_JSON
+        if resp.content_type is None:
+            resp.content_type = falcon.MEDIA_JSON
         resp.cache_control = ("no-store",)
 
     def _check_peer(self, req: falcon.asgi.Request) -> None:

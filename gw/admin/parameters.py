@@ -23,7 +23,7 @@ _MAX_PAGE: Final = 2**31
 _NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _SIGNED_NUMBER: Final = re.compile(r"-?[0-9]{1,12}", re.ASCII)
 # What `filter` may name, by kind, as in APISIX since 3.13.
-_FILTER_FIELDS: Final = dict.fromkeys(("routes", "stream_routes"), ("service_id", "upstream_id"))
+FILTER_FIELDS: Final = dict.fromkeys(("routes", "stream_routes"), ("service_id", "upstream_id"))
 
 
 def ttl_s(req: falcon.asgi.Request) -> int | None:
@@ -76,7 +76,7 @@ def _references(req: falcon.asgi.Request, kind: str) -> dict[str, str]:
     text = req.get_param("filter")
     if not text:
         return {}
-    allowed = _FILTER_FIELDS.get(kind, ())
+    allowed = FILTER_FIELDS.get(kind, ())
     wanted = dict(parse_qsl(text, keep_blank_values=True))
     unknown = sorted(wanted.keys() - set(allowed))
     if unknown or not wanted:

@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "asked",
     "plugins": "show the plugins that are installed, and which of them are enabled. Exit codes: 0 each enabled one can "
     "be run, 1 one cannot",
+    "openapi": "print the OpenAPI document of the Admin API. Exit codes: 0 printed, 1 the configuration is refused",
     "test": "check a configuration without starting. Exit codes: 0 accepted, 1 refused",
     "version": "show versions",
 }

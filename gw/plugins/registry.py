@@ -19,7 +19,7 @@ from gw.errors import JitterwayError
 from gw.pipeline.phases import PHASES
 from gw.plugins.api import Environment, Plugin
 from gw.schema.installed import InstalledPlugin, choose_plugins, installed_plugins
-from gw.schema.plugin_schemas import load_plugin_schemas
+from gw.schema.plugin_schemas import NO_PLUGINS, PluginSchemas, load_plugin_schemas
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +41,17 @@ class Registered:
 
 
 class Registry:
-    """The plugins of a worker. `problems` names the enabled ones that cannot be run, and why."""
+    """The plugins of a worker. `problems` names the enabled ones that cannot be run, and why.
 
-    def __init__(self, plugins: Iterable[Registered], problems: Mapping[str, str]) -> None:
+    `schemas` are those of what is enabled.
+    """
+
+    def __init__(
+        self, plugins: Iterable[Registered], problems: Mapping[str, str], schemas: PluginSchemas = NO_PLUGINS
+    ) -> None:
         self._by_name = {plugin.installed.name: plugin for plugin in plugins}
         self.problems = dict(problems)
+        self.schemas = schemas
 
     @property
     def plugins(self) -> tuple[Registered, ...]:
@@ -84,7 +90,8 @@ def load_registry(enabled: Sequence[str], installed: Iterable[InstalledPlugin] |
     """
     found = installed_plugins() if installed is None else tuple(installed)
     # What the agent cannot check must not run: nobody has looked at its configuration.
-    problems = dict(load_plugin_schemas(enabled, found).problems)
+    schemas = load_plugin_schemas(enabled, found)
+    problems = dict(schemas.problems)
     plugins: list[Registered] = []
     for name, plugin in choose_plugins(enabled, found).items():
         if name in problems:
@@ -95,7 +102,7 @@ def load_registry(enabled: Sequence[str], installed: Iterable[InstalledPlugin] |
             problems[name] = str(error)
     for name, problem in problems.items():
         log.warning("plugin %s %s: what uses it answers 500", name, problem)
-    return Registry(plugins, problems)
+    return Registry(plugins, problems, schemas)
 
 
 def register(plugin: InstalledPlugin) -> Registered:

@@ -192,6 +192,11 @@ class ConfigState:
         except SegmentError:
             return None
 
+    def ids(self, kind: str) -> Sequence[list[str]]:
+        """The ids of all resources of a kind as it is now, in parts of no order, which are the caller's."""
+        of_kind = self._tables.kinds.get(kind)
+        return [] if of_kind is None else [list(part) for part in of_kind.parts]
+
     def update(self, changes: Sequence[Change]) -> Iterator[None]:
         """Steps that bring the state up to date in place: a resource at a time, in the order of the changes."""
         for change in changes:

@@ -12,7 +12,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,15 +22,20 @@ from gw.admin.agent_client import AgentClient
 from gw.admin.app import admin_app
 from gw.clock import SystemClock
 from gw.collector import calm_collector, settle_heap
-from gw.control.app import control_app
+from gw.control.app import Part, control_app
 from gw.control.convergence import convergence
+from gw.control.dumps import Dumps
 from gw.control.healthcheck import Healthchecks
+from gw.control.masking import Masking
 from gw.control.metrics_app import metrics_app
+from gw.control.schemas import Schemas
 from gw.control.served import Observed
 from gw.control.status_app import status_app
+from gw.control.upkeep import Upkeep
 from gw.errors import AgentUnavailable
 from gw.metrics.host_view import view_host
 from gw.model.operations import Status
+from gw.plugins.reloading import PluginReload
 from gw.rebuild.follower import Applied, Follower
 from gw.rebuild.scheduler import RebuildScheduler
 from gw.rebuild.state import ConfigState
@@ -120,17 +125,24 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
         host_names = {socket.gethostname()}
         view = partial(view_host, following.reader, table, socket.gethostname(), assignment.counters)
         metrics = settings.plugin_attr.prometheus
-        healthchecks = None if traffic.board is None else Healthchecks(traffic.board, traffic.state.resource)
         apps: dict[str, Any] = {
             TRAFFIC: traffic_app(traffic.gateway),
-            ADMIN: http_only(admin_app(settings, agent, waiting.until_served)),
-            CONTROL: http_only(control_app(current_convergence, host_names, healthchecks)),
+            ADMIN: http_only(admin_app(settings, agent, waiting.until_served, traffic.plugins)),
+            CONTROL: http_only(control_app(current_convergence, host_names, _control_parts(settings, traffic))),
             STATUS: http_only(status_app(table, host_names)),
             METRICS: http_only(
                 metrics_app(view, path=metrics.export_uri, prefix=metrics.metric_prefix, host_names=host_names)
             ),
         }
         yield Gateway(apps, traffic, following.configured, following.report, _head_limits(settings))
+
+
+def _control_parts(settings: Settings, traffic: Traffic) -> Iterator[Part]:
+    if traffic.board is not None:
+        yield Healthchecks(traffic.board, traffic.state.resource)
+    yield Dumps(traffic.state, Masking(traffic.plugins.schemas))
+    yield Schemas(traffic.plugins)
+    yield Upkeep(PluginReload(settings))
 
 
 def _follow(stack: AsyncExitStack, assignment: Assignment, state: ConfigState) -> _Following:

@@ -31,6 +31,7 @@ from gw.pipeline.gateway import Gateway
 from gw.pipeline.origin import Origin
 from gw.pipeline.upstream import UpstreamRuntime, Watching, compile_upstream, keep_alive
 from gw.plugins.api import Environment
+from gw.plugins.catalogue import Catalogue
 from gw.plugins.registry import load_registry
 from gw.rebuild.entry import MakeRuntime
 from gw.rebuild.state import ConfigState
@@ -53,13 +54,17 @@ Start = Callable[[Coroutine[Any, Any, None], str], None]
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """`gateway` serves requests by `state`, `board` shows the health of nodes; None where nothing can be shared."""
+    """`gateway` serves requests by `state`, `board` shows the health of nodes; None where nothing can be shared.
+
+    `plugins` are those that can be run.
+    """
 
     gateway: Gateway
     state: ConfigState
     board: Board | None
     access_log: AccessLog | None
     counters: TrafficCounters
+    plugins: Catalogue
 
     def reopen_logs(self) -> None:
         """The log file was moved away: SIGUSR1."""
@@ -107,7 +112,7 @@ def open_traffic(stack: AsyncExitStack, settings: Settings, counters: TrafficCou
     registry = load_registry(settings.plugins)
     state.use_plugins(registry.maker(environment), compile_condition, registry.credential_fields)
     stack.callback(state.close)
-    return Traffic(gateway, state, board, access_log, counters)
+    return Traffic(gateway, state, board, access_log, counters, Catalogue(registry))
 
 
 def _open_store(settings: Settings, clock: SystemClock) -> SharedStore | None:

@@ -33,7 +33,7 @@ def id_of(kind: str, id: str | None, body: Mapping[str, Any], parent: str | None
     if kind == "consumers":
         return _username(id, body)
     in_body = body.get("id")
-    if in_body is not None and type(in_body) not in (str, int):
+    if "id" in body and type(in_body) not in (str, int):
         raise InvalidBody(f"wrong type of {NOUNS[kind]} id")
     if id is None and in_body is None:
         # As APISIX words it for the one kind that is not known by an id.

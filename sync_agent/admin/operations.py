@@ -258,7 +258,7 @@ class Operations:
     async def _create(self, wanted: Create) -> Answer:
         body = object_of(wanted.kind, wanted.body)
         forbid_managed(body)
-        if body.get("id") is not None:
+        if "id" in body:
             raise _Refused(Outcome.INVALID, f"wrong {NOUNS[wanted.kind]} id, do not need it")
         last = 0
         for lost in range(WRITE_ATTEMPTS):

@@ -54,7 +54,7 @@ class Client(falcon.testing.TestClient):
 
 @pytest.fixture
 def client(view) -> falcon.testing.TestClient:
-    return Client(control_app(_convergence, healthchecks=Healthchecks(view._board, RESOURCES.get)))
+    return Client(control_app(_convergence, parts=[Healthchecks(view._board, RESOURCES.get)]))
 
 
 async def _convergence() -> dict[str, Any]:
@@ -141,6 +141,6 @@ def test_a_name_of_the_node_and_the_host_a_probe_sends(view, client):
 
 def test_the_prefix_of_the_store_is_in_the_name(view):
     use(view, "upstreams", "1")
-    app = control_app(_convergence, healthchecks=Healthchecks(view._board, RESOURCES.get, "/gw"))
+    app = control_app(_convergence, parts=[Healthchecks(view._board, RESOURCES.get, "/gw")])
     reply = Client(app).simulate_get("/v1/healthcheck")
     assert [each["name"] for each in reply.json] == ["/gw/upstreams/1"]

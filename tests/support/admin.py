@@ -15,6 +15,7 @@ from gw.admin.agent_client import AgentClient
 from gw.admin.app import admin_app
 from gw.admin.resource import UntilServed
 from gw.clock import Clock, SystemClock
+from gw.plugins.catalogue import NO_CATALOGUE, Catalogue
 from gw.schema import NO_PLUGINS, PluginSchemas
 from gw.settings import AdminKey, Settings, load_settings
 from sync_agent.admin.keys import AdminKeys
@@ -91,7 +92,9 @@ class World:
             body=raw if raw is not None else (None if body is None else json.dumps(body)),
             remote_addr=peer,
         )
-        return Reply(result.status_code, json.loads(result.content) if result.content else None, result.headers)
+        is_json = result.headers.get("content-type", "").startswith("application/json")
+        body = json.loads(result.content) if result.content and is_json else result.text or None
+        return Reply(result.status_code, body, result.headers)
 
 
 def admin_settings(directory: Path, text: str = "") -> Settings:
@@ -151,6 +154,7 @@ async def world(
     config: str = "",
     clock: Clock | None = None,
     until_served: UntilServed = served_at_once,
+    catalogue: Catalogue = NO_CATALOGUE,
     **of_agent: Any,
 ) -> AsyncIterator[World]:
     """Everything together. Without a store, SQLite in a file. The store is closed in the end."""
@@ -160,6 +164,6 @@ async def world(
         server = await stack.enter_async_context(agent(directory, store, clock=clock, **of_agent))
         client = AgentClient(directory / "agent.sock")
         stack.push_async_callback(client.close)
-        app = admin_app(admin_settings(directory, config), client, until_served)
+        app = admin_app(admin_settings(directory, config), client, until_served, catalogue)
         http = await stack.enter_async_context(ASGIConductor(app))
         yield World(http, store, server, client, directory / "agent.sock")
