@@ -89,6 +89,7 @@ class Agent:
             plugins=plugins,
             protection=protection,
             identities=self._intake.identities,
+            allow_code=common.gw.allow_code,
         )
 
     async def run(self, stopping: asyncio.Event) -> None:

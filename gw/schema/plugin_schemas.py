@@ -132,6 +132,9 @@ class PluginSchemas:
                 if refuse_unknown:
                     reason = f"{_BEFORE_REASONS.get(kind, '')}unknown plugin [{bare(name)}]"
                     return Complaint(("plugins", name), reason, stands_alone=True)
+            elif refuse_unknown and kind == "credentials" and name not in self._consumer_schemas:
+                reason = "only supports auth type plugins in consumer credential"
+                return Complaint(("plugins", name), reason, stands_alone=True)
             elif complaint := schema.complaint(conf) or (refuse_unknown and _filter_complaint(conf)) or None:
                 before = _BEFORE_REASONS.get(kind, "")
                 reason = f"{before}failed to check the configuration of plugin {name} err: {complaint.reason}"

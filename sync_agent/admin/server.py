@@ -68,13 +68,14 @@ class AdminServer:
         plugins: PluginSchemas = NO_PLUGINS,
         protection: Protection = PLAIN,
         identities: Identities | None = None,
+        allow_code: bool = False,
     ) -> None:
         """`prefix` is the store's, shown in the keys of answers; `group` and `allowed_uids` are the workers'.
 
         `plugins` are the ones that resources may use, `protection` keeps their secrets.
 
         `processed` is the store's revision up to which everything is published; 0: not known. `identities` are those
-        of what is published.
+        of what is published. `allow_code`: whether resources may bring code.
         """
         self._path = socket_path
         self._group = group
@@ -91,6 +92,7 @@ class AdminServer:
             plugins=plugins,
             protection=protection,
             identities=identities,
+            allow_code=allow_code,
             document_bytes=limits.document_bytes,
         )
         self._turns = asyncio.Semaphore(limits.concurrent_operations)
