@@ -13,7 +13,7 @@ from typing import Any, Final
 from gw.model.keys import ResourceKey
 from gw.model.references import reference
 from gw.pipeline.caller import Caller
-from gw.rebuild.credentials import resolved
+from gw.rebuild.credentials import KNOWN_AUTH_PLUGINS, resolved
 from gw.rebuild.entry import CREDENTIALS, CredentialEntry
 from gw.rebuild.tables import Tables
 
@@ -28,6 +28,7 @@ class Callers:
     def __init__(self, tables: Callable[[], Tables], fields: Mapping[str, str]) -> None:
         self._tables = tables
         self._fields = fields
+        self._credential_plugins = KNOWN_AUTH_PLUGINS.union(fields)
         self._remembered: dict[CredentialEntry, None] = {}
 
     def by_credential(self, plugin: str, value: str) -> Caller | None:
@@ -77,7 +78,7 @@ class Callers:
             credentials={
                 plugin: conf for plugin in self._fields if (conf := resolved(held.get(plugin), entry.key)) is not None
             },
-            brings_plugins=bool(group_id) or any(plugin not in self._fields for plugin in plugins),
+            brings_plugins=bool(group_id) or any(plugin not in self._credential_plugins for plugin in plugins),
         )
 
     def _remember(self, entry: CredentialEntry) -> None:

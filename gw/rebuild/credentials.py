@@ -27,6 +27,13 @@ log = logging.getLogger(__name__)
 _HASH_BYTES: Final = 8
 
 
+# Auth plugins of APISIX that have something in consumers. Whether or not one is here, that is a credential and nothing
+# that a request of this consumer would have to run, so one that is missing keeps nobody out who came by another.
+KNOWN_AUTH_PLUGINS: Final = frozenset(
+    ("basic-auth", "hmac-auth", "jwe-decrypt", "jwt-auth", "key-auth", "ldap-auth", "wolf-rbac")
+)
+
+
 class Reading(NamedTuple):
     """What is read of a credential. `fields`: by auth plugin, the field by which it finds one; `key`: of the hashes."""
 

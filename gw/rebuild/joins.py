@@ -19,6 +19,7 @@ from gw.pipeline.phases import Phases, Step
 from gw.pipeline.reply import error_reply
 from gw.pipeline.route import CompiledRoute
 from gw.rebuild.chains import ChainMaker, GlobalChain
+from gw.rebuild.credentials import KNOWN_AUTH_PLUGINS
 from gw.rebuild.entry import Entry
 from gw.rebuild.instances import Find, Instances, Unusable
 
@@ -74,7 +75,7 @@ class Joins:
         self._served = served
         self._chains = chains
         self._instances = instances
-        self._credential_plugins = frozenset(credential_plugins)
+        self._credential_plugins = KNOWN_AUTH_PLUGINS.union(credential_plugins)
         self._kept: dict[str, _OfConsumer] = {}
         self._count = 0
 

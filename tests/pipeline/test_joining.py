@@ -480,6 +480,17 @@ class TestWhatIsMissing:
         run(main())
 
 
+def test_a_credential_for_a_plugin_that_is_not_here_keeps_nobody_out(tmp_path: Path) -> None:
+    async def main() -> None:
+        plugins = {"jwt-auth": {"key": "j", "secret": "s"}, "mark": {"text": "j"}}
+        async with world(tmp_path, {"routes/1": route(), "consumers/jack": jack(plugins=plugins)}) as here:
+            assert (await here.ask("/", apikey="jack")).header("x-marked") == "j"
+            here.apply({"routes/1": {"uri": "/*", "plugins": {"jwt-auth": {}}}})
+            assert (await here.ask("/", apikey="jack")).status == 500, "a route that asks for it is another matter"
+
+    run(main())
+
+
 def test_chash_goes_by_consumer(tmp_path: Path) -> None:
     async def main() -> None:
         async with world(tmp_path, {"consumers/jack": jack()}) as here:
