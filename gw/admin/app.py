@@ -5,6 +5,7 @@ It holds no state but a connection to the agent, and knows neither keys nor the 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from typing import Any
@@ -87,14 +88,16 @@ async def _on_http_error(
 
 
 def _wrong_method(method: str, params: dict[str, Any], headers: dict[str, str]) -> AdminError:
-    """Falcon knows what a handler can do; which of it is for this kind, its place knows."""
-    if "kind" not in params:
-        return error_of(405, f"not supported `{method}` method here", headers)
-    try:
-        locate(**params).refuse_unsupported(method)
-    except AdminError as refusal:
-        return refusal
-    raise AssertionError(f"{method} is supported, and falcon did not know it")
+    """Falcon knows what a handler can do; which of it is for this kind, the place knows where there is one."""
+    noun = "resource"
+    with contextlib.suppress(TypeError):  # the path is of another handler, with segments of other names
+        try:
+            place = locate(**params)
+            noun = place.noun
+            place.refuse_unsupported(method)
+        except AdminError as refusal:
+            return refusal
+    return error_of(405, f"not supported `{method}` method for {noun}", headers)
 
 
 async def _on_unforeseen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gw.admin.app import _wrong_method
 from gw.admin.place import Place, locate
 from gw.admin.reply import AdminError
 
@@ -66,3 +67,20 @@ def test_what_can_be_done_there(path: str, allowed: str) -> None:
             place.refuse_unsupported(method)
         assert (caught.value.status, caught.value.headers) == (405, {"Allow": allowed})
         assert caught.value.body == {"error_msg": f"not supported `{method}` method for {place.noun}"}
+
+
+PARAMS = [
+    # segments of a path as falcon names them, what a method that its handler has not is answered with
+    ({"kind": "routes", "id": "1"}, "HEAD", "route", "GET, PUT, POST, PATCH, DELETE, OPTIONS"),
+    ({"kind": "consumers"}, "POST", "consumer", "GET, PUT, DELETE, OPTIONS"),
+    ({"kind": "routes"}, "GET", "route", "POST"),  # of a handler that takes a kind, too, and has no GET
+    ({"name": "key-auth"}, "PUT", "resource", "POST"),
+    ({}, "PUT", "resource", "POST"),
+]
+
+
+@pytest.mark.parametrize(("params", "method", "noun", "allowed"), PARAMS)
+def test_a_method_that_a_handler_has_not(params: dict[str, str], method: str, noun: str, allowed: str) -> None:
+    refusal = _wrong_method(method, params, {"Allow": "POST"})
+    assert (refusal.status, refusal.headers) == (405, {"Allow": allowed})
+    assert refusal.body == {"error_msg": f"not supported `{method}` method for {noun}"}
