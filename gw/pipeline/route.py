@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from gw.model.merge import Missing
 from gw.model.route import Route
+from gw.model.service import Service
 from gw.model.upstream import DEFAULT_TIMEOUT
 from gw.pipeline.context import Context
 from gw.pipeline.phases import NO_PHASES, Phases
@@ -18,11 +19,23 @@ from gw.upstream.target import Timeouts
 class CompiledRoute:
     """What a matched request walks: an upstream, or what is answered because one is missing."""
 
-    __slots__ = ("id", "is_plain", "name", "phases", "service_id", "timeouts", "upgrades", "upstream", "usable")
+    __slots__ = (
+        "id",
+        "is_plain",
+        "name",
+        "phases",
+        "service_id",
+        "service_name",
+        "timeouts",
+        "upgrades",
+        "upstream",
+        "usable",
+    )
 
     id: str
     name: str
     service_id: str
+    service_name: str
 
     def __init__(
         self,
@@ -33,6 +46,7 @@ class CompiledRoute:
         phases: Phases = NO_PHASES,
         name: str = "",
         service_id: str = "",
+        service_name: str = "",
         upgrades: bool = False,
     ) -> None:
         """`phases`: what plugins do, global rules included. `upgrades`: whether WebSocket handshakes pass.
@@ -48,6 +62,7 @@ class CompiledRoute:
         self.is_plain = not (phases.request or phases.before_proxy or phases.header_filter or phases.body_filter)
         self.name = name
         self.service_id = service_id
+        self.service_name = service_name
         self.upgrades = upgrades
 
     def walking(self, phases: Phases, upstream: UpstreamRuntime | Missing | None = None) -> "CompiledRoute":
@@ -61,6 +76,7 @@ class CompiledRoute:
             phases=phases,
             name=self.name,
             service_id=self.service_id,
+            service_name=self.service_name,
             upgrades=self.upgrades,
         )
 
@@ -98,9 +114,18 @@ class Routes(Protocol):
 NO_ROUTE: Final = CompiledRoute("", Missing(404, "no route"), Timeouts(0, 0, 0))
 
 
-def compile_route(route: Route, upstream: UpstreamRuntime | Missing, phases: Phases = NO_PHASES) -> CompiledRoute:
-    """Settle a route over its effective upstream (gw.model.merge). Its own time-outs stand above the upstream's."""
+def compile_route(
+    route: Route, upstream: UpstreamRuntime | Missing, phases: Phases = NO_PHASES, service: Service | None = None
+) -> CompiledRoute:
+    """Settle a route over its effective upstream (gw.model.merge). Its own time-outs stand above the upstream's.
+
+    `service`: the one that it names, where it is there. What the route does not say of WebSocket the service says
+    (apisix/init.lua, http_access_phase).
+    """
     timeouts = upstream.timeouts if isinstance(upstream, UpstreamRuntime) else shared_timeouts(DEFAULT_TIMEOUT)
+    upgrades = route.enable_websocket
+    if upgrades is None and service is not None:
+        upgrades = service.enable_websocket
     return CompiledRoute(
         route.id,
         upstream,
@@ -108,5 +133,6 @@ def compile_route(route: Route, upstream: UpstreamRuntime | Missing, phases: Pha
         phases=phases,
         name=route.name or "",
         service_id=route.service_id or "",
-        upgrades=bool(route.enable_websocket),
+        service_name=(service.name if service is not None else None) or "",
+        upgrades=bool(upgrades),
     )

@@ -203,14 +203,13 @@ NAMED: Final[dict[str, Getter]] = {
     "route_id": lambda ctx: ctx.route_id or None,
     "route_name": lambda ctx: (ctx.route.name if ctx.route is not None else None) or None,
     "service_id": lambda ctx: ctx.service_id or None,
-    "service_name": lambda ctx: getattr(ctx.route, "service_name", None) or None,
+    "service_name": lambda ctx: (ctx.route.service_name if ctx.route is not None else None) or None,
     "consumer_name": lambda ctx: ctx.consumer_name or None,
-    "consumer_group_id": lambda ctx: getattr(ctx, "consumer_group_id", None) or None,
+    "consumer_group_id": lambda ctx: ctx.consumer_group_id or None,
     # Of protocols that are not proxied here.
     "mqtt_client_id": lambda ctx: None,
     "redis_cmd_line": lambda ctx: None,
     "rpc_time": lambda ctx: None,
-    "matched_uri": lambda ctx: getattr(ctx, "matched_uri", None),
 }
 
 

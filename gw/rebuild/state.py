@@ -375,7 +375,7 @@ class ConfigState:
         if stop is None and (reason := reason or unserved(decoded, service)) is not None:
             stop = Missing(500, reason)
         if stop is not None:
-            return compile_route(decoded, stop, rules.phases), stop.reason
+            return compile_route(decoded, stop, rules.phases, service), stop.reason
 
         def find_owner(key: ResourceKey) -> Entry | None:
             entry = self._tables.find(key)
@@ -386,12 +386,12 @@ class ConfigState:
         phases = self._chains.route_chain(confs, rules, find_owner, join)
         found = effective_upstream(decoded, service, parents.upstream)
         if isinstance(found, Missing):
-            return compile_route(decoded, found, phases), found.reason
+            return compile_route(decoded, found, phases, service), found.reason
         ready = with_client_certificate(found, parents.find)
         if isinstance(ready, Missing):
-            return compile_route(decoded, ready, phases), ready.reason
+            return compile_route(decoded, ready, phases, service), ready.reason
         runtime = _holder(found, route, decoded, parents).runtime_of(ready, self._make_runtime)
-        return compile_route(decoded, runtime, phases), runtime.unsupported
+        return compile_route(decoded, runtime, phases, service), runtime.unsupported
 
 
 class _Parents:

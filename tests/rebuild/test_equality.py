@@ -85,13 +85,15 @@ class Maker:
         if self._chance(0.3):
             route |= self._random.choice(CONDITIONS)[0]
         route |= self._maybe(0.1, status=0) | self._maybe(0.3, plugin_config_id=self._id("c"))
+        route |= self._maybe(0.2, enable_websocket=self._chance(0.5))
         for _ in range(self._random.choice([1, 1, 1, 2])):
             route |= self._random.choice([{"service_id": self._id("s")}, {"service_id": self._id("s")}, self._origin()])
         return route
 
     def service(self) -> Resource:
         service = self._maybe(0.6, hosts=self._some(HOSTS, 2)) | self._maybe(0.3, plugins=self._plugins())
-        return service | self._maybe(0.3, name=self._id("n")) | self._origin()
+        service |= self._maybe(0.3, name=self._id("n")) | self._maybe(0.3, enable_websocket=self._chance(0.5))
+        return service | self._origin()
 
     def upstream(self) -> Resource:
         nodes = [{"127.0.0.1:1": 1}, {"127.0.0.1:2": 1}, {"127.0.0.1:2": 1, "127.0.0.1:3": 2}, {"127.0.0.1:4": 0}]

@@ -9,7 +9,7 @@ import pytest
 
 from gw.model.digest import encode_resource
 from gw.model.keys import ResourceKey
-from gw.model.merge import Missing
+from gw.model.merge import NO_UPSTREAM, Missing
 from gw.pipeline.upstream import UpstreamRuntime
 from gw.rebuild.state import ConfigState
 from gw.shm.log import Change
@@ -319,3 +319,38 @@ def test_a_rebuild_is_aside_until_its_last_step(memory: Memory, mode: str):
         pass
     assert held.id_at("/3") is None
     assert held.id_at("/new") == "new"
+
+
+@pytest.mark.parametrize(
+    ("of_route", "of_service", "expected"),
+    [
+        (None, None, False),
+        (None, True, True),
+        (None, False, False),
+        (True, None, True),
+        (True, False, True),
+        (False, True, False),
+    ],
+)
+def test_websockets_pass_as_the_route_says_or_else_its_service(
+    memory: Memory, of_route: bool | None, of_service: bool | None, expected: bool
+):
+    """apisix/init.lua, http_access_phase; also after a change of the service alone."""
+
+    def saying(resource: dict[str, Any], passes: bool | None) -> dict[str, Any]:
+        return resource if passes is None else {**resource, "enable_websocket": passes}
+
+    service = {"name": "shop", "upstream": {"nodes": {"127.0.0.1:1980": 1}}}
+    by_service = saying({"uri": "/1", "service_id": "s"}, of_route)
+    memory.publish({"routes/1": by_service, "services/s": saying(service, of_service)})
+    held = Held(memory)
+    handle = held.state.find("/1", "a.com", "GET", None)
+    assert handle is not None
+    compiled = handle.resolve()
+    assert (compiled.upgrades, compiled.service_name) == (expected, "shop")
+    memory.publish({"services/s": saying({**service, "name": "mall"}, None if of_service else True)})
+    held.update()
+    compiled = handle.resolve()
+    assert compiled.upgrades is (not of_service if of_route is None else of_route)
+    assert compiled.service_name == "mall"
+    assert compiled.walking(compiled.phases, NO_UPSTREAM).service_name == "mall"

@@ -262,10 +262,11 @@ class Worker:
 def substance(compiled: CompiledRoute) -> Any:
     """All that decides how a request is proxied, but for whose turn it is."""
     upstream, plugins = compiled.upstream, walked(compiled.phases)
+    own = (compiled.id, compiled.name, compiled.service_id, compiled.service_name, compiled.upgrades, compiled.timeouts)
     if isinstance(upstream, Missing):
-        return compiled.id, compiled.timeouts, upstream.status, upstream.reason, plugins
+        return *own, upstream.status, upstream.reason, plugins
     return (
-        *(compiled.id, compiled.timeouts, tuple(upstream._candidates.items())),
+        *(*own, tuple(upstream._candidates.items())),
         *(type(upstream._balancer), upstream._type, upstream._key, upstream.scheme, upstream.keepalive),
         *(upstream.retries, upstream.retry_timeout_s, upstream._passes_host, upstream.timeouts, upstream.unsupported),
         plugins,

@@ -91,5 +91,5 @@ def finished(of: Request | None = None, *attempts: Attempt, status: int = 200) -
     ctx.received_bytes, ctx.sent_bytes, ctx.body_sent_bytes = 120, 350, 200
     ctx.attempts = attempts or (attempt(),)
     ctx.response_headers = list(RESPONSE_HEADERS)
-    ctx.route = CompiledRoute("r1", upstream(), Timeouts(1, 1, 1), name="orders", service_id="s1")
+    ctx.route = CompiledRoute("r1", upstream(), Timeouts(1, 1, 1), name="orders", service_id="s1", service_name="shop")
     return ctx
