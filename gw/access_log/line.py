@@ -41,6 +41,9 @@ _PLAIN: Final = frozenset(
 _MAX_REMEMBERED: Final = 1024
 _MAX_REMEMBERED_BYTES: Final = 256
 
+# nginx writes this log, and means by a name what APISIX calls otherwise everywhere else (apisix/init.lua).
+_OF_NGINX: Final = {"request_uri": "real_request_uri"}
+
 
 class LineFormat:
     """What one line is made of. Call it with a finished request; the text has its line end.
@@ -56,7 +59,8 @@ class LineFormat:
     ) -> None:
         """`escape`: `default` or `json`."""
         matches = list(_VARIABLE.finditer(text))
-        names = [match[1] or match[2] for match in matches]
+        written = [match[1] or match[2] for match in matches]
+        names = [_OF_NGINX.get(name, name) for name in written]
         bare = bare_places(text, _VARIABLE) if escape == "json" else [False] * len(names)
         ends = [0, *(match.end() for match in matches)]
         starts = [*(match.start() for match in matches), len(text)]

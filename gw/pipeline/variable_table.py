@@ -50,6 +50,16 @@ def _uri(ctx: Context) -> str | None:
 
 
 def _request_uri(ctx: Context) -> str:
+    """Canonical path, and query: no spelling evades a condition. Source: http_access_phase in apisix/init.lua."""
+    path = _uri(ctx)
+    if path is None:
+        return _real_request_uri(ctx)
+    query = ctx.request.query
+    return f"{path}?{query.decode('latin-1')}" if query else path
+
+
+def _real_request_uri(ctx: Context) -> str:
+    """nginx's $request_uri: as it came."""
     request = ctx.request
     raw = request.target + b"?" + request.query if request.query else request.target
     return raw.decode("latin-1")
@@ -57,8 +67,7 @@ def _request_uri(ctx: Context) -> str:
 
 def _request_line(ctx: Context) -> str:
     request = ctx.request
-    raw = request.target + b"?" + request.query if request.query else request.target
-    return f"{request.method} {raw.decode('latin-1')} {_PROTOCOLS.get(request.http_version, 'HTTP/?')}"
+    return f"{request.method} {_real_request_uri(ctx)} {_PROTOCOLS.get(request.http_version, 'HTTP/?')}"
 
 
 def _protocol(ctx: Context) -> str:
@@ -163,6 +172,7 @@ NAMED: Final[dict[str, Getter]] = {
     "uri": _uri,
     "document_uri": _uri,
     "request_uri": _request_uri,
+    "real_request_uri": _real_request_uri,
     "request": _request_line,
     "request_method": lambda ctx: ctx.request.method,
     "method": lambda ctx: ctx.request.method,
@@ -171,6 +181,7 @@ NAMED: Final[dict[str, Getter]] = {
     "is_args": _is_args,
     "host": _host,
     "scheme": lambda ctx: ctx.request.scheme,
+    "https": lambda ctx: "on" if ctx.request.link.scheme == "https" else "",
     "server_protocol": _protocol,
     "server_name": lambda ctx: _SERVER_NAME,
     "server_addr": lambda ctx: ctx.request.link.server_addr or None,
@@ -367,7 +378,7 @@ def of_process() -> dict[str, Getter]:
 
 _FROM_HEADER_LINES: Final = frozenset(
     (
-        *("request", "request_uri", "args", "query_string", "host", "remote_user"),
+        *("request", "real_request_uri", "args", "query_string", "host", "remote_user"),
         *("content_type", "content_length", "upstream_host", "upstream_uri"),
     )
 )

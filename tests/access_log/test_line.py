@@ -66,6 +66,7 @@ def test_every_attempt_is_listed() -> None:
         ("plain", "plain"),
         ("$status", "200"),
         ("${status}00", "20000"),
+        ("$request_uri", "/a/../b%20c?x=1&y=a%20b&x=2"),
         ("$status$status", "200200"),
         ("100%s %", "100%s %"),
         ("$", "$"),

@@ -37,7 +37,9 @@ def value(name: str, ctx: Context | None = None) -> str | None:
     [
         ("uri", "/b c"),
         ("document_uri", "/b c"),
-        ("request_uri", "/a/../b%20c?x=1&y=a%20b&x=2"),
+        ("request_uri", "/b c?x=1&y=a%20b&x=2"),
+        ("real_request_uri", "/a/../b%20c?x=1&y=a%20b&x=2"),
+        ("https", ""),
         ("request", "GET /a/../b%20c?x=1&y=a%20b&x=2 HTTP/1.1"),
         ("request_method", "GET"),
         ("method", "GET"),
@@ -92,6 +94,7 @@ def value(name: str, ctx: Context | None = None) -> str | None:
         ("route_id", "r1"),
         ("route_name", "orders"),
         ("service_id", "s1"),
+        ("service_name", "shop"),
         ("consumer_name", None),
         ("uri_param_name", None),
     ],
@@ -100,7 +103,9 @@ def test_of_a_finished_request(name: str, expected: str | None) -> None:
     assert value(name) == expected
 
 
-@pytest.mark.parametrize("name", ["", "nothing", "http_", "arg_", "graphql_name", "post_arg_x", "$uri", "URI"])
+@pytest.mark.parametrize(
+    "name", ["", "nothing", "http_", "arg_", "graphql_name", "post_arg_x", "$uri", "URI", "matched_uri"]
+)
 def test_unknown_names(name: str) -> None:
     assert find_variable(name) is None
 

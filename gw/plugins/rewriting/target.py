@@ -35,8 +35,8 @@ _BRACED: Final = re.compile(r"\$\{[^}]*\}|\?")
 # Variables that are a canonical path: what is left of percent-encodings in them are encodings.
 _PATHS: Final = frozenset(("uri", "document_uri"))
 _PATH_PREFIX: Final = "uri_param_"
-# Variables that are encoded as they came, with separators that mean what they say.
-_AS_THEY_CAME: Final = frozenset(("request_uri", "args", "query_string"))
+# Variables with a query, in which separators mean what they say, and encodings are encodings.
+_AS_THEY_CAME: Final = frozenset(("request_uri", "real_request_uri", "args", "query_string"))
 
 _Encode = Callable[[str], str]
 
@@ -168,7 +168,10 @@ class RegexUri:
         )
 
     def find(self, subject: str) -> tuple[re.Match[str], bytes] | None:
-        """The match, and what is to be asked for instead; None where no pair matches. Raises BadTarget."""
+        """The match, and what is to be asked for instead; None where no pair matches.
+
+        Raises BadTarget, and SearchTooLong where the subject makes a pattern explode.
+        """
         for pair in self._pairs:
             match = pair.search(subject)
             if match is not None:
