@@ -3,9 +3,8 @@
 Both are settled once, when configuration changes. This room knows no request: what reads a variable comes from outside.
 """
 
-from gw.expr.check import check
 from gw.expr.compile import compile_expression
 from gw.expr.errors import ExpressionError, SearchTooLong
 from gw.expr.networks import parse_network
 
-__all__ = ["ExpressionError", "SearchTooLong", "check", "compile_expression", "parse_network"]
+__all__ = ["ExpressionError", "SearchTooLong", "compile_expression", "parse_network"]

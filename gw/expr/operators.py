@@ -1,12 +1,13 @@
 """The operators of lua-resty-expr, each settled to a predicate over a context (its lib/resty/expr/v1.lua).
 
 A variable is text, or None where the request has no value for it; some are lists, and those of a JSON body are whatever
-stands there. Against a number, the text counts
-as the number it spells; what spells none is equal to none, and neither more nor less than any.
+stands there. Against a number, the text counts as the number it spells; what spells none is equal to none, and neither
+more nor less than any. Numbers are doubles, as in Lua: a whole number beyond them is infinite.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeAlias
@@ -39,7 +40,7 @@ def to_number(value: Any) -> float | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
-        return float(value)
+        return _double(value)
     if not isinstance(value, str) or len(value) > _LONGEST_NUMBER:
         return None
     if _DECIMAL(value):
@@ -50,18 +51,25 @@ def to_number(value: Any) -> float | None:
     return None
 
 
+def _double(number: int | float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
 def _to_text(value: Any) -> str | None:
     """Lua's tostring of what a pattern can be looked for in: texts and numbers."""
     if isinstance(value, str):
         return value
-    return f"{value:.14g}" if _is_number(value) else None
+    return f"{_double(value):.14g}" if _is_number(value) else None
 
 
 def _equal(get: Getter, wanted: Any, _: Networks) -> Predicate:
     if wanted is None or isinstance(wanted, bool):
         return lambda ctx: get(ctx) is wanted
     if _is_number(wanted):
-        number = float(wanted)
+        number = _double(wanted)
         return lambda ctx: to_number(get(ctx)) == number
     return lambda ctx: bool(get(ctx) == wanted)
 
@@ -105,7 +113,7 @@ def _in(get: Getter, values: Any, _: Networks) -> Predicate:
     if not isinstance(values, list | tuple):
         raise ExpressionError("`in` needs a list")
     texts = frozenset(value for value in values if isinstance(value, str))
-    numbers = frozenset(float(value) for value in values if _is_number(value))
+    numbers = frozenset(_double(value) for value in values if _is_number(value))
 
     def predicate(ctx: Any) -> bool:
         value = get(ctx)
@@ -115,9 +123,14 @@ def _in(get: Getter, values: Any, _: Networks) -> Predicate:
 
 
 def _has(get: Getter, wanted: Any, _: Networks) -> Predicate:
+    is_bool = isinstance(wanted, bool)
+
     def predicate(ctx: Any) -> bool:
         value = get(ctx)
-        return isinstance(value, list | tuple) and wanted in value
+        # To Python true is 1, and to nobody else.
+        return isinstance(value, list | tuple) and any(
+            each == wanted and isinstance(each, bool) is is_bool for each in value
+        )
 
     return predicate
 

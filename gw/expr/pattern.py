@@ -1,26 +1,48 @@
-r"""Regular expressions as OpenResty's ngx.re takes them (PCRE), compiled by Python's `re`.
+r"""Regular expressions as OpenResty's ngx.re takes them (PCRE), for what is replaced in requests and responses.
 
-Both are backtracking engines of nearly one language. What only PCRE has and can be said otherwise is rewritten:
-`(?<name>...)`, `\z`, `\Z`, `\h`, `\R`, and classes such as `[:alpha:]`. What cannot be (`\K`, recursion, `\Q...\E`,
-Unicode properties, flags set in the middle) is refused when the configuration is settled, never misread.
-`\w`, `\d`, `\s` and `\b` mean ASCII, as in PCRE without its `u`; with it they mean Unicode.
+PCRE and Python's `re` are backtracking engines of nearly one language. What only PCRE has and can be said otherwise is
+rewritten: `(?<name>...)`, `\z`, `\Z`, `\h`, `\R`, and classes such as `[:alpha:]`. What cannot be (`\K`, recursion,
+`\Q...\E`, Unicode properties, flags set in the middle) `re` refuses when the configuration is settled, so it is never
+misread. `\w`, `\d`, `\s` and `\b` mean ASCII, as in PCRE without its `u`; with it they mean Unicode.
+
+The work is done by the `regex` module, which reads what `re` takes alike, and gives up after a while: no text of a
+client holds a worker for minutes.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from typing import AnyStr, Final
+from collections.abc import Callable
+from typing import Any, AnyStr, Final, Generic
 
-from gw.expr.errors import ExpressionError
+from gw.expr.errors import ExpressionError, SearchTooLong
+from gw.expr.pieces import pieces_of
+
+# Of one search: short beside what a request may hold a worker for (50 ms), long beside any that was meant.
+LONGEST_SEARCH_S: Final = 0.01
+# Of a body in which much may be replaced: this, and a tenth of a second for each MiB.
+_LONGEST_SUBSTITUTION_S: Final = 0.05
+_SUBSTITUTION_S_PER_CHARACTER: Final = 1e-7
 
 _FLAGS: Final = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
 # Compile once, compile to machine code, and how long names may be: nothing that changes what matches.
 _WITHOUT_MEANING: Final = frozenset("joJ")
 _UNICODE: Final = frozenset("uU")
-_IN_CLASS: Final = re.compile(r"\\[\s\S]|\[:(?P<negated>\^?)(?P<posix>[a-z]+):\]|\]|[\s\S]").match
-_OUTSIDE: Final = re.compile(r"\\[\s\S]|\[\^?\]?|\(\?<(?=[A-Za-z_])|[^\\\[(]+|[\s\S]").match
-_ESCAPES: Final = {"\\z": r"\Z", "\\Z": r"(?=\n?\Z)", "\\h": r"[ \t]", "\\R": r"(?:\r\n|[\n\v\f\r])", "\\e": r"\x1b"}
+_NEXT_IN_CLASS: Final = re.compile(r"\\[\s\S]|\[:(?P<negated>\^?)(?P<posix>[a-z]+):\]|\]|[\s\S]").match
+_NEXT_OUTSIDE: Final = re.compile(
+    r"\\[\s\S]|\[\^?\]?|\(\?<(?=[A-Za-z_])|\{(?:\d+(?:,\d*)?|,\d+)\}|[^\\\[({]+|[\s\S]"
+).match
+_OUTSIDE: Final = {
+    "\\z": r"\Z",
+    "\\Z": r"(?=\n?\Z)",
+    "\\h": r"[ \t]",
+    "\\R": r"(?:\r\n|[\n\v\f\r])",
+    "\\e": r"\x1b",
+    "(?<": "(?P<",
+    # What is no repetition is a brace; the `regex` module would take some for a fuzzy match.
+    "{": r"\{",
+}
 _ESCAPES_IN_CLASS: Final = {"\\h": r" \t", "\\e": r"\x1b"}
 _POSIX: Final = {
     "alpha": "a-zA-Z",
@@ -39,14 +61,45 @@ _POSIX: Final = {
 }
 
 
-def compile_pattern(text: str, options: str = "jo") -> re.Pattern[str]:
+class BoundedPattern(Generic[AnyStr]):
+    """A compiled expression. `groups`: how many it has. Its matches are like those of `re`."""
+
+    __slots__ = ("_compiled", "_text", "groups")
+
+    def __init__(self, compiled: Any, text: str) -> None:
+        self._compiled = compiled
+        self._text = text
+        self.groups: int = compiled.groups
+
+    def search(self, subject: AnyStr) -> re.Match[AnyStr] | None:
+        """The first match. Raises SearchTooLong after LONGEST_SEARCH_S."""
+        try:
+            match: re.Match[AnyStr] | None = self._compiled.search(subject, timeout=LONGEST_SEARCH_S)
+        except TimeoutError:
+            raise self._too_long(subject) from None
+        return match
+
+    def sub(self, replace: Callable[[re.Match[AnyStr]], AnyStr], subject: AnyStr, count: int) -> AnyStr:
+        """The subject with `count` matches (0: all) replaced. Raises SearchTooLong."""
+        patience_s = _LONGEST_SUBSTITUTION_S + len(subject) * _SUBSTITUTION_S_PER_CHARACTER
+        try:
+            replaced: AnyStr = self._compiled.sub(replace, subject, count, timeout=patience_s)
+        except TimeoutError:
+            raise self._too_long(subject) from None
+        return replaced
+
+    def _too_long(self, subject: AnyStr) -> SearchTooLong:
+        return SearchTooLong(f"{self._text!r} takes too long on {len(subject)} characters")
+
+
+def compile_pattern(text: str, options: str = "jo") -> BoundedPattern[str]:
     """For text. `options` are ngx.re's: i, m, s, x, a, u; j, o and J change nothing. Raises ExpressionError."""
-    return _compiled(_source(text, options), _flags(options), text)
+    return BoundedPattern(_compiled(_source(text, options), _flags(options), text), text)
 
 
-def compile_bytes_pattern(text: str, options: str = "jo") -> re.Pattern[bytes]:
+def compile_bytes_pattern(text: str, options: str = "jo") -> BoundedPattern[bytes]:
     """For bytes, which PCRE without `u` sees one by one. Raises ExpressionError."""
-    return _compiled(_source(text, options).encode(), _flags(options) & ~re.ASCII, text)
+    return BoundedPattern(_compiled(_source(text, options).encode(), _flags(options) & ~re.ASCII, text), text)
 
 
 def is_unicode(options: str) -> bool:
@@ -70,40 +123,31 @@ def _source(text: str, options: str) -> str:
     return rf"\A(?:{source}{chr(10) if 'x' in options else ''})" if "a" in options else source
 
 
-def _compiled(source: AnyStr, flags: int, text: str) -> re.Pattern[AnyStr]:
+def _compiled(source: AnyStr, flags: int, text: str) -> Any:
+    import regex  # some MB that a configuration without patterns does without
+
+    # Flags have other numbers there.
+    others = regex.VERSION0 | sum(int(getattr(regex, flag.name)) for flag in re.RegexFlag(flags) if flag.name)
     try:
         with warnings.catch_warnings():
             # Of what Python may come to read as set operations; they are plain characters today, as in PCRE.
             warnings.simplefilter("ignore", FutureWarning)
-            return re.compile(source, flags)
-    except (re.error, RecursionError, OverflowError) as error:
+            re.compile(source, flags)
+            return regex.compile(source, others)
+    except (re.error, regex.error, RecursionError, OverflowError) as error:
         raise ExpressionError(f"{text!r} is no regular expression here: {error}") from None
 
 
 def _translated(text: str) -> str:
-    """PCRE's spelling in Python's, a piece at a time."""
-    pieces: list[str] = []
-    at, in_class = 0, False
-    while at < len(text):
-        match = (_IN_CLASS if in_class else _OUTSIDE)(text, at)
-        assert match is not None
-        piece = match[0]
-        at = match.end()
-        if in_class:
-            in_class = piece != "]"
-            pieces.append(_in_class(piece, match))
-        elif piece.startswith("["):
-            in_class = True
-            pieces.append(piece)
-        elif piece == "(?<":
-            pieces.append("(?P<")
-        else:
-            pieces.append(_ESCAPES.get(piece, piece))
-    return "".join(pieces)
+    """PCRE's spelling in Python's."""
+    return "".join(
+        _in_class(match) if is_class else _OUTSIDE.get(match[0], match[0])
+        for match, is_class in pieces_of(text, _NEXT_OUTSIDE, _NEXT_IN_CLASS)
+    )
 
 
-def _in_class(piece: str, match: re.Match[str]) -> str:
-    name = match["posix"]
+def _in_class(match: re.Match[str]) -> str:
+    piece, name = match[0], match["posix"]
     if name is None:
         return _ESCAPES_IN_CLASS.get(piece, piece)
     if match["negated"] or name not in _POSIX:

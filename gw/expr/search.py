@@ -16,18 +16,18 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from gw.expr.errors import ExpressionError, SearchTooLong
+from gw.expr.pattern import LONGEST_SEARCH_S
+from gw.expr.pieces import pieces_of
 
 Search: TypeAlias = Callable[[str], bool]
 
-# Short beside what a request may hold a worker for (50 ms), long beside any search that was meant (microseconds).
-LONGEST_SEARCH_S: Final = 0.01
 # Of RE2's automata for one pattern, made as texts need them: a tenth of its default, since routes have many patterns.
 _AUTOMATA_BYTES: Final = 1 << 20
 # Patterns repeat from route to route.
 _REMEMBERED: Final = 1024
 
-_PIECES: Final = re.compile(r"\\[\s\S]|\[\^?\]?|[^\\\[$]+|[\s\S]").match
-_CLASS_PIECES: Final = re.compile(r"\\[\s\S]|\[:\^?[a-z]+:\]|\]|[\s\S]").match
+_NEXT_OUTSIDE: Final = re.compile(r"\\[\s\S]|\[\^?\]?|\{\d+(?:,\d*)?\}|[^\\\[${]+|[\s\S]").match
+_NEXT_IN_CLASS: Final = re.compile(r"\\[\s\S]|\[:\^?[a-z]+:\]|\]|[\s\S]").match
 # What RE2 has under another name, or not the same characters in.
 _ESCAPES: Final = {
     "\\h": r"[ \t]",
@@ -74,7 +74,7 @@ def _linear(source: str, pattern: str, ignores_case: bool) -> Search | None:
         search = re2.compile(source.encode("utf-8", "surrogateescape"), options).search
     except re2.error:
         return None
-    return lambda text: search(text.encode("utf-8", "surrogateescape")) is not None
+    return lambda text: search(_octets(text)) is not None
 
 
 def _bounded(pattern: str, ignores_case: bool) -> Search:
@@ -90,7 +90,7 @@ def _bounded(pattern: str, ignores_case: bool) -> Search:
         raise ExpressionError(f"{pattern!r} is no regular expression here: {error}") from None
 
     def search(text: str) -> bool:
-        subject = text.encode("utf-8", "surrogateescape")
+        subject = _octets(text)
         try:
             return compiled.search(subject, timeout=LONGEST_SEARCH_S) is not None
         except TimeoutError:
@@ -99,8 +99,18 @@ def _bounded(pattern: str, ignores_case: bool) -> Search:
     return search
 
 
+def _octets(text: str) -> bytes:
+    """A text's bytes: also of half a surrogate pair, which a JSON body may hold."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
 def _renamed(pattern: str) -> str:
-    return _translated(pattern, {"\\z": r"\Z", "\\Z": r"(?=\n?\Z)", "\\e": r"\x1b"}, {"\\e": r"\x1b"})
+    # What is no repetition is a brace; this engine would take some for a fuzzy match.
+    outside = {"\\z": r"\Z", "\\Z": r"(?=\n?\Z)", "\\e": r"\x1b", "{": r"\{"}
+    return _translated(pattern, outside, {"\\e": r"\x1b"})
 
 
 def _source(pattern: str) -> str:
@@ -110,17 +120,9 @@ def _source(pattern: str) -> str:
 def _translated(pattern: str, outside: dict[str, str], inside: dict[str, str]) -> str:
     """Pieces outside and inside of classes in another spelling."""
     pieces: list[str] = []
-    at, in_class = 0, False
-    while at < len(pattern):
-        match = (_CLASS_PIECES if in_class else _PIECES)(pattern, at)
-        assert match is not None
-        piece, at = match[0], match.end()
+    for match, is_class in pieces_of(pattern, _NEXT_OUTSIDE, _NEXT_IN_CLASS):
+        piece = match[0]
         if piece in _REFUSED:
             raise ExpressionError(f"{piece!r} in a regular expression is not supported")
-        if in_class:
-            in_class = piece != "]"
-            pieces.append(inside.get(piece, piece))
-        else:
-            in_class = piece.startswith("[")
-            pieces.append(outside.get(piece, piece))
+        pieces.append((inside if is_class else outside).get(piece, piece))
     return "".join(pieces)

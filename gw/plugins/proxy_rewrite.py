@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
+from gw.expr import SearchTooLong
 from gw.pipeline.context import Context
 from gw.pipeline.path import split_absolute_form
 from gw.pipeline.reply import Reply, error_reply
@@ -56,7 +57,7 @@ class ProxyRewrite(Plugin):
                 self._rewrite_uri(ctx)
             if self._edits:
                 self._edits(ctx, ctx.request.headers)
-        except ValueError as error:
+        except (ValueError, SearchTooLong) as error:
             log.info("proxy-rewrite of %s refused %a: %s", self.owner, ctx.request.target, error)
             return _BAD_REQUEST
         if self._host is not None:
@@ -71,7 +72,7 @@ class ProxyRewrite(Plugin):
             ctx.response.remove_header("content-length")
 
     def _rewrite_uri(self, ctx: Context) -> None:
-        """Raises BadTarget."""
+        """Raises BadTarget and SearchTooLong."""
         request = ctx.request
         query = b"" if self._is_raw else request.query
         if self._uri is not None:

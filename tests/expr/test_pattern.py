@@ -1,11 +1,14 @@
 """Regular expressions in PCRE's spelling."""
 
 import re
+import warnings
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gw.expr.errors import ExpressionError
-from gw.expr.pattern import compile_bytes_pattern, compile_pattern
+from gw.expr.errors import ExpressionError, SearchTooLong
+from gw.expr.pattern import _source, compile_bytes_pattern, compile_pattern
 
 
 @pytest.mark.parametrize(
@@ -47,6 +50,13 @@ from gw.expr.pattern import compile_bytes_pattern, compile_pattern
         ("[[:^alpha:]]", "jo", "", ValueError),
         ("[[:never:]]", "jo", "", ValueError),
         ("a", "d", "", ValueError),
+        ("a(?i)b", "jo", "", ValueError),
+        ("(?i)B", "jo", "ab", "b"),
+        ("(?:b){e}", "jo", "b{e}", "b{e}"),
+        ("(?:b){i<=1}", "jo", "b{i<=1}", "b{i<=1}"),
+        ("b{2}{,1}", "jo", "bbb", ValueError),
+        ("[{]b{1,}", "jo", "{bb", "{bb"),
+        (r"\{b\}", "jo", "{b}", "{b}"),
     ],
 )
 def test_what_is_found(pattern: str, options: str, subject: str, found: object):
@@ -59,6 +69,39 @@ def test_what_is_found(pattern: str, options: str, subject: str, found: object):
 
 
 def test_bytes_are_seen_one_by_one():
-    assert len(re.findall(compile_bytes_pattern("."), "é".encode())) == 2
+    assert compile_bytes_pattern(".").sub(lambda _: b"x", "é".encode(), 0) == b"xx"
     match = compile_bytes_pattern("é+").search("aéb".encode())
     assert match is not None
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "^(a|aa)+$", "(?=(a+)+$)", r"(.*)(.*)(.*)(.*)(.*)\1[^a]$"])
+def test_what_explodes_gives_up(pattern: str):
+    """Without a bound none of these would ever end."""
+    with pytest.raises(SearchTooLong, match="30001 characters"):
+        compile_pattern(pattern).search("a" * 30_000 + "!")
+    with pytest.raises(SearchTooLong, match="30001 characters"):
+        compile_bytes_pattern(pattern).sub(lambda _: b"", b"a" * 30_000 + b"!", 0)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count", "replaced"), [("b*", 0, "xaxxcx"), ("b", 1, "axbc"), ("(b)(z)?", 0, "axxc"), ("q", 0, "abbc")]
+)
+def test_what_is_replaced(pattern: str, count: int, replaced: str):
+    assert compile_pattern(pattern).sub(lambda match: "x" + (match[0] and ""), "abbc", count) == replaced
+
+
+PIECES = st.sampled_from([*"abeis.*+?|()[]^$,-1&~", "{", "}", "\\d", "\\b", "(?:", "(?=", "{1,2}", "[^", "\\1", "<=1"])
+
+
+@given(st.lists(PIECES, max_size=8).map("".join), st.text("abe1{}s", max_size=6))
+def test_what_re_takes_is_read_alike(pattern: str, subject: str):
+    """`re` says what is an expression and the `regex` module finds it: they must mean the same by it."""
+    try:
+        compiled = compile_pattern(pattern)
+    except ExpressionError:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = re.search(_source(pattern, "jo"), subject, re.ASCII)
+    found = compiled.search(subject)
+    assert (found and (found.span(), found.groups())) == (expected and (expected.span(), expected.groups()))

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from gw.expr import ExpressionError, SearchTooLong, check
+from gw.expr import ExpressionError, SearchTooLong
 from gw.expr.search import compile_search
+from gw.schema.expressions import expression_complaint
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,10 @@ from gw.expr.search import compile_search
         (r"x\z(?=)", "x\n", False),
         (r"x\Z(?=)", "x\n", True),
         (r"(?<!/)\/api\-v1\_x", "/api-v1_x", True),
+        ("^a{1,2}{e}$", "a{e}", True),
+        ("^(?=a)a{1,2}(?:b){e}$", "aab{e}", True),
+        ("^(?=a)a{1,2}(?:b){e}$", "aac", False),
+        ("^.{3}x", "\ud800x", True),
     ],
 )
 def test_what_is_found(pattern: str, subject: str, found: bool):
@@ -91,20 +96,25 @@ def test_what_has_to_backtrack_gives_up(pattern: str):
 
 
 @pytest.mark.parametrize(
-    ("expression", "reason"),
+    ("expression", "reason", "place"),
     [
-        ([], None),
-        ([["arg_x", "==", "1"]], None),
-        ([["my_own", "==", "1"], ["OR", ["a", "~~", "^x"], ["b", "ipmatch", ["10.0.0.0/8", "::1"]]]], None),
-        ([["arg_x", "~~", "("]], "is no regular expression here"),
-        ([["arg_x", "=", "1"]], "invalid operator '=' (at [0])"),
-        ([["arg_x", "ipmatch", ["10.0.0.0/33"]]], "(at [0])"),
-        ([["OR", ["a", "1"], ["b"]]], "invalid expression (at [0][2])"),
-        (["k", "==", "v"], "rule should be wrapped inside brackets"),
-        ("k", "an expression is a list of rules"),
-        ({"k": "v"}, "an expression is a list of rules"),
+        ([], None, ()),
+        ([["arg_x", "==", "1"]], None, ()),
+        ([["my_own", "==", "1"], ["OR", ["a", "~~", "^x"], ["b", "ipmatch", ["10.0.0.0/8", "::1"]]]], None, ()),
+        ([["arg_x", "~~", "("]], "is no regular expression here", (0,)),
+        ([["arg_x", "=", "1"]], "invalid operator '='", (0,)),
+        ([["arg_x", "ipmatch", ["10.0.0.0/33"]]], "invalid ip address", (0,)),
+        ([["OR", ["a", "1"], ["b"]]], "invalid expression", (0, 2)),
+        (["k", "==", "v"], "rule should be wrapped inside brackets", ()),
+        ("k", "an expression is a list of rules", ()),
+        ({"k": "v"}, "an expression is a list of rules", ()),
     ],
 )
-def test_the_check_of_those_who_store_it(expression: Any, reason: str | None):
-    found = check(expression)
-    assert found is None if reason is None else found is not None and reason in found
+def test_the_check_of_those_who_store_it(expression: Any, reason: str | None, place: tuple[int, ...]):
+    found = expression_complaint(("vars",), expression)
+    if reason is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert reason in found.reason
+        assert found.place == ("vars", *place)

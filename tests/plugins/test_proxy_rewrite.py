@@ -79,6 +79,8 @@ def refused(conf: dict[str, Any], path: str = "/", headers: str = "") -> Answer:
         ("/x?y=$uri", "/a%2Fb&c", "/x?y=/a%2Fb%26c"),
         ("/x?y=1&$args", "/?a=b%20c", "/x?y=1&a=b%20c&a=b%20c"),
         ("/x$request_uri", "/a%20b?c=d", "/x/a%20b%3Fc=d?c=d"),
+        ("/x$request_uri", "/a/%2e%2e//b%2Fc", "/x/b%2Fc"),
+        ("/x?y=$request_uri", "/a%3F%23b/../c%20d", "/x?y=/c%20d"),
         ("/x/$http_x_none", "/", "/x/"),
         ("/ä b#c", "/", "/%C3%A4%20b%23c"),
         ("/a%20b%zz", "/", "/a%20b%25zz"),
@@ -127,6 +129,12 @@ def test_the_uri_by_expression(pairs: list[str], path: str, expected: str | int)
         assert request_line({"regex_uri": pairs}, path) == expected
 
 
+def test_a_path_that_makes_an_expression_explode_is_refused():
+    """Without a bound neither would ever end."""
+    for pattern in ("^/(a+)+$", "^/(?:a|aa)+$"):
+        assert refused({"regex_uri": [pattern, "/x"]}, "/" + "a" * 2000 + "!").status == 400
+
+
 def test_uri_goes_before_regex_uri():
     assert request_line({"uri": "/a", "regex_uri": ["^/(.*)", "/b"]}, "/x") == "/a"
 
@@ -153,7 +161,7 @@ def test_the_real_uri_leaves_as_it_came(conf: dict[str, Any], path: str, expecte
         ({"uri": "/files/$arg_f"}, "/?f=../../etc/passwd", ""),
         ({"uri": "/files/$arg_f"}, "/?f=..", ""),
         ({"uri": "/files/$http_f"}, "/", "F: a/./b\r\n"),
-        ({"uri": "/files$request_uri"}, "/a/%2e%2e/b", ""),
+        ({"uri": "/files$real_request_uri"}, "/a/%2e%2e/b", ""),
         ({"uri": "/files/$arg_f"}, "/?f=..;x/y", ""),
         ({"uri": "/files/$arg_f"}, "/?f=a%0d%0aHost:%20b", ""),
         ({"uri": "/files/$arg_f"}, "/?f=a%00", ""),

@@ -249,6 +249,15 @@ def test_what_cannot_be_filtered_breaks_off(
     assert not [record for record in caplog.records if record.name.startswith("gw.upstream")]
 
 
+def test_a_body_that_makes_an_expression_explode_breaks_off(caplog: pytest.LogCaptureFixture):
+    """Upstreams repeat what clients say; no client may hold a worker by it."""
+    for options in ("jo", "jou"):
+        conf = {"filters": [{"regex": "(a+)+$", "replace": "", "options": options}]}
+        assert not answered(conf, upstream_answer(b"a" * 3000 + b"!")).complete
+        assert "takes too long on 3001 characters" in caplog.text
+        caplog.clear()
+
+
 def test_pieces_are_put_together():
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n8\r\nlo world\r\n0\r\n\r\n"
     assert answered({"filters": HELLO}, chunked).body == b"test world"

@@ -1,4 +1,4 @@
-"""Replaces what a pattern finds in a body, as ngx.re.sub and ngx.re.gsub do."""
+"""Replaces what a pattern finds in a body, as ngx.re.sub and ngx.re.gsub do, in bounded time (SearchTooLong)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from gw.expr.pattern import compile_bytes_pattern, compile_pattern, is_unicode
+from gw.expr.pattern import BoundedPattern, compile_bytes_pattern, compile_pattern, is_unicode
 from gw.plugins.rewriting.replacement import Parts, parse_replacement
 
 Substitute: TypeAlias = Callable[[bytes], bytes]
@@ -30,7 +30,7 @@ def _replacing_bytes(parts: Parts) -> Callable[[re.Match[bytes]], bytes]:
     return lambda match: b"".join([part if isinstance(part, bytes) else match[part] or b"" for part in settled])
 
 
-def _on_text(pattern: re.Pattern[str], written: str, count: int) -> Substitute:
+def _on_text(pattern: BoundedPattern[str], written: str, count: int) -> Substitute:
     """What is no UTF-8 stays as it is, and is matched by `.` alone."""
     parts = parse_replacement(written, pattern.groups)
 
