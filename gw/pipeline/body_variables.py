@@ -4,7 +4,8 @@
 At matching the body has not come yet. So a getter that finds nothing to read raises NeedsWait, which tells what to
 await before the question is asked again; a request that meets no such condition waits for nothing and parses nothing.
 
-Bounded: a body beyond BODY_LIMIT_BYTES is refused (413), and never falls through to a route that asks for less.
+Bounded: a body beyond BODY_LIMIT_BYTES is refused (413), and one that takes too much to look at, too (400). Neither
+falls through to a route that asks for less: whoever sends it could choose so.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ Getter: TypeAlias = Callable[[Context], Any]
 BODY_LIMIT_BYTES: Final = 1 << 20
 # More than any form has; as many take 10 ms to parse.
 _MOST_FIELDS: Final = 10_000
+# Of a whole number; int() of very many takes long, and Python declines.
+_MOST_DIGITS: Final = 18
 # 50 ms in a thread beside the loop.
 _MOST_GRAPHQL_TOKENS: Final = 5_000
 
@@ -50,6 +53,10 @@ class GraphQL(NamedTuple):
 
 
 _NO_GRAPHQL: Final = GraphQL(None, None, None)
+# A document that was not read to its end. Equal to the one above, and told from it by identity.
+_UNREAD_GRAPHQL: Final = GraphQL(None, None, None)
+# How graphql-core ends what it says of a document over a limit, or nested too deep.
+_ABORTED: Final = "Parsing aborted."
 
 
 class _Read:
@@ -76,6 +83,12 @@ def find_body_variable(name: str) -> Getter | None:
 async def read_body(ctx: Context) -> None:
     """Await the body. Raises BodyTooLarge."""
     ctx.state[_Read] = _Read(await ctx.read_body(BODY_LIMIT_BYTES))
+
+
+def forget_body(ctx: Context) -> None:
+    """Let go of what was read, once the route is chosen: a response may go on for hours."""
+    if ctx._state:
+        ctx._state.pop(_Read, None)
 
 
 async def read_graphql(ctx: Context) -> None:
@@ -131,13 +144,25 @@ def _form(read: _Read) -> Mapping[str, str]:
 
 
 def _json(read: _Read) -> Any:
-    """The parsed body, None for what is no JSON."""
+    """The parsed body, None for what is no JSON. Raises UnsafeRequest for one that is nested too deep.
+
+    As lenient as cjson: bytes that are no UTF-8, and numbers of any length, hide nothing of what stands beside them.
+    """
     if read.json is _UNPARSED:
         try:
-            read.json = json.loads(read.body)
-        except (ValueError, RecursionError):
+            read.json = _DECODER.decode(read.body.decode("utf-8-sig", "surrogateescape"))
+        except RecursionError:
+            raise UnsafeRequest("a JSON body that is nested too deep") from None
+        except ValueError:
             read.json = None
     return read.json
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+_DECODER: Final = json.JSONDecoder(parse_int=_number)
 
 
 def _graphql(ctx: Context) -> GraphQL:
@@ -146,6 +171,8 @@ def _graphql(ctx: Context) -> GraphQL:
     read = _read(ctx)
     if read.graphql is None:
         raise NeedsWait(read_graphql)
+    if read.graphql is _UNREAD_GRAPHQL:
+        raise UnsafeRequest(f"a GraphQL document of more than {_MOST_GRAPHQL_TOKENS} tokens, or nested too deep")
     return read.graphql
 
 
@@ -161,14 +188,16 @@ def _graphql_text(ctx: Context, read: _Read) -> str | None:
 
 
 def _parse_graphql(text: str) -> GraphQL:
-    """The first definition of a document; no value for what is none, has too many tokens, or is nested too deep."""
+    """The first definition of a document; no value for what is none. Raises nothing: it runs in a thread."""
     from graphql.error import GraphQLError  # 0.3 s and 13 MB, for those who ask
     from graphql.language import parse
 
     try:
         first: Any = parse(text, no_location=True, max_tokens=_MOST_GRAPHQL_TOKENS).definitions[0]
-    except (GraphQLError, RecursionError):
-        return _NO_GRAPHQL
+    except RecursionError:
+        return _UNREAD_GRAPHQL
+    except GraphQLError as error:
+        return _UNREAD_GRAPHQL if error.message.endswith(_ABORTED) else _NO_GRAPHQL
     selected = getattr(first, "selection_set", None)
     if selected is None:
         return _NO_GRAPHQL

@@ -22,6 +22,7 @@ from gw.model.plugin_config import PluginConfig
 from gw.model.route import Route
 from gw.model.service import Service
 from gw.model.upstream import Upstream
+from gw.pipeline.body_variables import forget_body
 from gw.pipeline.caller import Caller
 from gw.pipeline.context import Context
 from gw.pipeline.joining import join_step
@@ -159,6 +160,8 @@ class ConfigState:
     def find(self, path: str, host: str, method: str, ctx: Context) -> RouteHandle | None:
         """See `gw.pipeline.route.Routes`."""
         match = self._tables.index.match(path, host, method, ctx)
+        if ctx is not None:
+            forget_body(ctx)
         return None if match is None else Handle(self, match.target, match.params)
 
     def unmatched(self) -> Phases:
