@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import Any, Final, NamedTuple, Protocol
 
+from gw.expr import SearchTooLong
+from gw.pipeline.reply import BAD_REQUEST, Reply
+
 REQUEST_PHASES: Final = ("rewrite", "access", "before_proxy")
 RESPONSE_PHASES: Final = ("header_filter", "body_filter", "log")
 PHASES: Final = REQUEST_PHASES + RESPONSE_PHASES
@@ -186,11 +189,20 @@ class _Filter:
         self._key = ("_meta.filter", instance.owner, instance.plugin.name)
 
     def __call__(self, ctx: Any) -> bool:
+        """Raises SearchTooLong, once: the answer then goes on without this plugin."""
         answers = ctx.state
         answer: bool | None = answers.get(self._key)
         if answer is None:
+            answers[self._key] = False
             answer = answers[self._key] = bool(self._holds(ctx))
         return answer
+
+    def or_refusal(self, ctx: Any) -> bool | Reply:
+        """The same, and what to answer where neither yes nor no is to be had."""
+        try:
+            return self(ctx)
+        except SearchTooLong:
+            return BAD_REQUEST
 
 
 def _with_error_response(run: Callable[..., Any], response: Any, is_async: bool) -> Callable[..., Any]:
@@ -234,10 +246,18 @@ def _only_where(run: Callable[..., Any], holds: _Filter, phase: str, is_async: b
 
             return filtered
         return lambda ctx, piece, is_last: run(ctx, piece, is_last) if holds(ctx) else piece
+    # Of a response nothing can be refused any more.
+    ask = holds.or_refusal if phase in REQUEST_PHASES else holds
     if is_async:
 
         async def awaited(ctx: Any) -> Any:
-            return await run(ctx) if holds(ctx) else None
+            answer = ask(ctx)
+            return await run(ctx) if answer is True else answer or None
 
         return awaited
-    return lambda ctx: run(ctx) if holds(ctx) else None
+
+    def ran(ctx: Any) -> Any:
+        answer = ask(ctx)
+        return run(ctx) if answer is True else answer or None
+
+    return ran

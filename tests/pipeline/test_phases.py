@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gw.expr import SearchTooLong
 from gw.pipeline.phases import NO_PHASES, PHASES, Instance, Phases, settle
 from gw.pipeline.reply import plugin_reply
 from tests.support.asynchronous import asynchronous
@@ -166,6 +167,20 @@ class TestMeta:
             assert phases.body_filter[0].run(ctx, b"piece", False) == passed[1]
             assert phases.log[0].run(ctx) == (("log", ctx) if passed[0] else None)
             assert asked == [ctx]
+
+
+    def test_a_request_that_makes_a_filter_explode_is_refused(self) -> None:
+        """A 400 for this request, and no failure of the plugin, which clients could cause as often as they like."""
+
+        def explodes(ctx: object) -> bool:
+            raise SearchTooLong("it takes too long")
+
+        phases = settle([], [at("a", 1, "access", "header_filter", filter=True)], lambda _: explodes)
+        ctx = State()
+        assert phases.request[0].run(ctx).status == 400
+        assert phases.header_filter[0].run(ctx) is None
+        with pytest.raises(SearchTooLong):
+            phases.header_filter[0].run(State())
 
 
 @asynchronous
