@@ -126,13 +126,16 @@ def consumer_layers(
     """What `merge_plugins` takes, before a route's layers, once it is known whose request it is.
 
     What a consumer has for an auth plugin is how it is recognised, and no configuration to run a request by: in the
-    place of the route's it would ask for a credential in another way than the one that was just shown.
+    place of the route's it would ask for a credential in another way than the one that was just shown. A group has no
+    credentials, but no auth plugin runs a second time for it either (the phase rewrite_in_consumer in plugin.lua).
     """
-    own = {name: conf for name, conf in consumer.plugins.items() if name not in auth_plugins}
-    layers = [Layer(ResourceKey("consumers", consumer.username), own)]
+    layers = [Layer(ResourceKey("consumers", consumer.username), consumer.plugins)]
     if group is not None:
         layers.append(Layer(ResourceKey("consumer_groups", group.id), group.plugins))
-    return tuple(layers)
+    return tuple(
+        Layer(owner, {name: conf for name, conf in plugins.items() if name not in auth_plugins})
+        for owner, plugins in layers
+    )
 
 
 def _missing_service(id: str) -> Missing:

@@ -135,12 +135,7 @@ class Joins:
         assert isinstance(caller.entry, Entry)
         consumer = Consumer.from_dict(caller.name, caller.entry.decode())
         consumer_group = None if group is None else ConsumerGroup.from_dict(group.id, group.decode())
-        credentials = self._credential_plugins
-        # A group has no credentials either; APISIX runs no auth plugin a second time.
-        layers = [
-            Layer(owner, {name: conf for name, conf in plugins.items() if name not in credentials})
-            for owner, plugins in consumer_layers(consumer, consumer_group, credentials)
-        ]
+        layers = consumer_layers(consumer, consumer_group, self._credential_plugins)
         of_route = [Layer(conf.owner, {conf.name: {**conf.conf, "_meta": conf.meta}}) for conf in parts.confs]
         confs = merge_plugins([*layers, *of_route])
         rewritten = {conf.name for conf in parts.confs}

@@ -151,6 +151,10 @@ OF_CONSUMERS = [
     ({"a": OFF}, {"a": {"n": 2}}, {"a": {"n": 3}}, {}, {}, []),
     ({"key-auth": {"key": "k"}}, {}, {"key-auth": {"n": 3}}, {}, {}, [("key-auth", {"n": 3}, ROUTE)]),
     ({"key-auth": {"key": "k"}}, None, {}, {}, {}, []),
+    ({}, {"key-auth": {"n": 2}, "b": {"n": 2}}, {"key-auth": {"n": 3}}, {}, {}, [
+        ("b", {"n": 2}, GROUP),
+        ("key-auth", {"n": 3}, ROUTE),
+    ]),
 ]
 
 
