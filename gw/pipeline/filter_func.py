@@ -28,7 +28,8 @@ from gw.pipeline.variables import Getter
 FilterFunc: TypeAlias = Callable[[Mapping[str, Any]], object]
 Finder: TypeAlias = Callable[[str], Getter | None]
 
-_PLACE: Final = "<filter_func>"
+# The name of the source in tracebacks.
+PLACE: Final = "<filter_func>"
 # Names that code asks for, which may come from requests: the bound keeps those from growing the cache.
 _REMEMBERED: Final = 1024
 
@@ -68,7 +69,7 @@ def remembering(find: Finder) -> Finder:
 def compile_filter_func(source: str) -> FilterFunc:
     """Settle a source. Raises FilterFuncError. Imports run now; the function does not."""
     try:
-        tree = ast.parse(dedent(source).strip(), _PLACE)
+        tree = ast.parse(dedent(source).strip(), PLACE)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise FilterFuncError(f"filter_func is no Python: {error}") from None
     if len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr) and isinstance(tree.body[0].value, ast.Lambda):
@@ -82,7 +83,7 @@ def compile_filter_func(source: str) -> FilterFunc:
         raise FilterFuncError("the function of filter_func must take one argument: the variables")
     space: dict[str, Any] = {"__builtins__": builtins, "__name__": "filter_func"}
     try:
-        exec(compile(tree, _PLACE, "exec"), space)  # noqa: S102 - it is what gw.allow_code allows
+        exec(compile(tree, PLACE, "exec"), space)  # noqa: S102 - it is what gw.allow_code allows
     except Exception as error:
         raise FilterFuncError(f"filter_func cannot be prepared: {error!r}") from None
     # Out of its own globals: a function that they hold holds them, and no collector would find the two.

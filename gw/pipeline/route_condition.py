@@ -9,6 +9,7 @@ another route.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from traceback import extract_tb
 from typing import Final, TypeAlias
 
 from gw.expr import SearchTooLong
@@ -16,7 +17,7 @@ from gw.model.route import Route
 from gw.pipeline.body_variables import find_body_variable
 from gw.pipeline.conditions import Getter, address_set, compile_condition, find_text
 from gw.pipeline.context import Context
-from gw.pipeline.filter_func import FilterFunc, RequestVariables, compile_filter_func, remembering
+from gw.pipeline.filter_func import PLACE, FilterFunc, RequestVariables, compile_filter_func, remembering
 from gw.pipeline.path import UnsafeRequest
 
 Holds: TypeAlias = Callable[[Context], bool]
@@ -92,6 +93,13 @@ def _filtered(source: str, allow_code: bool) -> Holds:
         except UnsafeRequest:
             raise
         except Exception as error:
-            raise FilterFuncFailed(f"filter_func raised {error!r}") from None
+            # Not what it says: that may be a client's text, and a key in it.
+            raise FilterFuncFailed(f"filter_func raised {type(error).__name__}{_line_of(error)}") from None
 
     return holds
+
+
+def _line_of(error: Exception) -> str:
+    """Where in the source; empty for a failure that no line of it is part of."""
+    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == PLACE]
+    return f" (line {lines[-1]})" if lines else ""

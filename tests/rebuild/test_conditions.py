@@ -68,6 +68,8 @@ class Asked(Held):
         ({"vars": [["http_x_role", "==", "user, admin"]]}, {"twice"}),
         ({"vars": [["arg_arg", "==", "1"]]}, {"crowded"}),
         ({"vars": [["uri", "~~", "^/b"]], "remote_addr": "10.0.0.0/8"}, {"inside"}),
+        ({"vars": [["request_uri", "~~", r"^/b c\?weight=12&"]]}, {"query"}),
+        ({"vars": [["real_request_uri", "~~", r"^/a/\.\./b%20c\?weight"]]}, {"query"}),
         ({"vars": [["request_method", "GET"], ["host", "gateway.example"], ["scheme", "http"]]}, {*HEADS}),
         ({"filter_func": "lambda vars: vars['arg_weight'] == '12'"}, {"query"}),
         ({"filter_func": "def f(vars):\n    return vars.get('http_x_stage')"}, {"stage"}),
@@ -147,7 +149,7 @@ def test_a_filter_func_that_raises_does_not_match_and_is_reported(memory: Memory
     memory.publish({"routes/asks": route("/x", filter_func=source, priority=1), "routes/else": route("/x")})
     held = Asked(memory, allow_code=True)
     assert held.found("query") == "else"
-    assert "filter_func raised TypeError" in held.state.problems[ResourceKey("routes", "asks")]
+    assert held.state.problems[ResourceKey("routes", "asks")] == "filter_func raised TypeError (line 1)"
     memory.publish({"routes/asks": route("/x", filter_func="lambda vars: vars['arg_weight'] == '12'", priority=1)})
     held.update()
     assert held.found("query") == "asks"
@@ -193,3 +195,13 @@ def test_conditions_are_settled_ahead_of_requests_within_a_bound(memory: Memory,
     memory.publish({"routes/new": route("/z", remote_addr="10.0.0.1")})
     held.update()
     assert settled() == min(count, CONDITIONS_AHEAD) + 1
+
+
+def test_what_was_read_of_a_body_is_let_go_of_when_the_route_is_found(memory: Memory):
+    """A response may go on for hours, and a parsed body takes ten times its size."""
+    memory.publish({"routes/asks": route("/x", vars=[["post_arg_name", "==", None]])})
+    held = Asked(memory)
+    form = (b"content-type", b"application/x-www-form-urlencoded")
+    ctx = Context(request([*HEADERS, form], method="POST"), STARTED_S)
+    assert held.state.find("/x", "a.com", "POST", ctx) is not None
+    assert ctx.state == {}
