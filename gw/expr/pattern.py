@@ -5,8 +5,8 @@ rewritten: `(?<name>...)`, `\z`, `\Z`, `\h`, `\R`, and classes such as `[:alpha:
 `\Q...\E`, Unicode properties, flags set in the middle) `re` refuses when the configuration is settled, so it is never
 misread. `\w`, `\d`, `\s` and `\b` mean ASCII, as in PCRE without its `u`; with it they mean Unicode.
 
-The work is done by the `regex` module, which reads what `re` takes alike, and gives up after a while: no text of a
-client holds a worker for minutes.
+Where a text could make a pattern explode, the work is done by the `regex` module, which reads what `re` takes alike,
+takes six times as long, and gives up after a while: no text of a client holds a worker for minutes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, AnyStr, Final, Generic
 
+from gw.expr.effort import longest_harmless
 from gw.expr.errors import ExpressionError, SearchTooLong
 from gw.expr.pieces import pieces_of
 
@@ -64,26 +65,33 @@ _POSIX: Final = {
 class BoundedPattern(Generic[AnyStr]):
     """A compiled expression. `groups`: how many it has. Its matches are like those of `re`."""
 
-    __slots__ = ("_compiled", "_text", "groups")
+    __slots__ = ("_bounded", "_harmless", "_plain", "_text", "groups")
 
-    def __init__(self, compiled: Any, text: str) -> None:
-        self._compiled = compiled
+    def __init__(self, plain: re.Pattern[AnyStr], bounded: Any, harmless: int, text: str) -> None:
+        """`plain` is for subjects of at most so many characters as are `harmless`, `bounded` for all others."""
+        self._plain: re.Pattern[AnyStr] = plain
+        self._bounded = bounded
+        self._harmless = harmless
         self._text = text
-        self.groups: int = compiled.groups
+        self.groups = plain.groups
 
     def search(self, subject: AnyStr) -> re.Match[AnyStr] | None:
         """The first match. Raises SearchTooLong after LONGEST_SEARCH_S."""
+        if len(subject) <= self._harmless:
+            return self._plain.search(subject)
         try:
-            match: re.Match[AnyStr] | None = self._compiled.search(subject, timeout=LONGEST_SEARCH_S)
+            match: re.Match[AnyStr] | None = self._bounded.search(subject, timeout=LONGEST_SEARCH_S)
         except TimeoutError:
             raise self._too_long(subject) from None
         return match
 
     def sub(self, replace: Callable[[re.Match[AnyStr]], AnyStr], subject: AnyStr, count: int) -> AnyStr:
         """The subject with `count` matches (0: all) replaced. Raises SearchTooLong."""
+        if len(subject) <= self._harmless:
+            return self._plain.sub(replace, subject, count)
         patience_s = _LONGEST_SUBSTITUTION_S + len(subject) * _SUBSTITUTION_S_PER_CHARACTER
         try:
-            replaced: AnyStr = self._compiled.sub(replace, subject, count, timeout=patience_s)
+            replaced: AnyStr = self._bounded.sub(replace, subject, count, timeout=patience_s)
         except TimeoutError:
             raise self._too_long(subject) from None
         return replaced
@@ -94,12 +102,12 @@ class BoundedPattern(Generic[AnyStr]):
 
 def compile_pattern(text: str, options: str = "jo") -> BoundedPattern[str]:
     """For text. `options` are ngx.re's: i, m, s, x, a, u; j, o and J change nothing. Raises ExpressionError."""
-    return BoundedPattern(_compiled(_source(text, options), _flags(options), text), text)
+    return _compiled(_source(text, options), _flags(options), text)
 
 
 def compile_bytes_pattern(text: str, options: str = "jo") -> BoundedPattern[bytes]:
     """For bytes, which PCRE without `u` sees one by one. Raises ExpressionError."""
-    return BoundedPattern(_compiled(_source(text, options).encode(), _flags(options) & ~re.ASCII, text), text)
+    return _compiled(_source(text, options).encode(), _flags(options) & ~re.ASCII, text)
 
 
 def is_unicode(options: str) -> bool:
@@ -123,7 +131,7 @@ def _source(text: str, options: str) -> str:
     return rf"\A(?:{source}{chr(10) if 'x' in options else ''})" if "a" in options else source
 
 
-def _compiled(source: AnyStr, flags: int, text: str) -> Any:
+def _compiled(source: AnyStr, flags: int, text: str) -> BoundedPattern[AnyStr]:
     import regex  # some MB that a configuration without patterns does without
 
     # Flags have other numbers there.
@@ -132,10 +140,13 @@ def _compiled(source: AnyStr, flags: int, text: str) -> Any:
         with warnings.catch_warnings():
             # Of what Python may come to read as set operations; they are plain characters today, as in PCRE.
             warnings.simplefilter("ignore", FutureWarning)
-            re.compile(source, flags)
-            return regex.compile(source, others)
+            plain, bounded = re.compile(source, flags), regex.compile(source, others)
     except (re.error, regex.error, RecursionError, OverflowError) as error:
         raise ExpressionError(f"{text!r} is no regular expression here: {error}") from None
+    # `^` is the beginning of any line with m, a space means nothing with x; either may be set in the pattern.
+    is_plain = not plain.flags & (re.MULTILINE | re.VERBOSE)
+    harmless = longest_harmless(text, _NEXT_OUTSIDE, _NEXT_IN_CLASS) if is_plain else 0
+    return BoundedPattern(plain, bounded, harmless, text)
 
 
 def _translated(text: str) -> str:

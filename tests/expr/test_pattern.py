@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gw.expr.effort import NO_LIMIT
 from gw.expr.errors import ExpressionError, SearchTooLong
 from gw.expr.pattern import _source, compile_bytes_pattern, compile_pattern
 
@@ -103,5 +104,32 @@ def test_what_re_takes_is_read_alike(pattern: str, subject: str):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = re.search(_source(pattern, "jo"), subject, re.ASCII)
-    found = compiled.search(subject)
-    assert (found and (found.span(), found.groups())) == (expected and (expected.span(), expected.groups()))
+    for search in (compiled.search, compiled._bounded.search):
+        found = search(subject)
+        assert (found and (found.span(), found.groups())) == (expected and (expected.span(), expected.groups()))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "length"),
+    [
+        ("abc", NO_LIMIT),
+        (r"inner\.example[a-z(+)]", NO_LIMIT),
+        ("^/a/(.*)$", NO_LIMIT),
+        ("^/a/(.*)/(.*)", 999),
+        ("/a/(.*)", 999),
+        ("a|b", 999),
+        ("^a{3}", NO_LIMIT),
+        ("^(abc)+(?:x)?", 98),
+        ("(a+)+", 0),
+        ("(a|aa)*", 0),
+        ("((ab?))+", 0),
+        ("(?:a?){60}a{60}", 0),
+        ("(?:(?:a+)b){2,}", 0),
+        ("(a+)?", 98),
+        ("(?#a ( b)c", 0),
+        ("(?x) a+ b+ # )", 0),
+        ("(?m)^a+b+", 0),
+    ],
+)
+def test_how_long_a_text_may_be(pattern: str, length: int):
+    assert compile_pattern(pattern)._harmless == pytest.approx(length, abs=1)
