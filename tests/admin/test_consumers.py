@@ -16,7 +16,8 @@ from sync_agent.identities import IDENTIFYING
 from tests.support.admin import MakeStore, World, world
 
 # What an identity is decides the plugin's name; what else its configuration may hold is not looked at here.
-PLUGINS = PluginSchemas({name: PluginSchema({"type": "object"}, "a test") for name in IDENTIFYING})
+SCHEMAS = {name: PluginSchema({"type": "object"}, "a test") for name in IDENTIFYING}
+PLUGINS = PluginSchemas(SCHEMAS, consumer_schemas=SCHEMAS)
 NOT_FOUND = {"message": "Key not found"}
 
 

@@ -65,7 +65,7 @@ class World:
 
     def request(self, path: str, caller: Caller) -> Any:
         """A request of this consumer, after its join step."""
-        handle = self.state.find(path, "a.com", "GET")
+        handle = self.state.find(path, "a.com", "GET", None)
         assert handle is not None
         compiled = handle.resolve()
         [join] = [step for step in compiled.phases.request if step.plugin == "consumer"]
@@ -263,7 +263,7 @@ class TestWhatIsKept:
 
 def test_a_route_without_an_auth_plugin_walks_what_it_always_did(memory: Memory) -> None:
     world = World({"routes/1": route("/1", plugins={"limit": {}}), "consumers/j": consumer("j", "k")})
-    handle = world.state.find("/1", "a.com", "GET")
+    handle = world.state.find("/1", "a.com", "GET", None)
     assert handle is not None
     phases = handle.resolve().phases
     assert ([step.plugin for step in phases.request], phases.rest) == (["limit"], ())
@@ -277,7 +277,7 @@ def test_what_was_replaced_meanwhile_disturbs_no_instance_of_what_is_there_now()
         }
     )
     old = world.caller("j")
-    handle = world.state.find("/1", "a.com", "GET")
+    handle = world.state.find("/1", "a.com", "GET", None)
     assert handle is not None
     compiled = handle.resolve()
     world.apply({"consumers/j": consumer("j", "k", plugins={"limit": {"n": 2}})})
