@@ -146,7 +146,9 @@ class Operations:
         self._prefix = prefix.rstrip("/")
         self._status = status
         self._processed = processed
-        self._duplicates = Duplicates(store, identities or Identities(), processed, self._opened)
+        # An index is falsy while nobody has an identity, as at every start.
+        known = Identities() if identities is None else identities
+        self._duplicates = Duplicates(store, known, processed, self._opened)
         self._references_turn = asyncio.Lock()
         self._turns: WeakValueDictionary[ResourceKey, asyncio.Lock] = WeakValueDictionary()
 
