@@ -75,15 +75,15 @@ async def find_missing(store: Store, key: ResourceKey, value: Mapping[str, Any])
 async def find_conflict(store: Store, key: ResourceKey, value: Mapping[str, Any]) -> str | None:
     """The first plugin of a global rule that another global rule has, too, in the words of newer APISIX 3.x.
 
-    None when there is none, and for every other kind. Reads the whole store.
+    None when there is none, and for every other kind. Reads all global rules.
     """
     if key.kind != "global_rules":
         return None
-    async with contextlib.aclosing(store.list()) as pages:
+    async with contextlib.aclosing(store.list(below=f"{key.kind}/")) as pages:
         async for page in pages:
             for kv in page.items:
                 other = parse_store_key(kv.key)
-                if other is None or other.kind != key.kind or other == key:
+                if other is None or other == key:
                     continue
                 with contextlib.suppress(StoredValueError):
                     shared = _plugin_names(parse_stored(kv.value)) & _plugin_names(value)
