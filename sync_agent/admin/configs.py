@@ -16,6 +16,7 @@ import yaml
 
 from gw.clock import Clock
 from gw.model.operations import Answer, CheckDocument, GetDocument, Item, Outcome, PutDocument
+from gw.schema.explain import lua_type
 from sync_agent.admin.judging import UNFIT, Judge, worded
 from sync_agent.stores.base import Head, Store
 from sync_agent.stores.standalone.document import (
@@ -83,7 +84,7 @@ class Configs:
         except InvalidDocument as error:
             return Answer(Outcome.INVALID, str(error))
         found: list[Mapping[str, Any]] = [
-            {"resource_type": kind, "error": f"{kind}{VERSION_SUFFIX} must be a number"}
+            {"resource_type": kind, "error": f"{kind}{VERSION_SUFFIX} must be a number, got {lua_type(version)}"}
             for kind in kinds_of_documents()
             if (version := body.get(f"{kind}{VERSION_SUFFIX}")) is not None and not is_version(version)
         ]
