@@ -84,7 +84,7 @@ def _commands(surroundings: Surroundings, admin: Listener, by_role: dict[str, Li
     status, traffic = by_role[STATUS], by_role[TRAFFIC]
     body = f'{{"uri": "/status", "upstream": {{"pass_host": "node", "nodes": {{"{_reachable(status)}": 1}}}}}}'
     return [
-        f"  curl -X PUT http://{_reachable(admin)}/apisix/admin/routes/1{_key_header(surroundings)} -d '{body}'",
+        f"  curl -X PUT http://{_reachable(admin)}/apisix/admin/routes/1?wait=2000{_key_header(surroundings)} -d '{body}'",
         f"  curl -i http://{_reachable(traffic)}/status",
     ]
 
