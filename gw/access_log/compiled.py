@@ -8,6 +8,7 @@ format's literals, its headers and its getters. `source` is what was compiled, f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -33,10 +34,14 @@ class Place(NamedTuple):
     is_bare: bool
 
 
+# Bytes that no form escapes.
+_HARMLESS: Final = re.compile(rb"[!#-\[\]-~]+").fullmatch
 # What `show` comes to in the usual case, else `show` itself ({0}). The values need no escape, or have it.
 _SHORT: Final = {
     "remote_addr": "request.remote_addr",
     "scheme": "request.scheme",
+    "request": "LINES[request.http_version] % (request.method, request.target.decode('ascii'))"
+    " if not request.query and HARMLESS(request.target) and request.http_version in LINES else {0}(ctx)",
     "status": "STATUSES[ctx.status]",
     "request_time": "SECONDS[int((ctx.ended_s - ctx.started_s) * 1000 + 0.5)]"
     " if ctx.started_s <= ctx.ended_s < ctx.started_s + 1 else {0}(ctx)",
@@ -77,6 +82,8 @@ def compile_line(
     """
     names: dict[str, Any] = {
         "STATUSES": STATUSES,
+        "LINES": {"1.1": "%s %s HTTP/1.1", "1.0": "%s %s HTTP/1.0"},
+        "HARMLESS": _HARMLESS,
         "SECONDS": MILLISECONDS,
         "UpstreamRuntime": UpstreamRuntime,
         "remembered": remembered,
@@ -89,6 +96,7 @@ def compile_line(
         if number < len(places):
             place = places[number]
             names |= {f"show{number}": place.show, f"header{number}": place.header, f"missing{number}": place.missing}
+            names[f"spelling{number}"] = place.header and place.header.replace(b"-", b"_")
             body.append(f"{{{_expression(place, number)}}}")
     # As arguments with a default: what a function finds among its own variables it finds faster than among globals.
     own = ", ".join(f"{name}={name}" for name in names)
@@ -103,8 +111,11 @@ def _expression(place: Place, number: int) -> str:
     show = f"show{number}"
     if place.header is not None:
         value = f"remembered[fields[header{number}]]" if place.is_header else f"{show}(ctx)"
-        # With a dash in its name, it may be there with an underscore instead.
-        otherwise = f"{show}(ctx)" if b"-" in place.header else f"missing{number}"
+        # With a dash in its name, it may be there with an underscore instead; with several, in many spellings.
+        dashes = place.header.count(b"-")
+        otherwise = f"{show}(ctx)" if dashes else f"missing{number}"
+        if dashes == 1 and place.is_header:
+            otherwise = f"missing{number} if spelling{number} not in fields else {otherwise}"
         return f"{value} if header{number} in fields else {otherwise}"
     short = _NUMBERS.get(place.name) or (None if place.is_bare else _SHORT.get(place.name))
     return f"{show}(ctx)" if short is None else short.format(show)

@@ -52,7 +52,7 @@ def admin_app(
     for template in ("/{kind}", "/{kind}/{id}", "/{kind}/{id}/{path:path}"):
         app.add_route(PREFIX + template, resources)
     Plugins(plugins, PluginReload(settings)).add_to(app, PREFIX)
-    Schemas(plugins, settings.gw.limits.admin_body_bytes).add_to(app, PREFIX)
+    Schemas(plugins, settings.gw.limits.admin_body_bytes, allow_code=settings.gw.allow_code).add_to(app, PREFIX)
     Document(plugins).add_to(app, PREFIX)
     app.add_error_handler(Exception, _on_unforeseen)
     app.add_error_handler(falcon.HTTPError, _on_http_error)

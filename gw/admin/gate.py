@@ -37,7 +37,9 @@ PREFIX: Final = "/apisix/admin"
 # Methods that a viewer may use, as in APISIX.
 _READING: Final = frozenset({"GET"})
 _CORS_METHODS: Final = "GET, PUT, POST, DELETE, PATCH, OPTIONS"
-_CORS_HEADERS: Final = "X-API-KEY, Content-Type"
+_CORS_HEADERS: Final = "X-API-KEY, Content-Type, X-Digest"
+# By name: older browsers take a star for a name.
+_CORS_EXPOSED: Final = "X-API-VERSION, X-Jitterway-Revision, X-Digest, X-Last-Modified"
 # As APISIX: an hour.
 _CORS_MAX_AGE_S: Final = "3600"
 
@@ -117,6 +119,7 @@ class Gate:
     def _answer_cors(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, origin: str) -> bool:
         """Add the headers that let the page read; True for a preflight, which they answer. Never with credentials."""
         resp.set_header("Access-Control-Allow-Origin", origin)
+        resp.set_header("Access-Control-Expose-Headers", _CORS_EXPOSED)
         resp.append_header("Vary", "Origin")
         if req.method != "OPTIONS" or req.get_header("Access-Control-Request-Method") is None:
             return False

@@ -27,11 +27,12 @@ JUDGED: Final = tuple(kind for kind in KINDS if kind not in ("secrets", "plugins
 
 
 class Schemas:
-    """Falcon's resource for all of these paths."""
+    """Falcon's resource for all of these paths. `allow_code` is the setting, which decides what a PUT would take."""
 
-    def __init__(self, plugins: Catalogue, body_limit_bytes: int) -> None:
+    def __init__(self, plugins: Catalogue, body_limit_bytes: int, *, allow_code: bool = False) -> None:
         self._plugins = plugins
         self._body_limit_bytes = body_limit_bytes
+        self._allow_code = allow_code
         self._kinds = published_schemas()
 
     def add_to(self, app: falcon.asgi.App[Any, Any], prefix: str) -> None:
@@ -71,7 +72,7 @@ class Schemas:
         plugins = self._plugins.schemas if names_plugin else NO_PLUGINS
         key = credential_key(_SOME_ID, id or _SOME_ID) if kind == "credentials" else ResourceKey(kind, id or _SOME_ID)
         try:
-            validate(*key, resource, plugins, refuse_unknown=names_plugin)
+            validate(*key, resource, plugins, refuse_unknown=names_plugin, allow_code=self._allow_code)
         except InvalidResource as invalid:
             return invalid.reason
         except (ValueError, OverflowError, TypeError) as error:

@@ -83,8 +83,9 @@ def _commands(surroundings: Surroundings, admin: Listener, by_role: dict[str, Li
     """A route that any machine can serve without another program: to the gateway's own status listener."""
     status, traffic = by_role[STATUS], by_role[TRAFFIC]
     body = f'{{"uri": "/status", "upstream": {{"pass_host": "node", "nodes": {{"{_reachable(status)}": 1}}}}}}'
+    route = f"http://{_reachable(admin)}/apisix/admin/routes/1?wait=2000"
     return [
-        f"  curl -X PUT http://{_reachable(admin)}/apisix/admin/routes/1{_key_header(surroundings)} -d '{body}'",
+        f"  curl -X PUT '{route}'{_key_header(surroundings)} -d '{body}'",
         f"  curl -i http://{_reachable(traffic)}/status",
     ]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import ipaddress
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -20,6 +19,7 @@ import falcon.asgi
 from gw.control.healthcheck import DEFAULT_PREFIX
 from gw.control.masking import Masking
 from gw.control.streamed import send_array
+from gw.health.checker import is_address
 from gw.model.keys import ResourceKey
 from gw.model.upstream import read_nodes
 
@@ -146,12 +146,4 @@ def _list_nodes(upstream: dict[str, Any]) -> bool:
             }
             for node in nodes
         ]
-    return any(not _is_address(node.host) for node in nodes)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return any(not is_address(node.host) for node in nodes)

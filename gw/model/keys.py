@@ -50,7 +50,6 @@ class ResourceKey(NamedTuple):
             return f"consumers/{username}/{_BELOW_CONSUMER}/{id}"
         return f"{self.kind}/{self.id}" if self.id else self.kind
 
-
     @property
     def written_id(self) -> str | None:
         """What the stored resource has as its `id`; None where APISIX stores none (a consumer is its `username`)."""
@@ -66,11 +65,6 @@ class ResourceKey(NamedTuple):
 def credential_key(username: str, id: str) -> ResourceKey:
     """The key of a consumer's credential."""
     return ResourceKey(_BELOW_CONSUMER, f"{username}/{id}")
-
-
-def secret_key(manager: str, id: str) -> ResourceKey:
-    """The key of a secret's configuration. `manager` is vault, aws or gcp."""
-    return ResourceKey("secrets", f"{manager}/{id}")
 
 
 def parse_store_key(key: str) -> ResourceKey | None:

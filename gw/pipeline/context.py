@@ -59,6 +59,20 @@ class Request:
     `repeated`: set where the fields may be those of the client's next request, too (gw.pipeline.repeated).
     """
 
+    # As the adapter gives them.
+    method: str
+    target: bytes
+    query: bytes
+    headers: Headers
+    link: Link
+    http_version: str
+    connection_requests: int
+    # The link's, unless a trusted proxy said otherwise.
+    remote_addr: str
+    remote_port: int | None
+    scheme: str
+    server_port: int | None
+    # What `admit` adds.
     content_length: bytes | None
     forwarded_for: bytes | None
     host: str

@@ -51,7 +51,7 @@ def _type(schema: Schema, value: Any) -> Iterator[Complaint]:
     names = [wanted] if isinstance(wanted, str) else wanted
     if not any(_is_of(name, value) for name in names):
         text = wanted if isinstance(wanted, str) else "one of " + ", ".join(names)
-        yield Complaint((), f"wrong type: expected {text}, got {_lua_type(value)}")
+        yield Complaint((), f"wrong type: expected {text}, got {lua_type(value)}")
 
 
 def _is_of(name: str, value: Any) -> bool:
@@ -70,7 +70,7 @@ _PYTHON_TYPES: Final[Mapping[str, type]] = {
 }
 
 
-def _lua_type(value: Any) -> str:
+def lua_type(value: Any) -> str:
     """The type's name as Lua has it, since clients know the texts: objects and arrays are both tables."""
     match value:
         case None:

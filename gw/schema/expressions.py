@@ -1,15 +1,22 @@
-"""Is a condition (`vars`, `_meta.filter`) one that a worker could ask? Names of variables are the worker's to know."""
+"""Is a condition (`vars`, `_meta.filter`) one that a worker could ask? Names of variables are the worker's to know, but
+for a path into a body, which can be seen to be none (as in APISIX, t/admin/routes_request_body.t)."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 from gw.expr import ExpressionError, compile_expression
 from gw.schema.explain import Complaint
 from gw.schema.formats import is_ip_or_cidr
-from gw.schema.wording import Place
+from gw.schema.wording import Place, bare
 
 # As APISIX words it for both (apisix/admin/routes.lua, check_single_plugin_schema in apisix/plugin.lua).
 _FAILED: Final = "failed to validate the 'vars' expression: "
+_OF_BODY: Final = "post_arg."
+# The paths that gw.pipeline.json_path reads, which this room may not import; a test holds both equal.
+_STEPS: Final = re.compile(
+    r"""(?>(?:\.\.)?(?:\.?(?:\*|\[\*\])|\[-?\d{1,9}\]|\[(['"]).*?\1\]|\.?[^.\[\]*]+))*\Z"""
+)
 
 
 def expression_complaint(place: Place, expression: object) -> Complaint | None:
@@ -22,7 +29,16 @@ def expression_complaint(place: Place, expression: object) -> Complaint | None:
     return None
 
 
-def _any_variable(_name: str) -> Any:
+def is_json_path(path: str) -> bool:
+    """Whether what stands behind `post_arg.` is a path into a JSON value."""
+    if "[" in path or "*" in path or ".." in path:
+        return _STEPS.match(path.removeprefix("$")) is not None
+    return path.strip(".") != ""
+
+
+def _any_variable(name: str) -> Any:
+    if name.startswith(_OF_BODY) and not is_json_path(name.removeprefix(_OF_BODY)):
+        raise ExpressionError(f"invalid expression: {bare(name)} names no place in a body")
     return lambda _ctx: None
 
 

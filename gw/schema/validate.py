@@ -33,6 +33,9 @@ from gw.schema.wording import bare, path_of, reason_at
 COMBINATIONS: Final = frozenset({"allOf", "anyOf", "oneOf", "not"})
 # A fleet's routes use some dozens of sets of properties; the bound is for whoever sends every one there is.
 _MAX_NAME_SETS: Final = 4096
+# What APISIX 2.x and its dashboard stored, and 3.x has no schema for (apisix/schema_def.lua of 2.x, "deprecate
+# fields"). It says nothing that the key does not.
+_OF_2X: Final = {"consumers": ("id",)}
 
 
 def validate(
@@ -48,8 +51,8 @@ def validate(
 
     `plugins` are those in use: their configurations are checked, and their defaults filled in. One that is not among
     them passes as it is, because an existing store must not lose a route over it (a worker answers 500 in its place).
-    So do conditions and code that no worker could run. With `refuse_unknown` all of these are refused, as in APISIX's
-    Admin API, and without `allow_code` any code is.
+    So do conditions and code that no worker could run, and fields of 2.x are left out. With `refuse_unknown` all of
+    these are refused, as in APISIX's Admin API, and without `allow_code` any code is.
 
     `kind` is APISIX's plural (`routes`), `id` the one of `gw.model.keys`; an `id` in the resource must be the same one,
     as a string or a number. The list of plugins comes back as an object with the one field `plugins`, and may come as
@@ -60,6 +63,8 @@ def validate(
         raise _invalid(kind, id, complaint)
     try:
         checked = copy_json(_as_object(kind, resource))
+        if not refuse_unknown:
+            _leave_out_old_fields(kind, checked)
         complaint = _complaint(kind, id, checked) or plugins.complaint(
             kind, id, checked, refuse_unknown=refuse_unknown
         )
@@ -97,6 +102,12 @@ def schema_names() -> tuple[str, ...]:
 def _as_object(kind: str, resource: object) -> object:
     """The list of plugins is a list in the store, and the only resource that is no object: from here on it is one."""
     return {"plugins": resource} if kind == "plugins" and isinstance(resource, list) else resource
+
+
+def _leave_out_old_fields(kind: str, resource: Any) -> None:
+    if isinstance(resource, dict):
+        for name in _OF_2X.get(kind, ()):
+            resource.pop(name, None)
 
 
 def _complaint(kind: str, id: str, resource: Any) -> Complaint | None:

@@ -15,11 +15,9 @@ from typing import Any, Final
 import yaml
 
 from gw.clock import Clock
-from gw.errors import InvalidResource
 from gw.model.operations import Answer, CheckDocument, GetDocument, Item, Outcome, PutDocument
-from gw.schema import PluginSchemas
-from sync_agent.encryption import PLAIN, Protection
-from sync_agent.intake import admit
+from gw.schema.explain import lua_type
+from sync_agent.admin.judging import UNFIT, Judge, worded
 from sync_agent.stores.base import Head, Store
 from sync_agent.stores.standalone.document import (
     LAST_MODIFIED,
@@ -43,29 +41,13 @@ _DUMPER: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class Configs:
-    """Performs the three operations. `document_bytes` bounds a document, `resource_bytes` an item of it.
+    """Performs the three operations. `document_bytes` bounds a document, `judge` decides about its items."""
 
-    `protection` opens secrets, as it does when the item is published; `allow_code`: see gw.schema.validate.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        clock: Clock,
-        plugins: PluginSchemas,
-        *,
-        document_bytes: int,
-        resource_bytes: int,
-        protection: Protection = PLAIN,
-        allow_code: bool = False,
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, judge: Judge, *, document_bytes: int) -> None:
         self._store = store if isinstance(store, PushedStore) else None
         self._clock = clock
-        self._plugins = plugins
+        self._judge = judge
         self._document_bytes = document_bytes
-        self._resource_bytes = resource_bytes
-        self._protection = protection
-        self._allow_code = allow_code
 
     async def get(self, wanted: GetDocument) -> Answer:
         """The document as it was put."""
@@ -102,7 +84,7 @@ class Configs:
         except InvalidDocument as error:
             return Answer(Outcome.INVALID, str(error))
         found: list[Mapping[str, Any]] = [
-            {"resource_type": kind, "error": f"{kind}{VERSION_SUFFIX} must be a number"}
+            {"resource_type": kind, "error": f"{kind}{VERSION_SUFFIX} must be a number, got {lua_type(version)}"}
             for kind in kinds_of_documents()
             if (version := body.get(f"{kind}{VERSION_SUFFIX}")) is not None and not is_version(version)
         ]
@@ -141,7 +123,7 @@ class Configs:
         for count, named in enumerate(named_items(body, lambda _: None)):
             if count % _JUDGED_ITEMS == _JUDGED_ITEMS - 1:
                 await asyncio.sleep(0)
-            reason = self._judge(named)
+            reason = self._complaint(named)
             if reason is not None:
                 yield _error_of(named, f"invalid {named.kind} at index {named.index}, err: {reason}")
             own = identity_of(named.item)
@@ -150,22 +132,11 @@ class Configs:
                     yield _error_of(named, f"found duplicate {_identifier(named)} {own} in {named.kind}")
                 seen.add((named.kind, own))
 
-    def _judge(self, named: Named) -> str | None:
+    def _complaint(self, named: Named) -> str | None:
         try:
-            raw = encode_item(named.key, named.item)
-            admit(
-                named.key,
-                raw,
-                self._resource_bytes,
-                self._plugins,
-                self._protection,
-                refuse_unknown=True,
-                allow_code=self._allow_code,
-            )
-        except InvalidResource as error:
-            return error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
-        except (ValueError, TypeError, RecursionError) as error:
-            return f"invalid configuration: {error}"
+            self._judge.admit(named.key, encode_item(named.key, named.item))
+        except UNFIT as error:
+            return worded(error)
         return None
 
 

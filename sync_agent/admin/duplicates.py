@@ -41,6 +41,11 @@ class Duplicates:
         self._recent = Identities()
         self._revisions: dict[ResourceKey, int] = {}  # of recent writes
 
+    @property
+    def unconfirmed(self) -> int:
+        """Writes of which the watch has not brought word yet, as far as anybody has looked."""
+        return len(self._revisions)
+
     def concern(self, key: ResourceKey, value: Mapping[str, Any]) -> bool:
         """Does this resource claim an identity?"""
         return any(True for _ in identities_of(key.kind, value))
@@ -59,6 +64,7 @@ class Duplicates:
     def wrote(self, key: ResourceKey, value: Mapping[str, Any] | None, revision: int) -> None:
         """This agent wrote a resource, or (None) deleted it."""
         if key.kind in KINDS_WITH_IDENTITIES:
+            self._forget_what_is_known()
             self._recent.note(key, () if value is None else self._recent.digests_of(key.kind, value))
             self._revisions[key] = revision
 

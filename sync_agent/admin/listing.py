@@ -2,29 +2,20 @@
 
 A list is taken page by page of the store, and only what is yet to be decided is kept: a page of the caller's, and
 resources under the names that APISIX 2.x gave them, which count where there is none under the newer name.
-
-Patterns come from the caller, and Python's `re` can be made to run for ages by a pattern with repetition. So patterns
-are the part of regular expressions that runs in linear time: literals, `.`, classes, escapes and anchors. What needs
-repetition, alternation or groups is refused, not misread.
 """
 
 from __future__ import annotations
 
 import contextlib
 import heapq
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 from gw.model.keys import OLD_NAMES, ResourceKey, credential_key, has_old_name, parse_store_key
 from gw.model.operations import Item, List
+from sync_agent.admin.pattern import Search, compile_search
 from sync_agent.admin.stored import StoredValueError, parse_stored
 from sync_agent.stores.base import KeyValue
-
-# Repetition, alternation and groups. Outside a class only; inside one they are literals, but refusing them is simpler.
-_BEYOND_LINEAR: Final = frozenset("*+?{|()")
-# As long as the longest name a resource may have, so that each name can be asked for in full.
-_LONGEST_PATTERN: Final = 256
 
 
 class InvalidFilter(ValueError):
@@ -32,7 +23,7 @@ class InvalidFilter(ValueError):
 
 
 class Filter:
-    """The filters of one list. Raises InvalidFilter for a pattern that is not one, or could run long."""
+    """The filters of one list. Raises InvalidFilter for a pattern that cannot be searched for."""
 
     def __init__(self, wanted: List) -> None:
         self._name = _pattern("name", wanted.name)
@@ -54,14 +45,14 @@ class Filter:
         if self._name is None:
             return True
         name = resource.get("name")
-        return isinstance(name, str) and self._name.search(name) is not None
+        return isinstance(name, str) and self._name(name)
 
     def _passes_uri(self, resource: Mapping[str, Any]) -> bool:
         if self._uri is None:
             return True
         uris = resource.get("uris")
         candidates = [resource.get("uri"), *(uris if isinstance(uris, list) else ())]
-        return any(isinstance(uri, str) and self._uri.search(uri) for uri in candidates)
+        return any(isinstance(uri, str) and self._uri(uri) for uri in candidates)
 
     def _passes_label(self, resource: Mapping[str, Any]) -> bool:
         if self._label is None:
@@ -161,16 +152,10 @@ class Shown:
         return self._page is None
 
 
-def _pattern(parameter: str, text: str | None) -> re.Pattern[str] | None:
+def _pattern(parameter: str, text: str | None) -> Search | None:
     if text is None:
         return None
-    if len(text) > _LONGEST_PATTERN:
-        raise InvalidFilter(f"invalid argument {parameter}: a pattern has at most {_LONGEST_PATTERN} characters")
-    if _BEYOND_LINEAR & set(re.sub(r"\\.", "", text, flags=re.DOTALL)):
-        raise InvalidFilter(
-            f"invalid argument {parameter}: repetition, alternation and groups are not supported in a pattern"
-        )
     try:
-        return re.compile(text)
-    except re.error as error:
+        return compile_search(text)
+    except ValueError as error:
         raise InvalidFilter(f"invalid argument {parameter}: {error}") from None

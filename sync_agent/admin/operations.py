@@ -55,13 +55,13 @@ from sync_agent.admin import references
 from sync_agent.admin.bodies import InvalidBody, forbid_managed, id_of, object_of
 from sync_agent.admin.configs import Configs
 from sync_agent.admin.duplicates import Duplicates
+from sync_agent.admin.judging import UNFIT, Judge, worded
 from sync_agent.admin.keys import AdminKeys
 from sync_agent.admin.listing import InvalidFilter, Shown
 from sync_agent.admin.patch import InvalidSubPath, merge, place
 from sync_agent.admin.stored import StoredValueError, encode_stored, parse_stored
 from sync_agent.encryption import PLAIN, Protection
 from sync_agent.identities import Identities
-from sync_agent.intake import admit
 from sync_agent.stores.base import Head as StoreHead
 from sync_agent.stores.base import KeyValue, ReadOnly, Store, Written
 from sync_agent.stores.standalone.whole import WholeStore
@@ -136,27 +136,19 @@ class Operations:
         identities: Identities | None = None,
         document_bytes: int = 32 * 1024 * 1024,
     ) -> None:
-        self._configs = Configs(
-            store,
-            clock,
-            plugins,
-            document_bytes=document_bytes,
-            resource_bytes=resource_bytes,
-            protection=protection,
-            allow_code=allow_code,
-        )
+        self._judge = Judge(resource_bytes, plugins, protection, allow_code)
+        self._configs = Configs(store, clock, self._judge, document_bytes=document_bytes)
         self._store = store
-        self._allow_code = allow_code
-        self._plugins = plugins
         self._protection = protection
         self._rng = rng or random.SystemRandom()
         self._keys = keys
         self._clock = clock
         self._prefix = prefix.rstrip("/")
-        self._resource_bytes = resource_bytes
         self._status = status
         self._processed = processed
-        self._duplicates = Duplicates(store, identities or Identities(), processed, self._opened)
+        # An index is falsy while nobody has an identity, as at every start.
+        known = Identities() if identities is None else identities
+        self._duplicates = Duplicates(store, known, processed, self._opened)
         self._references_turn = asyncio.Lock()
         self._turns: WeakValueDictionary[ResourceKey, asyncio.Lock] = WeakValueDictionary()
 
@@ -359,20 +351,9 @@ class Operations:
         """The bytes to write, while what the resource names is there and stays: write inside."""
         try:
             encoded = encode_stored(self._protection.sealed(key, value))
-            admit(
-                key,
-                encoded,
-                self._resource_bytes,
-                self._plugins,
-                self._protection,
-                refuse_unknown=True,
-                allow_code=self._allow_code,
-            )
-        except InvalidResource as error:
-            reason = error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
-            raise _Refused(Outcome.INVALID, reason) from None
-        except (ValueError, TypeError, RecursionError) as error:
-            raise _Refused(Outcome.INVALID, f"invalid configuration: {error}") from None
+            self._judge.admit(key, encoded)
+        except UNFIT as error:
+            raise _Refused(Outcome.INVALID, worded(error)) from None
         if not references.depends_on_others(key, value) and not self._duplicates.concern(key, value):
             yield encoded
             return
@@ -451,8 +432,7 @@ def _key(kind: str, id: str) -> ResourceKey:
     try:
         check_id(kind, id)
     except InvalidResource as error:
-        reason = error.reason if error.stands_alone else f"invalid configuration: {error.reason}"
-        raise _Refused(Outcome.INVALID, reason) from None
+        raise _Refused(Outcome.INVALID, worded(error)) from None
     return ResourceKey(kind, id)
 
 

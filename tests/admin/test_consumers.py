@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from gw.model.keys import ResourceKey
 from gw.schema import PluginSchemas
 from gw.schema.plugin_schemas import PluginSchema
-from sync_agent.identities import IDENTIFYING
+from sync_agent.identities import IDENTIFYING, Identities
 from tests.support.admin import MakeStore, World, world
 
 # What an identity is decides the plugin's name; what else its configuration may hold is not looked at here.
-PLUGINS = PluginSchemas({name: PluginSchema({"type": "object"}, "a test") for name in IDENTIFYING})
+SCHEMAS = {name: PluginSchema({"type": "object"}, "a test") for name in IDENTIFYING}
+PLUGINS = PluginSchemas(SCHEMAS, consumer_schemas=SCHEMAS)
 NOT_FOUND = {"message": "Key not found"}
 
 
@@ -176,3 +178,20 @@ def test_an_identity_that_nobody_could_have_is_nobodys(tmp_path: Path) -> None:
             assert (await admin.ask("PUT", "/consumers", consumer("jack", value=value))).status in (200, 201)
 
     play(scenario, tmp_path)
+
+
+def test_the_agents_index_is_asked_and_not_every_consumer(tmp_path: Path) -> None:
+    """One that is complete, empty at first as at every start, and knows nothing of jack, who stands in the store."""
+    index = Identities()
+
+    async def scenario(admin: World) -> None:
+        await admin.store.put("consumers/jack", json.dumps(consumer("jack", value="a")).encode())
+        refused = await admin.ask("PUT", "/consumers", consumer("jill", value="a"))
+        assert refused.body == {"error_msg": "duplicate key found with consumer: jack"}, "until it is complete"
+        index.is_complete = True
+        assert (await admin.ask("PUT", "/consumers", consumer("jill", value="a"))).status == 201
+        index.note(ResourceKey("consumers", "jack"), index.digests_of("consumers", consumer("jack", value="a")))
+        refused = await admin.ask("PUT", "/consumers", consumer("joan", value="a"))
+        assert refused.status == 400
+
+    play(scenario, tmp_path, identities=index)

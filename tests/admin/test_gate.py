@@ -190,7 +190,11 @@ def test_preflight(tmp_path: Path) -> None:
         assert near.status == 200
         assert near.headers["Access-Control-Allow-Origin"] == "http://127.0.0.1:9000"
         assert "PUT" in near.headers["Access-Control-Allow-Methods"]
+        assert "X-Digest" in near.headers["Access-Control-Allow-Headers"], "without it no page can put a document"
         assert "Access-Control-Allow-Credentials" not in near.headers
+        read = await admin.ask("GET", "/routes", headers={"Origin": "http://127.0.0.1:9000"})
+        exposed = read.headers["Access-Control-Expose-Headers"].split(", ")
+        assert {"X-API-VERSION", "X-Jitterway-Revision"} <= set(exposed), "else a page cannot read them"
         far = await admin.ask("OPTIONS", "/routes/1", key=None, headers=asks | {"Origin": "https://evil.example"})
         assert far.status == 403
         assert not [name for name in far.headers if name.lower().startswith("access-control")]

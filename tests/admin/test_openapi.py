@@ -97,6 +97,12 @@ def test_plugins_stand_in_the_bodies() -> None:
     assert "required" not in schemas["ssl.stored"]
 
 
+def test_a_consumer_may_be_called_in_a_path_what_its_schema_lets_it_be_called() -> None:
+    (parameter,) = DOCUMENT["paths"]["/consumers/{id}"]["parameters"]
+    username = DOCUMENT["components"]["schemas"]["consumer"]["properties"]["username"]
+    assert parameter["schema"]["maxLength"] == username["maxLength"] == 256
+
+
 def test_it_is_served_behind_the_key(tmp_path: Path) -> None:
     async def run() -> None:
         async with world(tmp_path, catalogue=CATALOGUE) as admin:

@@ -188,6 +188,30 @@ def test_a_resource_is_judged_without_being_stored(tmp_path: Path) -> None:
     play(scenario, tmp_path)
 
 
+CODE = [
+    # what is judged; where gw.allow_code is off it is refused, as a PUT of it
+    ("routes", ROUTE | {"filter_func": "lambda vars: True"}),
+    ("services", {"script": "def access(conf): pass"}),
+    ("global_rules", {"plugins": {"request-id": {"_meta": {"pre_function": "lambda ctx: None"}}}}),
+]
+
+
+@pytest.mark.parametrize("is_allowed", [False, True])
+def test_code_is_judged_as_a_put_of_it_is(tmp_path: Path, is_allowed: bool) -> None:
+    async def scenario(admin: World) -> None:
+        for kind, resource in CODE:
+            judged = await admin.ask("POST", f"/schema/validate/{kind}", resource)
+            if is_allowed:
+                assert judged.status == 200, (kind, judged)
+            else:
+                put = await admin.ask("PUT", f"/{kind}/1", resource)
+                assert (judged.status, judged.body) == (put.status, put.body), kind
+                assert judged.body["error_msg"].endswith("gw.allow_code is on; here it is off"), kind
+
+    config = f"gw: {{allow_code: {str(is_allowed).lower()}}}\n"
+    play(scenario, tmp_path, config=config, plugins=CATALOGUE.schemas)
+
+
 BAD_BODIES = [
     (b"", "missing configurations"),
     (b"{", "invalid request body"),

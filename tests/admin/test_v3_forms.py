@@ -128,6 +128,8 @@ FILTERS = [
     ("name=%5Eop", set()),
     ("name=s.op", {"a"}),
     ("name=[q-t]hop", {"a"}),
+    ("name=^(shop|stop)-.%2B$", {"a"}),
+    ("uri=/x/.*|^/d$", {"b", "d"}),
     ("uri=/x", {"b"}),
     ("uri=/hello", {"a", "c", "e"}),
     ("uri=/y", {"b"}),
@@ -172,8 +174,8 @@ BAD_QUERIES = [
     ("/routes?page=x&page_size=10", "invalid argument page: should be a number"),
     ("/routes?page_size=1e2", "invalid argument page_size: should be a number"),
     ("/routes?page_size=%D9%A1%D9%A0", "invalid argument page_size: should be a number"),
-    ("/routes?name=(a%2B)%2B$", "invalid argument name: repetition, alternation and groups are not supported"),
-    ("/routes?uri=[", "invalid argument uri: unterminated character set"),
+    ("/routes?name=(%3F=a)b", "invalid argument name: no regular expression without looking around"),
+    ("/routes?uri=[", "invalid argument uri: no regular expression"),
     ("/routes?uri=" + "a" * 257, "invalid argument uri: a pattern has at most 256 characters"),
 ]
 

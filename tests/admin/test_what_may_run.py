@@ -18,6 +18,12 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "/routes/1",
+        {"uri": "/a", "plugins": {}, "vars": [[["post_arg.messages[.content[*].type", "has", "image_url"]]]},
+        "failed to validate the 'vars' expression: invalid expression: post_arg.messages[.content[*].type names no "
+        "place in a body",
+    ),
+    (
+        "/routes/1",
         {"uri": "/a", "plugins": {}, "filter_func": "def f(vars): return True"},
         "filter_func is code, which runs only where the setting gw.allow_code is on; here it is off",
     ),

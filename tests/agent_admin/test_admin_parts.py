@@ -157,17 +157,38 @@ def test_a_page_is_a_slice_of_all(revisions: list[int], page: int, page_size: in
     assert page_of.items() == tuple(ordered[(page - 1) * page_size : page * page_size])
 
 
-@pytest.mark.parametrize("pattern", ["a*", "a+", "a?", "a{2}", "a|b", "(a)", r"\\*", "[a", "\\"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["(?=a)", "(?<!a)b", r"(a)\1", "(?>a)", "*a", "(a", "[a", "\\", "a" * 257, ".{1000}" * 30, r"\p{Nonsense}"],
+)
 def test_patterns_that_are_refused(pattern: str) -> None:
     with pytest.raises(InvalidFilter, match="invalid argument name"):
         Filter(List("routes", name=pattern))
 
 
 @pytest.mark.parametrize(
-    ("pattern", "passes"), [(r"a\.b\*", True), ("^a.b", True), ("b$", False), (r"[.]b\*$", True), ("A", False)]
+    ("pattern", "passes"),
+    [
+        (r"a\.b\*", True),
+        ("^a.b", True),
+        ("b$", False),
+        (r"[.]b\*$", True),
+        ("A", False),
+        ("(?i)A", True),
+        ("x|^a", True),
+        (r"^[a-z]+\.(b|c)[*]?$", True),
+        ("^(a+)+$", False),
+        ("", True),
+    ],
 )
 def test_patterns(pattern: str, passes: bool) -> None:
     assert Filter(List("routes", uri=pattern)).passes({"uri": "a.b*"}) is passes
+
+
+def test_a_pattern_that_explodes_elsewhere_takes_its_time_by_the_text() -> None:
+    """A backtracking engine would not come back from this in a lifetime."""
+    assert not Filter(List("routes", name="^(a+)+$")).passes({"name": "a" * 255 + "!"})
+    assert Filter(List("routes", name="Straße|\u4e16")).passes({"name": "\u4e16\u754c"})
 
 
 @pytest.mark.parametrize("resource", [{}, {"name": 1, "uri": 2, "uris": 3, "labels": 4}, {"uris": [None]}])

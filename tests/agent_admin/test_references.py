@@ -164,3 +164,12 @@ async def test_what_cannot_go(backend: Backend, name: str, user: str, value: Any
             assert can_be_referred_to(key_of(name).kind)
             await store.delete(user)
             assert await find_user(store, key_of(name)) is None
+
+
+@asynchronous
+async def test_an_id_in_escapes_is_the_same_id(backend: Backend) -> None:
+    async with backend.opened() as store:
+        await store.put("routes/1", rb'{"uri": "/a", "upstream_id": "\u0061b"}')
+        found = await find_user(store, key_of("upstreams/ab"))
+        assert found == "can not delete this upstream, route [1] is still using it now"
+        assert await find_user(store, key_of("upstreams/b")) is None

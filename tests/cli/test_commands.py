@@ -120,7 +120,7 @@ def test_the_greeting_tells_where_the_key_lies_and_never_the_key(config: Path) -
     generated = of_settings(load_agent_settings(config, environ={}))
     assert f"$(cat {config.parent}/data/admin.key)" in generated
     assert "http://127.0.0.1:9080  (all addresses: 0.0.0.0:9080)" in generated
-    assert "curl -X PUT http://127.0.0.1:9180/apisix/admin/routes/1" in generated
+    assert "curl -X PUT 'http://127.0.0.1:9180/apisix/admin/routes/1?wait=2000'" in generated
     assert "http://127.0.0.1:9091/apisix/prometheus/metrics" in generated
     assert "run as one user here" in generated
 

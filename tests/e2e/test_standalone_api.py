@@ -290,7 +290,7 @@ def test_all_that_is_wrong_is_told(shared: Gateway) -> None:
         ("upstreams", "u", 0),
     ]
     texts = [error["error"] for error in answer["errors"]]
-    assert texts[0] == "routes_conf_version must be a number"
+    assert texts[0] == "routes_conf_version must be a number, got string"
     assert texts[1].startswith("invalid routes at index 1, err: invalid configuration: ")
     assert texts[2] == "found duplicate id r1 in routes"
     assert texts[3] == "invalid routes at index 2, err: unknown plugin [invalid-plugin]"

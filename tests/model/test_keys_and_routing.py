@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gw.model.keys import KINDS, ResourceKey, credential_key, has_old_name, parse_store_key, secret_key, store_keys
+from gw.model.keys import KINDS, ResourceKey, credential_key, has_old_name, parse_store_key, store_keys
 from gw.model.routing import RouteKey, route_key
 from gw.schema import validate
 
@@ -56,7 +56,7 @@ def test_store_keys(key: str, resource_key: ResourceKey | None):
         (ResourceKey("plugins", ""), ("plugins",), None),
         (ResourceKey("consumers", "jack"), ("consumers/jack",), None),
         (credential_key("jack", "x"), ("consumers/jack/credentials/x",), "x"),
-        (secret_key("vault", "x"), ("secrets/vault/x",), "vault/x"),
+        (ResourceKey("secrets", "vault/x"), ("secrets/vault/x",), "vault/x"),
     ],
 )
 def test_where_a_resource_may_lie_and_what_it_says_of_its_id(

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from gw.model.consumer import Consumer, ConsumerGroup
-from gw.model.global_rule import GlobalRule
 from gw.model.keys import ResourceKey
 from gw.model.merge import (
     Layer,
@@ -109,9 +108,7 @@ def test_what_is_answered_before_any_plugin(
     assert missing_parent(a_route(**names), config, service) == expected
 
 
-def test_the_resources_of_plugins():
-    rule = GlobalRule.from_dict("1", validate("global_rules", "1", {"plugins": {"a": {}}}))
-    assert rule.plugins == {"a": {}}
+def test_metadata_is_what_is_meant_for_the_plugin():
     metadata = {"id": "a", "create_time": 1, "update_time": 2, "log_format": {"host": "$host"}}
     assert PluginMetadata.from_dict("a", validate("plugin_metadata", "a", metadata)).values == {
         "log_format": {"host": "$host"}

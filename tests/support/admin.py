@@ -21,6 +21,7 @@ from gw.settings import AdminKey, Settings, load_settings
 from sync_agent.admin.keys import AdminKeys
 from sync_agent.admin.operations import AdminLimits
 from sync_agent.admin.server import AdminServer
+from sync_agent.identities import Identities
 from sync_agent.stores.base import Store
 from sync_agent.stores.sql.sqlite import DIALECT, SqliteDatabase
 from sync_agent.stores.sql.store import SqlStore
@@ -121,6 +122,7 @@ async def agent(
     status: Callable[[], Mapping[str, Any]] = dict,
     processed: Callable[[], int] = lambda: 0,
     plugins: PluginSchemas = NO_PLUGINS,
+    identities: Identities | None = None,
 ) -> AsyncIterator[AdminServer]:
     """The agent's admin side, serving at `directory/agent.sock`."""
     server = AdminServer(
@@ -133,6 +135,7 @@ async def agent(
         prefix="/apisix",
         clock=clock,
         plugins=plugins,
+        identities=identities,
     )
     await server.start()
     try:

@@ -132,6 +132,20 @@ async def test_who_has_an_identity(tmp_path: Path) -> None:
 
 
 @asynchronous
+async def test_writes_are_remembered_until_the_watch_has_brought_them(tmp_path: Path) -> None:
+    """Also those of consumers that claim nothing, for whom nobody ever asks who has what."""
+    world = World(a_store(tmp_path))
+    await world.load()
+    for number in range(50):
+        await world.write(ResourceKey("consumers", f"c{number}"), {"username": f"c{number}"})
+    assert world.duplicates.unconfirmed == 50
+    await world.catch_up()
+    await world.write(JACK, None)
+    assert world.duplicates.unconfirmed <= 1
+    await world.store.close()
+
+
+@asynchronous
 async def test_what_is_refused_keeps_the_identity_that_is_served(tmp_path: Path) -> None:
     world = World(a_store(tmp_path))
     await world.load()

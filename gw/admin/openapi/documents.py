@@ -37,6 +37,7 @@ def paths_of_documents() -> Iterator[tuple[str, Node]]:
     stands = {"description": "The document that stands.", "headers": dict(_ABOUT), "content": _in_each_form()}
     yield "/configs", {
         "get": _operation("get_configs", "Read all resources as one document", {200: stands}, 404),
+        "head": _operation("head_configs", "What is known of the document", {200: _known()}, 404),
         "put": {
             **_operation("put_configs", "Put a document in the place of the one that stands", _taken(), 404, 413),
             "parameters": [
@@ -49,6 +50,10 @@ def paths_of_documents() -> Iterator[tuple[str, Node]]:
     checked = _operation("validate_configs", "Tell all that is wrong with a document", {200: _valid()}, 413)
     checked["responses"]["400"] = json_answer(_WRONG, "What is wrong.")
     yield "/configs/validate", {"post": {**checked, "requestBody": {"required": True, "content": _in_each_form()}}}
+
+
+def _known() -> Node:
+    return {"description": "In headers alone.", "headers": dict(_ABOUT)}
 
 
 def _taken() -> Mapping[int, Node]:

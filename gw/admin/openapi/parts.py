@@ -82,7 +82,7 @@ FORCE: Final[Node] = {
 }
 # Longer numbers are refused: they are of no use.
 _COUNT: Final[Node] = {"type": "integer", "minimum": -(10**12) + 1, "maximum": 10**12 - 1}
-_PATTERN: Final = "Literals, `.`, classes, escapes and anchors; no repetition, alternation or groups."
+_PATTERN: Final = "A regular expression without looking around and back references, at most 256 characters."
 _TEXT: Final[Node] = {"type": "string"}
 LISTING: Final[tuple[Node, ...]] = (
     {"name": "page", "in": "query", "description": "From 1; with `page_size`.", "schema": _COUNT},

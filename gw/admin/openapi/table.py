@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from gw.model.keys import KINDS
 from gw.model.operations import NOUNS
 from gw.schema import schema_names
+from gw.schema.load import load_definition
 
 Node = dict[str, Any]
 
@@ -21,7 +22,7 @@ _ID: Final[Node] = {
     "minLength": 1,
     "maxLength": 64,
 }
-_USERNAME: Final[Node] = {"type": "string", "pattern": "^[a-zA-Z0-9_-]+$", "minLength": 1, "maxLength": 100}
+_USERNAME: Final[Node] = load_definition("username")
 # The list of plugins is read, and has paths of its own.
 _LEFT_OUT: Final = frozenset({"plugins"})
 

@@ -3,7 +3,7 @@
     routes:                   kinds by APISIX's plurals, gw.model.keys.KINDS
       - id: 1                 an item without an id is known by its username, else by its place: arr_1
         uri: /hello
-    routes_conf_version: 7    means something over HTTP alone (sync_agent/admin/conf_versions.py)
+    routes_conf_version: 7    means something over HTTP alone (versions.py)
     #END                      of a YAML file
 
 Two parts. `read_document` takes bytes, and refuses a document as a whole: what cannot be read must not pass for an
