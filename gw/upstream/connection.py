@@ -203,8 +203,9 @@ class UpstreamConnection(asyncio.Protocol):
         """All of the request is written: from now on the upstream has `read_s` for each piece of its answer."""
         self._request_complete = True
         if not self._writing_paused:
-            self._may_be_known = not self._answers_head
-            self._deadline.after(self._timeouts.read_s)
+            # An answer that has begun goes on: what comes next is no head, whatever it looks like.
+            self._may_be_known = not (self.response_started or self._answers_head or self._may_upgrade)
+            self._wait_for_answer()
 
     def pause_reading(self) -> None:
         """The client is slow: leave the rest in the socket. The upstream's time stands still meanwhile."""
@@ -219,7 +220,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._reading_paused = False
             self._transport.resume_reading()
             if self._request_complete:
-                self._deadline.after(self._timeouts.read_s)
+                self._wait_for_answer()
+
+    def _wait_for_answer(self) -> None:
+        """It has `read_s` from now on, unless it is us who do not read."""
+        if not self._reading_paused:
+            self._deadline.after(self._timeouts.read_s)
 
     def abort(self) -> None:
         """Give the connection up at once; nothing is reported any more."""
@@ -269,7 +275,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is None or self._parser is None:
             self._close()
             return
-        if not self.response_started:
+        begins = not self.response_started
+        if begins:
             self._begin_response(data)
         self._fed_bytes += len(data)
         try:
@@ -288,7 +295,7 @@ class UpstreamConnection(asyncio.Protocol):
                 return
             self._extra_bytes = True
         if self._complete:
-            self._finish(data)
+            self._finish(data if begins else b"")
             return
         if self._upgraded is not None:
             self._fail(BadResponse("101 that names no protocol"))
@@ -333,6 +340,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writing_paused = True
+        self._may_be_known = False
         if self._sink is not None:
             self._unsent_bytes = self._transport.get_write_buffer_size()
             self._deadline.after(self._timeouts.send_s)
@@ -343,7 +351,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is not None:
             self._deadline.at_s = math.inf
             if self._request_complete:
-                self._deadline.after(self._timeouts.read_s)
+                self._wait_for_answer()
             self._sink.upstream_drained()
 
     # What the parser calls.
@@ -433,8 +441,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     # Ends.
 
-    def _finish(self, data: bytes) -> None:
-        """The response is complete: go home or close, then say so. `data`: the read that completed it."""
+    def _finish(self, whole: bytes) -> None:
+        """The response is complete: go home or close, then say so. `whole`: all of it, if it came in one read."""
         sink, self._sink = self._sink, None
         reader = self._head_reader
         trailers = reader.trailers() if reader.has_more else _NO_TRAILERS
@@ -460,8 +468,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._head_waits:
             self._head_waits = False
             head = ResponseHead(self._status, self._reason, self._passed)
-            if not (self.closed or self._answers_head or reader.is_chunked):
-                self._remember(head, data)
+            if whole and not (self.closed or self._answers_head or reader.is_chunked):
+                self._remember(head, whole)
             sink.upstream_answered(head, self._piece, now_s)
         else:
             sink.upstream_end(trailers)
@@ -478,19 +486,19 @@ class UpstreamConnection(asyncio.Protocol):
             deadline.set_timer(at_s)
         self._home.connection_idle(self, max_idle)
 
-    def _remember(self, head: ResponseHead, data: bytes) -> None:
+    def _remember(self, head: ResponseHead, whole: bytes) -> None:
         """Keep what a response of these bytes is, where its head and length say all of it."""
-        head_bytes = len(data) - len(self._piece)
+        head_bytes = len(whole) - len(self._piece)
         # Another end of a head before the last one: an interim response, which would have to be passed on each time.
         if (
             self._is_1_1
             and head.status not in _BODILESS
             and head_bytes <= _REMEMBERED_HEAD_BYTES
-            and data.find(b"\r\n\r\n") == head_bytes - 4
+            and whole.find(b"\r\n\r\n") == head_bytes - 4
         ):
             self._known = head
-            self._known_head = data[:head_bytes]
-            self._known_bytes = len(data)
+            self._known_head = whole[:head_bytes]
+            self._known_bytes = len(whole)
 
     def _fail(self, error: UpstreamError) -> None:
         sink, self._sink = self._sink, None
