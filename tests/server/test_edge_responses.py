@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gw.upstream.connection import MAX_HEAD_BYTES
+from gw.upstream.reading import MAX_HEAD_BYTES
 from tests.support.edge import OK, Wire, eventually, get, proxy, replying, run
 
 pytestmark = pytest.mark.usefixtures("each_edge")
