@@ -242,7 +242,8 @@ class H1Connection(Answering):
         """Begin with the head that this read brought, and nothing else; its fields may come again."""
         exchange = self._exchange
         if exchange is not None:
-            is_bare = self._body is None and not exchange.upgrade
+            head = self._head
+            is_bare = self._body is None and (head.is_plain or not head.upgrade)
             repetition = self._repetition
             repetition.note(data, exchange.request, is_bare=is_bare, keeps_alive=self._keeps_alive)
             exchange.start()
