@@ -220,10 +220,10 @@ class Exchange(Forwarding):
         elif (refusal := self._admit_fields(request, gateway)) is not None:
             self._reply(refusal)
             return
-        self._match()
+        self._match(self.started_s)
 
-    def _match(self) -> None:
-        """Find the route, and walk it."""
+    def _match(self, now_s: float) -> None:
+        """Find the route, and walk it. `now_s`: CLOCK_MONOTONIC."""
         gateway, request = self._gateway, self.request
         try:
             handle = gateway.routes.find(request.path, request.host, request.method, self)
@@ -237,9 +237,9 @@ class Exchange(Forwarding):
             self.params = handle.params
         self.route = route
         if route.is_plain:
-            self._choose()
+            self._choose(now_s)
         else:
-            self._begin_phases(route.phases)
+            self._begin_phases(route.phases, now_s)
 
     def _admit_fields(self, request: Request, gateway: Gateway) -> Reply | None:
         """The same for a head that is seen for the first time; what to answer instead of it. Raises as `admit`."""
@@ -257,7 +257,7 @@ class Exchange(Forwarding):
                 self._body = RequestBody(limit_bytes)
         return None
 
-    def _begin_phases(self, phases: Phases) -> None:
+    def _begin_phases(self, phases: Phases, now_s: float) -> None:
         """Let plugins take part before a node is chosen, and in the response."""
         request = self.request
         if phases.header_filter or phases.body_filter:
@@ -266,17 +266,18 @@ class Exchange(Forwarding):
             if filtering.awaits:
                 self._filtering = filtering
                 self._passes_later = True
+        headers = request.headers
+        # A copy, by which it shows what plugins change; and a repeated request's are the next one's, too.
+        request.headers = headers.copy()
         if phases.request or phases.before_proxy:
-            # A copy, by which it shows what plugins change; and a repeated request's are the next one's, too.
-            self._read = Read(request.headers, request.remote_addr, request.repeated)
-            request.headers = request.headers.copy()
+            self._read = Read(headers, request.remote_addr, request.repeated)
             request.repeated = None
             if request.names_headers:
                 drop_named_by_connection(request)
         if phases.request:
             self._walk(phases.request, self._choose)
         else:
-            self._choose()
+            self._choose(now_s)
 
     async def _await_and_match(self, wait: NeedsWait) -> None:
         """For a route whose condition is about the body."""
@@ -292,7 +293,7 @@ class Exchange(Forwarding):
         if reply is not None:
             self._reply(reply)
         elif not self.finished:
-            self._proceed(self._match)
+            self._proceed(lambda: self._match(time.monotonic()))
 
     def _walk(self, steps: tuple[Step, ...], then: Callable[[], None]) -> None:
         """Run plugins one after the other; with the first that awaits, go on in a task."""
@@ -340,8 +341,8 @@ class Exchange(Forwarding):
         if not self.finished:
             self._reply(failed_reply(self.request_id))
 
-    def _choose(self) -> None:
-        """Choose a node."""
+    def _choose(self, now_s: float | None = None) -> None:
+        """Choose a node. `now_s`: CLOCK_MONOTONIC, where it is known already."""
         route = self.route
         upstream = route.usable
         if upstream is None:
@@ -353,16 +354,15 @@ class Exchange(Forwarding):
             self._reply(SERVICE_UNAVAILABLE)
             return
         if route.is_plain:
-            # PERF: _take_node in place; hardly any time has passed.
+            # PERF: _take_node in place.
             self._node = node
-            attempt = self._attempt = Attempt(node.address, node, self.started_s)
+            attempt = self._attempt = Attempt(node.address, node, now_s or time.monotonic())
             self.attempts = (attempt,)
             self._is_picked = True
             self._send()
             return
         phases = route.phases
-        # Without plugins hardly any time has passed.
-        self._take_node(node, time.monotonic() if phases.request else self.started_s)
+        self._take_node(node, now_s or time.monotonic())
         if phases.before_proxy:
             self._walk(phases.before_proxy, self._reread_and_send)
         elif phases.request:
