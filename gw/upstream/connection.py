@@ -321,7 +321,8 @@ class UpstreamConnection(ResponseReading):
             head = ResponseHead(self._status, self._reason, self._passed)
             if whole and not (self.closed or self._answers_head or reader.is_chunked):
                 self._remember(head, whole)
-            sink.upstream_answered(head, self._piece, now_s)
+            piece, self._piece = self._piece, b""  # while we are idle, nobody needs it
+            sink.upstream_answered(head, piece, now_s)
         else:
             sink.upstream_end(trailers)
 

@@ -46,6 +46,7 @@ _HEAD_END: Final = b"\r\n\r\n"
 _CR: Final = 0x0D
 # Bytes of a response that wait for the client before the upstream is paused.
 _HIGH_WATER_BYTES: Final = 64 * 1024
+_NO_FIELDS: Final[Headers] = []
 # The one protocol that a client may switch to (RFC 6455).
 _WEBSOCKET: Final = b"websocket"
 
@@ -271,6 +272,7 @@ class H1Connection(Answering):
         if b"?" in target:
             target, _, query = target.partition(b"?")
         request = Request(head.method, target, query, head.headers, self._link, head.version, self._requests)
+        head.headers = _NO_FIELDS  # while the connection is idle, nobody needs them
         exchange = self._exchange = Exchange(self._gateway, self, request, head_bytes)
         self._keeps_alive = head.keeps_alive
         self._is_usual = head.keeps_alive and head.version == "1.1" and head.method != "HEAD" and self._times.idle_s > 0
