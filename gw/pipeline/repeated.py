@@ -40,7 +40,9 @@ class Repeated:
             request.repeated = None
             return
         self._attributes = request.__dict__.copy()
-        self._attributes.pop("repeated", None)  # a cycle
+        # A cycle; and what the target decides, which a request whose target is refused does not have.
+        for name in ("repeated", "path", "wire_path"):
+            self._attributes.pop(name, None)
         self.is_settled = True
 
     def request(self, method: str, target: bytes, query: bytes, connection_requests: int) -> Request:

@@ -11,13 +11,16 @@ from gw.model.merge import NO_UPSTREAM, Missing
 from tests.support.edge import (
     OK,
     Wire,
+    asked,
     compiled,
     connections_used_once,
     edge,
     eventually,
     fields_of,
+    full_backlog,
     get,
     proxy,
+    refusing_port,
     replying,
     run,
     scripted_upstream,
@@ -222,10 +225,7 @@ def test_expect_is_answered_here_and_only_for_a_route() -> None:
 def test_an_answer_before_the_body_is_complete_ends_the_upload() -> None:
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client = await running.connect()
-            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nonly this")
-            wire = await upstream.accept()
-            await wire.head()
+            client, wire = await asked(running, upstream, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nonly this")
             wire.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
             answer = await client.answer()
             assert (answer.status, answer.body) == (413, b"big")
@@ -238,10 +238,7 @@ def test_an_answer_before_the_body_is_complete_ends_the_upload() -> None:
 def test_both_directions_at_the_same_time() -> None:
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client = await running.connect()
-            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
-            wire = await upstream.accept()
-            await wire.head()
+            client, wire = await asked(running, upstream, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
             assert await wire.exactly(6) == b"1\r\na\r\n"
             wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nA\r\n")
             await client.head()
@@ -358,9 +355,8 @@ def test_a_broken_configuration_is_500_for_its_requests_alone(caplog: pytest.Log
 
 def test_refused_is_502() -> None:
     async def main() -> None:
-        with socket.socket() as taken:  # bound and not listening: refuses
-            taken.bind(("127.0.0.1", 0))
-            async with edge({"/": compiled("1", upstream_dict(taken.getsockname()[1]))}) as running:
+        with refusing_port() as port:
+            async with edge({"/": compiled("1", upstream_dict(port))}) as running:
                 answer = await running.ask(get())
                 assert (answer.status, answer.body) == (502, b'{"error_msg":"502 Bad Gateway"}\n')
                 assert answer.header("x-apisix-upstream-status") == "502"
@@ -392,9 +388,8 @@ def test_a_node_that_refuses_is_passed_over(node: dict[str, int], fields: dict[s
 
     async def main() -> None:
         async with scripted_upstream(play) as upstream:
-            with socket.socket() as taken:  # bound and not listening: refuses
-                taken.bind(("127.0.0.1", 0))
-                dead = {"host": "127.0.0.1", "port": taken.getsockname()[1], "weight": 1, **node}
+            with refusing_port() as port:
+                dead = {"host": "127.0.0.1", "port": port, "weight": 1, **node}
                 alive = {"host": "127.0.0.1", "port": upstream.port, "weight": 1}
                 settled = upstream_dict(0, nodes=[dead, alive], pass_host="node", **fields)
                 async with edge({"/": compiled("1", settled)}) as running:
@@ -410,20 +405,11 @@ def test_a_node_that_refuses_is_passed_over(node: dict[str, int], fields: dict[s
 
 def test_no_connection_in_time_is_504() -> None:
     async def main() -> None:
-        with socket.socket() as full:  # its backlog is full: the kernel answers no further SYN
-            full.bind(("127.0.0.1", 0))
-            full.listen(0)
-            address = full.getsockname()
-            fillers = [socket.socket() for _ in range(4)]
-            for filler in fillers:
-                filler.setblocking(False)
-                filler.connect_ex(address)
-            timeout = {"connect": 0.1, "send": 60, "read": 60}
-            async with edge({"/": compiled("1", upstream_dict(address[1], timeout=timeout))}) as running:
+        timeout = {"connect": 0.1, "send": 60, "read": 60}
+        with full_backlog() as port:
+            async with edge({"/": compiled("1", upstream_dict(port, timeout=timeout))}) as running:
                 answer = await running.ask(get())
                 assert (answer.status, answer.body) == (504, b'{"error_msg":"504 Gateway Timeout"}\n')
-            for filler in fillers:
-                filler.close()
 
     run(main())
 
@@ -444,10 +430,7 @@ def test_silence_is_504_and_the_connection_is_closed() -> None:
 def test_the_read_time_counts_between_two_reads() -> None:
     async def main() -> None:
         async with proxy(timeout={"connect": 60, "send": 60, "read": 1}) as (running, upstream):
-            client = await running.connect()
-            client.send(get())
-            wire = await upstream.accept()
-            await wire.head()
+            client, wire = await asked(running, upstream)
             wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
             for _ in range(8):  # 1.6 s in all
                 await asyncio.sleep(0.2)
@@ -477,10 +460,7 @@ def test_an_upstream_that_reads_nothing_is_given_up(caplog: pytest.LogCaptureFix
 def test_a_slow_upload_is_no_silence() -> None:
     async def main() -> None:
         async with proxy(timeout={"connect": 60, "send": 0.3, "read": 0.3}) as (running, upstream):
-            client = await running.connect()
-            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
-            wire = await upstream.accept()
-            await wire.head()
+            client, wire = await asked(running, upstream, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
             await asyncio.sleep(0.7)  # the client's doing, so no time-out of the upstream's
             client.send(b"b")
             assert await wire.exactly(2) == b"ab"
@@ -608,10 +588,7 @@ def test_idle_connections_are_limited_in_number_and_time() -> None:
 def test_a_client_that_leaves_ends_the_request_at_the_upstream() -> None:
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client = await running.connect()
-            client.send(get())
-            wire = await upstream.accept()
-            await wire.head()
+            client, wire = await asked(running, upstream)
             client.reset()
             assert await wire.rest() == b""
             assert "connections=0 " in repr(running.upstreams)
@@ -622,10 +599,7 @@ def test_a_client_that_leaves_ends_the_request_at_the_upstream() -> None:
 def test_a_client_that_leaves_within_its_body_ends_the_request_at_the_upstream() -> None:
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client = await running.connect()
-            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-            wire = await upstream.accept()
-            await wire.head()
+            client, wire = await asked(running, upstream, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
             client.reset()
             assert await wire.rest() == b"3\r\nabc\r\n", "cut off, and not ended as if it were whole"
 
@@ -635,10 +609,7 @@ def test_a_client_that_leaves_within_its_body_ends_the_request_at_the_upstream()
 def test_a_client_that_leaves_within_the_answer_ends_the_request_at_the_upstream() -> None:
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client = await running.connect()
-            client.send(get())
-            wire = await upstream.accept()
-            await wire.head()
+            client, wire = await asked(running, upstream)
             wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome")
             await client.head()
             client.reset()
@@ -649,22 +620,13 @@ def test_a_client_that_leaves_within_the_answer_ends_the_request_at_the_upstream
 
 def test_a_client_that_leaves_while_the_connection_is_opened() -> None:
     async def main() -> None:
-        with socket.socket() as full:
-            full.bind(("127.0.0.1", 0))
-            full.listen(0)
-            address = full.getsockname()
-            fillers = [socket.socket() for _ in range(4)]
-            for filler in fillers:
-                filler.setblocking(False)
-                filler.connect_ex(address)
-            async with edge({"/": compiled("1", upstream_dict(address[1]))}) as running:
+        with full_backlog() as port:
+            async with edge({"/": compiled("1", upstream_dict(port))}) as running:
                 client = await running.connect()
                 client.send(get())
                 await eventually(lambda: "opening=1" in repr(running.upstreams))
                 client.reset()
                 await eventually(lambda: "opening=0" in repr(running.upstreams))
-            for filler in fillers:
-                filler.close()
 
     run(main())
 

@@ -22,6 +22,7 @@ from tests.support.edge import (
     PATIENCE_S,
     Edge,
     Wire,
+    asked,
     compiled,
     connections_used_once,
     edge,
@@ -97,10 +98,7 @@ def test_a_response_that_goes_on_is_not_taken_for_the_one_before() -> None:
 def test_the_second_half_of_a_response_is_none(first: bytes, second: bytes, then: bytes, status: int) -> None:
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client = await running.connect()
-            client.send(get())
-            wire = await upstream.accept()
-            await wire.head()
+            client, wire = await asked(running, upstream)
             await send_in_two_reads(running, wire, first, second)
             assert (await client.answer()).body == b"ok"
             client.send(get())
