@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 # trailers, which llhttp holds, and chunk extensions. nginx takes 4 to 8 KB, Envoy 60 KB; a read is larger than this, so
 # the limit is on what was parsed, and memory is bounded by it plus one read.
 MAX_HEAD_BYTES: Final = 64 * 1024
+# A longer phrase is left out, and the usual one stands: no limit of a head counts it, and written ones are remembered.
+_MAX_REASON_BYTES: Final = 256
 # Whatever Content-Length says there, no body follows.
 _BODILESS: Final = frozenset((204, 304))
 # Of a head that is kept: far more than usual ones have.
@@ -101,7 +103,8 @@ class ResponseReading(asyncio.Protocol):
             self._extra_bytes = True
 
     def on_status(self, reason: bytes) -> None:
-        self._reason += reason
+        if len(reason) <= _MAX_REASON_BYTES:
+            self._reason += reason
 
     def on_headers_complete(self) -> None:
         if self._complete:

@@ -129,6 +129,17 @@ def test_a_body_that_breaks_off_never_looks_whole(raw: bytes, body: bytes) -> No
     run(main())
 
 
+@pytest.mark.parametrize(("asked", "told"), [("Fine", "Fine"), ("x" * 256, "x" * 256), ("x" * 257, "OK"), ("", "OK")])
+def test_a_reason_is_passed_on_unless_it_is_no_phrase(asked: str, told: str, each_edge: str) -> None:
+    raw = f"HTTP/1.1 200 {asked}\r\nContent-Length: 0\r\n\r\n".encode()
+
+    async def main() -> None:
+        async with proxy(replying(raw)) as (edge, _):
+            assert (await edge.ask(get())).reason == (told if each_edge == "h1" else "OK")
+
+    run(main())
+
+
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 def test_a_body_that_the_end_of_the_connection_ends(version: str) -> None:
     raw = f"HTTP/{version} 200 OK\r\nContent-Type: a\r\n\r\nall there is".encode()
