@@ -407,6 +407,16 @@ def refusing_port() -> Iterator[int]:
         yield taken.getsockname()[1]
 
 
+async def small_client(running: Edge) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client whose kernel takes little for it, and which reads when it is told to."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", running.port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
+    return reader, writer
+
+
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait until something is so, with patience's end."""
     deadline = asyncio.get_running_loop().time() + PATIENCE_S

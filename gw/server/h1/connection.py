@@ -188,6 +188,8 @@ class H1Connection(Answering):
             self._exchange.resume_response()
         elif self._pending or self._eof:
             self._loop.call_soon(self._go_on)
+        elif not self._partial and not self._is_closing:
+            self._deadline.after(self._times.idle_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_closing = True
@@ -431,5 +433,5 @@ class H1Connection(Answering):
             exchange.request_cut()
         elif self._partial:
             self._refuse(Refused(408, "the head took too long"))
-        else:
+        elif not self._writing_paused:  # who still takes an answer is not idle, and SendWatch's
             self._close()
