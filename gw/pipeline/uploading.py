@@ -1,7 +1,7 @@
 """The request's body on its way through an exchange: from the client to a connection, or to a plugin that wants it.
 
-The part of `gw.pipeline.exchange` that knows who waits for the body, and so when the client is to go on or to stop. What
-was written and may be needed again is `gw.pipeline.request_body`'s.
+The part of `gw.pipeline.exchange` that knows who waits for the body, and so when the client is to go on or to stop.
+What was written and may be needed again is `gw.pipeline.request_body`'s.
 """
 
 from __future__ import annotations

@@ -220,7 +220,8 @@ def test_expect_is_answered_here_and_only_for_a_route() -> None:
 def test_an_answer_before_the_body_is_complete_ends_the_upload() -> None:
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client, wire = await asked(running, upstream, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nonly this")
+            upload = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nonly this"
+            client, wire = await asked(running, upstream, upload)
             wire.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
             answer = await client.answer()
             assert (answer.status, answer.body) == (413, b"big")
@@ -233,7 +234,8 @@ def test_an_answer_before_the_body_is_complete_ends_the_upload() -> None:
 def test_both_directions_at_the_same_time() -> None:
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client, wire = await asked(running, upstream, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+            upload = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
+            client, wire = await asked(running, upstream, upload)
             assert await wire.exactly(6) == b"1\r\na\r\n"
             wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nA\r\n")
             await client.head()

@@ -74,7 +74,8 @@ def test_a_client_that_leaves_ends_the_request_at_the_upstream() -> None:
 def test_a_client_that_leaves_within_its_body_ends_the_request_at_the_upstream() -> None:
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client, wire = await asked(running, upstream, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+            upload = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+            client, wire = await asked(running, upstream, upload)
             client.reset()
             assert await wire.rest() == b"3\r\nabc\r\n", "cut off, and not ended as if it were whole"
 

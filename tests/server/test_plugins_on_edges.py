@@ -700,7 +700,8 @@ class TestBodies:
 
         async def main() -> None:
             async with gateway(Keeps) as (running, upstream):
-                client, wire = await asked(running, upstream, get(method="POST", headers="Content-Length: 16\r\n") + b"01234567")
+                first_half = get(method="POST", headers="Content-Length: 16\r\n") + b"01234567"
+                client, wire = await asked(running, upstream, first_half)
                 assert await wire.exactly(8) == b"01234567"  # it is on its way while the rest is not here
                 client.send(b"89abcdef")
                 assert await wire.exactly(8) == b"89abcdef"

@@ -78,6 +78,7 @@ def test_a_response_that_goes_on_is_not_taken_for_the_one_before() -> None:
             assert await wire.exactly(1) == b"b"
             wire.send(OK)
             assert await client.exactly(len(OK)) == OK
+            client = await running.connect()  # the answer said that it is the last: it began within the request
             client.send(get("/next"))
             assert (await wire.head()).startswith(b"GET /next ")
             wire.send(OK)

@@ -79,17 +79,22 @@ def test_who_still_takes_an_answer_is_not_idle() -> None:
             reader, writer = await small_client(running)
             await eventually(lambda: len(running.connections) == 1)
             (connection,) = running.connections._live
+
+            async def is_answered(number: int) -> None:
+                await eventually(lambda: connection._requests == number and connection._exchange is None)
+
             asked = 0
             while not connection._writing_paused:
                 asked += 1
                 writer.write(get())
-                await eventually(lambda: connection._requests == asked and connection._exchange is None)
+                await is_answered(asked)
             writer.write(get())
             await eventually(lambda: connection._deadline.fires_at_s == math.inf)
             answers = Wire(reader, writer)
             for _ in range(asked + 1):
                 assert (await answers.answer()).body == body
             assert await answers.rest() == b"", "and then its idle time runs"
+            writer.close()
 
     run(main())
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 
 import pytest
 
 from gw.server.client_pace import LINGER_S
-from tests.support.edge import OK, PATIENCE_S, TIMES, Edge, Wire, edge, eventually, get, proxy, replying, run, small_client
+from tests.support.edge import (
+    OK,
+    PATIENCE_S,
+    TIMES,
+    Wire,
+    edge,
+    eventually,
+    get,
+    proxy,
+    replying,
+    run,
+    small_client,
+)
 
 MIB = 1 << 20
 GROWTH_BYTES = 32 * MIB

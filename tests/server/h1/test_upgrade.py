@@ -154,7 +154,8 @@ def test_a_slow_reader_holds_the_sender_back(who: str, with_the_handshake: bool)
     async def main() -> None:
         async with proxy(route=WEBSOCKETS) as (running, upstream):
             if with_the_handshake:
-                client, wire = await asked(running, upstream, get("/ws", headers=ASK) + (bytes(MIB) if who == "client" else b""))
+                early = bytes(MIB) if who == "client" else b""
+                client, wire = await asked(running, upstream, get("/ws", headers=ASK) + early)
                 wire.writer.transport.pause_reading()
                 client.writer.transport.pause_reading()  # type: ignore[attr-defined]
                 wire.send(SWITCHED + (bytes(MIB) if who == "upstream" else b""))
