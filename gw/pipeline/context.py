@@ -138,10 +138,6 @@ class Request:
             self.host = ""
         else:
             self.host = host_name(host_header)
-        self.settle_path(target)
-
-    def settle_path(self, target: bytes) -> None:
-        """The half of `settle_target` that the path and the query decide. Raises BadTarget."""
         self.path, self.wire_path = canonical_path(target)
         if self.query:
             check_query(self.query)

@@ -14,9 +14,9 @@ holds neither: no cycle is left for the collector.
 
 Steps of a request: admit (canonical form), match, plugins, choose a node, plugins, connect, send; each is a method that
 the one before calls, so that any of them can be followed by a wait. From the node on they stand in
-`gw.pipeline.forwarding`. A plugin that awaits gets a task, from that plugin on; all others run in the callback that
-brought the request. Where a route has filters, what goes back passes through
-`gw.pipeline.filtering`, which stands in the client's place.
+`gw.pipeline.forwarding`, and what becomes of the request's body in `gw.pipeline.uploading`. A plugin that awaits gets a
+task, from that plugin on; all others run in the callback that brought the request. Where a route has filters, what goes
+back passes through `gw.pipeline.filtering`, which stands in the client's place.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gw.pipeline.client import Client
 from gw.pipeline.context import Attempt, Request
 from gw.pipeline.fields import Headers
 from gw.pipeline.filtering import Filtering
-from gw.pipeline.forwarding import NO_TRAILERS, Forwarding
+from gw.pipeline.forwarding import NO_TRAILERS
 from gw.pipeline.gateway import Gateway
 from gw.pipeline.headers import (
     UnsafeRequest,
@@ -58,8 +58,9 @@ from gw.pipeline.reply import (
     error_reply,
     failed_reply,
 )
-from gw.pipeline.request_body import BodyTooLarge, KeptBody, RequestBody
+from gw.pipeline.request_body import BodyTooLarge, RequestBody
 from gw.pipeline.route import NO_ROUTE
+from gw.pipeline.uploading import Uploading
 from gw.pipeline.upstream import UpstreamRuntime
 
 logger = logging.getLogger(__name__)
@@ -78,11 +79,10 @@ class Read(NamedTuple):
     repeated: Repeated | None
 
 
-class Exchange(Forwarding):
+class Exchange(Uploading):
     """See the module's rules. The client side makes one per request, calls `start`, and feeds the body, if any."""
 
     _task: asyncio.Task[None] | None = None
-    _body_waiter: asyncio.Future[None] | None = None
     _filtering: Filtering | None = None  # where filters await
     _read: Read | None = None
 
@@ -106,44 +106,6 @@ class Exchange(Forwarding):
             self._admit()
         except Exception as error:
             self._unfit(error)
-
-    @property
-    def wants_body(self) -> bool:
-        """After `start`: the request has a body of which not all came."""
-        return self._body is not None and not self._body.ended
-
-    def request_body(self, piece: bytes) -> None:
-        """A piece of the request's body. Before `start`, too: it is held until there is somewhere to write it."""
-        if self.finished or not piece:
-            return
-        body = self._body
-        if body is None:
-            body = self._body = RequestBody(self._gateway.max_body_bytes)
-        try:
-            body.add(piece)
-        except BodyTooLarge:
-            self._break_off(BODY_TOO_LARGE)
-            return
-        if self._connection is not None:
-            self._write_body(self._connection, body)
-        elif body.wanted_bytes is None:
-            if self._client is not None:
-                self._client.pause_request()
-        elif body.is_larger_than_wanted:
-            self._wake_reader()
-
-    def request_end(self, trailers: Headers = NO_TRAILERS) -> None:
-        """The request's body is complete."""
-        if self.finished:
-            return
-        body = self._body
-        if body is None:  # all of an empty one came before `start`
-            body = self._body = RequestBody(self._gateway.max_body_bytes)
-        body.ended = True
-        body.trailers = trailers
-        self._wake_reader()
-        if self._connection is not None:
-            self._end_request(self._connection, body)
 
     def request_cut(self) -> None:
         """The request's body will not become complete, though the client may still be there to hear so."""
@@ -220,10 +182,10 @@ class Exchange(Forwarding):
         elif (refusal := self._admit_fields(request, gateway)) is not None:
             self._reply(refusal)
             return
-        self._match()
+        self._match(self.started_s)
 
-    def _match(self) -> None:
-        """Find the route, and walk it."""
+    def _match(self, now_s: float) -> None:
+        """Find the route, and walk it. `now_s`: CLOCK_MONOTONIC."""
         gateway, request = self._gateway, self.request
         try:
             handle = gateway.routes.find(request.path, request.host, request.method, self)
@@ -237,9 +199,9 @@ class Exchange(Forwarding):
             self.params = handle.params
         self.route = route
         if route.is_plain:
-            self._choose()
+            self._choose(now_s)
         else:
-            self._begin_phases(route.phases)
+            self._begin_phases(route.phases, now_s)
 
     def _admit_fields(self, request: Request, gateway: Gateway) -> Reply | None:
         """The same for a head that is seen for the first time; what to answer instead of it. Raises as `admit`."""
@@ -257,7 +219,7 @@ class Exchange(Forwarding):
                 self._body = RequestBody(limit_bytes)
         return None
 
-    def _begin_phases(self, phases: Phases) -> None:
+    def _begin_phases(self, phases: Phases, now_s: float) -> None:
         """Let plugins take part before a node is chosen, and in the response."""
         request = self.request
         if phases.header_filter or phases.body_filter:
@@ -266,17 +228,18 @@ class Exchange(Forwarding):
             if filtering.awaits:
                 self._filtering = filtering
                 self._passes_later = True
+        headers = request.headers
+        # A copy, by which it shows what plugins change; and a repeated request's are the next one's, too.
+        request.headers = headers.copy()
         if phases.request or phases.before_proxy:
-            # A copy, by which it shows what plugins change; and a repeated request's are the next one's, too.
-            self._read = Read(request.headers, request.remote_addr, request.repeated)
-            request.headers = request.headers.copy()
+            self._read = Read(headers, request.remote_addr, request.repeated)
             request.repeated = None
             if request.names_headers:
                 drop_named_by_connection(request)
         if phases.request:
             self._walk(phases.request, self._choose)
         else:
-            self._choose()
+            self._choose(now_s)
 
     async def _await_and_match(self, wait: NeedsWait) -> None:
         """For a route whose condition is about the body."""
@@ -292,7 +255,7 @@ class Exchange(Forwarding):
         if reply is not None:
             self._reply(reply)
         elif not self.finished:
-            self._proceed(self._match)
+            self._proceed(lambda: self._match(time.monotonic()))
 
     def _walk(self, steps: tuple[Step, ...], then: Callable[[], None]) -> None:
         """Run plugins one after the other; with the first that awaits, go on in a task."""
@@ -340,8 +303,8 @@ class Exchange(Forwarding):
         if not self.finished:
             self._reply(failed_reply(self.request_id))
 
-    def _choose(self) -> None:
-        """Choose a node."""
+    def _choose(self, now_s: float | None = None) -> None:
+        """Choose a node. `now_s`: CLOCK_MONOTONIC, where it is known already."""
         route = self.route
         upstream = route.usable
         if upstream is None:
@@ -353,16 +316,15 @@ class Exchange(Forwarding):
             self._reply(SERVICE_UNAVAILABLE)
             return
         if route.is_plain:
-            # PERF: _take_node in place; hardly any time has passed.
+            # PERF: _take_node in place.
             self._node = node
-            attempt = self._attempt = Attempt(node.address, node, self.started_s)
+            attempt = self._attempt = Attempt(node.address, node, now_s or time.monotonic())
             self.attempts = (attempt,)
             self._is_picked = True
             self._send()
             return
         phases = route.phases
-        # Without plugins hardly any time has passed.
-        self._take_node(node, time.monotonic() if phases.request else self.started_s)
+        self._take_node(node, now_s or time.monotonic())
         if phases.before_proxy:
             self._walk(phases.before_proxy, self._reread_and_send)
         elif phases.request:
@@ -393,52 +355,6 @@ class Exchange(Forwarding):
         read_headers(request)
         request.content_length, request.is_chunked = length, is_chunked
         self._send()
-
-    async def read_body(self, limit_bytes: int) -> bytes:
-        """See gw.pipeline.context.Context."""
-        body = self._body
-        if body is None:
-            return b""
-        if announces_more_than(self.request.content_length, limit_bytes):
-            raise BodyTooLarge
-        body.wanted_bytes = limit_bytes
-        try:
-            while not body.ended and not body.is_larger_than_wanted:
-                if self._client is not None:
-                    self._client.resume_request()
-                self._body_waiter = self._gateway.loop.create_future()
-                await self._body_waiter
-                self._body_waiter = None
-            if body.is_larger_than_wanted:
-                raise BodyTooLarge
-        finally:
-            body.wanted_bytes = None
-        return body.whole()
-
-    def _wake_reader(self) -> None:
-        if self._body_waiter is not None and not self._body_waiter.done():
-            self._body_waiter.set_result(None)
-
-    def replace_body(self, body: bytes) -> None:
-        """See gw.pipeline.context.Context."""
-        if self._body is None:
-            self._body = RequestBody(0)
-        elif not self._body.ended:
-            raise RuntimeError("replace_body before all of the body came: await ctx.read_body first")
-        self._body.replace(body)
-        self.request.content_length = b"%d" % len(body)
-        self.request.is_chunked = False
-
-    def keep_body(self, limit_bytes: int) -> None:
-        """See gw.pipeline.context.Context."""
-        if self._body is not None and KeptBody not in self.state:
-            kept = self.state[KeptBody] = KeptBody(limit_bytes)
-            self._body.keep(kept)
-
-    @property
-    def kept_body(self) -> bytes:
-        """See gw.pipeline.context.Context."""
-        return bytes(self.state.get(KeptBody, b""))
 
     # Ends.
 

@@ -101,6 +101,9 @@ class Gateway:
         self.counters.request_done(status, 0, sent_bytes, 0.0)
 
     def _run_log(self, steps: tuple[Step, ...], ctx: Context) -> None:
+        # What a logger takes out of them is not to be missing from the next request and response with the same heads.
+        ctx.request.headers = ctx.request.headers.copy()
+        ctx.response_headers = ctx.response_headers.copy()
         for step in steps:
             try:
                 outcome = step.run(ctx)

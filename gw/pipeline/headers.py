@@ -57,6 +57,8 @@ _USUAL_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTI
 _MAX_REMEMBERED_NAMES: Final = 1024
 _MAX_REMEMBERED_BYTES: Final = 64
 _fate_of: Final[dict[bytes, int]] = dict(_FATES)
+# Of a name (RFC 1035: 253) with a port.
+_MAX_REMEMBERED_HOST_BYTES: Final = 259
 # More than any limit has, and far fewer than what int() refuses or takes long for.
 _MAX_DIGITS: Final = 18
 # What Connection may name without meaning another header: these are hop-by-hop by themselves.
@@ -201,9 +203,10 @@ def request_head(
     if forwarded_for is not None:
         pieces += (b"x-forwarded-for: ", forwarded_for, b", ")
     if request.claims is None:
-        pieces.append(
-            _forwarding(request.remote_addr, request.scheme, request.host_header, request.server_port, is_first)
-        )
+        host_header = request.host_header
+        is_remembered = host_header is None or len(host_header) <= _MAX_REMEMBERED_HOST_BYTES
+        lines_of = _forwarding if is_remembered else _forwarding.__wrapped__
+        pieces.append(lines_of(request.remote_addr, request.scheme, host_header, request.server_port, is_first))
     else:
         claimed, claimed_lines = _claimed_forwarding(request, request.claims, is_first=is_first)
         pieces.append(claimed)
@@ -243,7 +246,8 @@ def announces_more_than(length: bytes | None, limit_bytes: int) -> bool:
     return len(digits) > _MAX_DIGITS or int(digits or b"0") > limit_bytes
 
 
-# The same few for all requests of a client; the bound keeps many clients from growing the cache (some 2 MB).
+# The same few for all requests of a client; the bounds keep many clients, and long names, from growing the cache (some
+# 2 MB, at most 4).
 @lru_cache(maxsize=4096)
 def _forwarding(remote_addr: str, scheme: str, host: bytes | None, port: int | None, is_first: bool) -> bytes:
     """The lines that we vouch for; the first is the rest of X-Forwarded-For's where that has begun."""

@@ -36,10 +36,14 @@ class Repeated:
 
     def settle(self, request: Request) -> None:
         """Remember what the fields of a request mean: it has been admitted, and nothing has changed it since."""
-        if request.target.startswith(b"/"):  # else its Host is the target's
-            self._attributes = request.__dict__.copy()
-            self._attributes.pop("repeated", None)  # a cycle
-            self.is_settled = True
+        if not request.target.startswith(b"/"):  # its Host is the target's: nothing of it holds for another one
+            request.repeated = None
+            return
+        self._attributes = request.__dict__.copy()
+        # A cycle; and what the target decides, which a request whose target is refused does not have.
+        for name in ("repeated", "path", "wire_path"):
+            self._attributes.pop(name, None)
+        self.is_settled = True
 
     def request(self, method: str, target: bytes, query: bytes, connection_requests: int) -> Request:
         """One more request of these fields. Its path is to be settled."""

@@ -33,7 +33,7 @@ from gw.control.served import Observed
 from gw.control.status_app import status_app
 from gw.control.upkeep import Upkeep
 from gw.errors import AgentUnavailable
-from gw.metrics.host_view import view_host
+from gw.metrics.host_view import HostView, view_host
 from gw.model.operations import Status
 from gw.plugins.reloading import PluginReload
 from gw.rebuild.follower import Applied, Follower
@@ -123,7 +123,11 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
 
         waiting = ServedWait(look, lambda: following.report.is_draining, SystemClock())
         host_names = {socket.gethostname()}
-        view = partial(view_host, following.reader, table, socket.gethostname(), assignment.counters)
+
+        def look_at_host() -> HostView:
+            counters.flush()  # a client that was answered here finds its request counted here
+            return view_host(following.reader, table, socket.gethostname(), assignment.counters)
+
         metrics = settings.plugin_attr.prometheus
         apps: dict[str, Any] = {
             TRAFFIC: traffic_app(traffic.gateway),
@@ -131,7 +135,7 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
             CONTROL: http_only(control_app(current_convergence, host_names, _control_parts(settings, traffic))),
             STATUS: http_only(status_app(table, host_names)),
             METRICS: http_only(
-                metrics_app(view, path=metrics.export_uri, prefix=metrics.metric_prefix, host_names=host_names)
+                metrics_app(look_at_host, path=metrics.export_uri, prefix=metrics.metric_prefix, host_names=host_names)
             ),
         }
         yield Gateway(apps, traffic, following.configured, following.report, _head_limits(settings))

@@ -8,17 +8,12 @@ Everything happens in protocol callbacks; there is no task and no future. A conn
 `sink`: from `begin` until it called `upstream_end` or `upstream_failed` exactly once (or `abort` was called, after
 which it calls nothing). Without a sink it is idle, and whatever arrives then ends it: nobody asked for it.
 
-What llhttp (httptools) does not know or do is done here:
-- that a response answers HEAD and so has no body: the parser, which waits for one, is replaced;
-- interim responses (1xx) come before the response; 100 is skipped (our side answers Expect itself), and 101 is an
-  error unless another protocol was asked for;
-- a body that only the end of the connection ends, and one that the end of the connection cuts;
-- limits on the head; versions other than 1.0 and 1.1; bytes behind the end of a response;
-- pausing: a reader that is slow stops the socket, through `pause_reading`.
+What a response says is `gw.upstream.reading`'s. Here are its beginning and its end, also that of a body which only the
+end of the connection ends or cuts, the time it may take, and pausing: a reader that is slow stops the socket, through
+`pause_reading`.
 """
 
 import asyncio
-import logging
 import math
 import select
 import time
@@ -30,72 +25,38 @@ from gw.errors import UpstreamError
 from gw.upstream.contract import Home, Sink
 from gw.upstream.deadline import Deadline
 from gw.upstream.errors import BadResponse, Closed, ReadTimedOut, SendTimedOut
-from gw.upstream.response import Headers, HeadReader, ResponseHead
+from gw.upstream.reading import MAX_HEAD_BYTES, ResponseReading, bad_response
+from gw.upstream.response import Headers, ResponseHead
 from gw.upstream.target import KeepAlive, Target, Timeouts
 
-logger = logging.getLogger(__name__)
-
-# All heads of one exchange together, interim ones included; behind the head, what comes without a piece of the body:
-# trailers, which llhttp holds, and chunk extensions. nginx takes 4 to 8 KB, Envoy 60 KB; a read is larger than this, so
-# the limit is on what was parsed, and memory is bounded by it plus one read.
-MAX_HEAD_BYTES: Final = 64 * 1024
 # Bytes of a request that wait for the upstream's socket before the client is paused: one full socket buffer ahead.
 WRITE_HIGH_WATER_BYTES: Final = 64 * 1024
 
 _NO_TRAILERS: Final[Headers] = []
-# Whatever Content-Length says there, no body follows.
-_BODILESS: Final = frozenset((204, 304))
-# Of a head that is kept: far more than usual ones have.
-_REMEMBERED_HEAD_BYTES: Final = 2048
-_NOTHING_KNOWN: Final = ResponseHead(0, b"", [])
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(ResponseReading):
     """See the module's rules. `reused`: it served before; `response_started`: a byte came since `begin`.
 
     `address`: where a named target was found, `ip:port`; empty where the target is an address.
     """
 
     __slots__ = (
-        "_answers_head",
-        "_complete",
         "_deadline",
-        "_extra_bytes",
-        "_fed_bytes",
-        "_head_done",
-        "_head_reader",
-        "_head_waits",
         "_home",
-        "_interim",
-        "_is_1_1",
-        "_keep_alive",
         "_keepalive",
-        "_known",
-        "_known_bytes",
-        "_known_head",
         "_loop",
         "_may_be_known",
-        "_may_upgrade",
-        "_parser",
-        "_parser_spent",
-        "_passed",
-        "_piece",
         "_poll",
         "_reading_paused",
-        "_reason",
         "_request_complete",
         "_requests",
-        "_sink",
-        "_status",
         "_timeouts",
         "_transport",
         "_unsent_bytes",
-        "_upgraded",
         "_writing_paused",
         "address",
         "closed",
-        "on_header",
-        "response_started",
         "target",
     )
 
@@ -105,36 +66,19 @@ class UpstreamConnection(asyncio.Protocol):
     _keepalive: KeepAlive
 
     def __init__(self, loop: asyncio.AbstractEventLoop, target: Target, home: Home) -> None:
+        super().__init__()
         self._loop = loop
         self._home = home
         self.target = target
         self.address = ""
         self.closed = False
-        self.response_started = False
         self._request_complete = True
-        self._may_upgrade = False
-        self._sink: Sink | None = None
         self._requests = 0
         self._deadline = Deadline(loop, self._on_due)
         self._unsent_bytes = 0
         self._reading_paused = False
         self._writing_paused = False
-        self._head_reader = HeadReader()
-        self.on_header = self._head_reader.add
-        # It holds bound methods of ours: a cycle, which lasts from connection_made to _close.
-        self._parser: httptools.HttpResponseParser | None = None
-        self._parser_spent = False
-        self._complete = self._head_done = self._head_waits = False
-        # Of these, what is once set stays so until the connection ends, or goes back by itself.
-        self._interim = self._extra_bytes = self._keep_alive = self._is_1_1 = False
-        self._upgraded: Headers | None = None
-        self._passed: Headers = []
-        # The last response that came whole, in one read, with a length: its head, how that was passed on, and how many
-        # bytes it had in all.
-        self._known = _NOTHING_KNOWN
-        self._known_head = b""
-        self._known_bytes = 0
-        self._may_be_known = False  # the next bytes may be such a response
+        self._may_be_known = False  # the next bytes may be the response that is remembered
 
     # What the owner calls.
 
@@ -203,8 +147,9 @@ class UpstreamConnection(asyncio.Protocol):
         """All of the request is written: from now on the upstream has `read_s` for each piece of its answer."""
         self._request_complete = True
         if not self._writing_paused:
-            self._may_be_known = not self._answers_head
-            self._deadline.after(self._timeouts.read_s)
+            # An answer that has begun goes on: what comes next is no head, whatever it looks like.
+            self._may_be_known = not (self.response_started or self._answers_head or self._may_upgrade)
+            self._wait_for_answer()
 
     def pause_reading(self) -> None:
         """The client is slow: leave the rest in the socket. The upstream's time stands still meanwhile."""
@@ -219,7 +164,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._reading_paused = False
             self._transport.resume_reading()
             if self._request_complete:
-                self._deadline.after(self._timeouts.read_s)
+                self._wait_for_answer()
+
+    def _wait_for_answer(self) -> None:
+        """It has `read_s` from now on, unless it is us who do not read."""
+        if not self._reading_paused:
+            self._deadline.after(self._timeouts.read_s)
 
     def abort(self) -> None:
         """Give the connection up at once; nothing is reported any more."""
@@ -269,7 +219,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is None or self._parser is None:
             self._close()
             return
-        if not self.response_started:
+        begins = not self.response_started
+        if begins:
             self._begin_response(data)
         self._fed_bytes += len(data)
         try:
@@ -279,7 +230,7 @@ class UpstreamConnection(asyncio.Protocol):
                 if self._head_waits and self._piece:
                     # What came of the body before the nonsense is the client's.
                     self._pass_head()
-                self._fail(_translate(error))
+                self._fail(bad_response(error))
                 return
             self._extra_bytes = True
         except httptools.HttpParserUpgrade as upgrade:
@@ -288,7 +239,7 @@ class UpstreamConnection(asyncio.Protocol):
                 return
             self._extra_bytes = True
         if self._complete:
-            self._finish(data)
+            self._finish(data if begins else b"")
             return
         if self._upgraded is not None:
             self._fail(BadResponse("101 that names no protocol"))
@@ -302,14 +253,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._deadline.at_s = self._loop.time() + self._timeouts.read_s
         if self._sink is not None:
             self._sink.upstream_flush()
-
-    def _begin_response(self, data: bytes) -> None:
-        self.response_started = True
-        self._is_1_1 = data.startswith(b"HTTP/1.1 ")
-        self._reason = self._piece = b""
-        self._head_reader.reset()
-        self._fed_bytes = 0
-        self._head_waits = self._head_done = self._complete = False
 
     def eof_received(self) -> None:
         """Close our side too: an upstream that half-closes has said all it will say."""
@@ -333,6 +276,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writing_paused = True
+        self._may_be_known = False
         if self._sink is not None:
             self._unsent_bytes = self._transport.get_write_buffer_size()
             self._deadline.after(self._timeouts.send_s)
@@ -343,98 +287,13 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is not None:
             self._deadline.at_s = math.inf
             if self._request_complete:
-                self._deadline.after(self._timeouts.read_s)
+                self._wait_for_answer()
             self._sink.upstream_drained()
-
-    # What the parser calls.
-
-    def on_message_begin(self) -> None:
-        if self._complete:
-            self._extra_bytes = True
-
-    def on_status(self, reason: bytes) -> None:
-        self._reason += reason
-
-    def on_headers_complete(self) -> None:
-        if self._complete:
-            return
-        parser = self._parser
-        assert parser is not None
-        assert self._sink is not None
-        status = parser.get_status_code()
-        is_1_0 = False
-        if not self._is_1_1:  # PERF: llhttp makes a text of the version each time it is asked
-            version = parser.get_http_version()
-            is_1_0 = version == "1.0"
-            if version != "1.1" and not is_1_0:
-                raise BadResponse(f"HTTP version {version}")
-        if self._fed_bytes > MAX_HEAD_BYTES and self._head_reader.size_bytes > MAX_HEAD_BYTES:
-            raise BadResponse("head too large")
-        if status < 200:
-            self._take_interim(status)
-            return
-        self._passed = self._head_reader.end_to_end(is_http_1_0=is_1_0)
-        self._head_done = True
-        self._fed_bytes = 0
-        if self._answers_head:
-            self._keep_alive = not is_1_0 and not self._head_reader.asks_to_close
-            self._parser_spent = True
-            self._complete = True
-        self._status = status
-        self._head_waits = True
-
-    def _pass_head(self) -> None:
-        """Report the head, and what waited with it, now that more is to come."""
-        self._head_waits = False
-        piece, self._piece = self._piece, b""
-        if self._sink is not None:
-            self._sink.upstream_head(self._status, self._reason, self._passed)
-        if piece and self._sink is not None:
-            self._sink.upstream_body(piece)
-
-    def _take_interim(self, status: int) -> None:
-        """Raises BadResponse."""
-        if status < 100:
-            raise BadResponse(f"status {status}")
-        headers = self._head_reader.end_to_end(is_http_1_0=False)
-        self._head_reader.reset()
-        if status == 101:
-            if not self._may_upgrade:
-                raise BadResponse("101 to a request without Upgrade")
-            self._upgraded = headers
-            return
-        self._interim = True
-        self._is_1_1 = False  # what comes next speaks for itself
-        self._reason = b""
-        if status != 100 and self._sink is not None:
-            self._sink.upstream_interim(status, headers)
-
-    def on_body(self, piece: bytes) -> None:
-        if self._complete:
-            self._extra_bytes = True
-            return
-        self._fed_bytes = 0
-        if self._head_waits:
-            if not self._piece:
-                self._piece = piece
-                return
-            self._pass_head()
-        if self._sink is not None:
-            self._sink.upstream_body(piece)
-
-    def on_message_complete(self) -> None:
-        if self._interim:
-            self._interim = False
-        elif not self._complete and self._upgraded is None:
-            if self._parser is None:
-                return  # let go of by whoever got the piece before: a filter failed, say
-            self._keep_alive = self._parser.should_keep_alive()
-            self._complete = True
 
     # Ends.
 
-    def _finish(self, data: bytes) -> None:
-        """The response is complete: go home or close, then say so. `data`: the read that completed it."""
+    def _finish(self, whole: bytes) -> None:
+        """The response is complete: go home or close, then say so. `whole`: all of it, if it came in one read."""
         sink, self._sink = self._sink, None
         reader = self._head_reader
         trailers = reader.trailers() if reader.has_more else _NO_TRAILERS
@@ -460,9 +319,10 @@ class UpstreamConnection(asyncio.Protocol):
         if self._head_waits:
             self._head_waits = False
             head = ResponseHead(self._status, self._reason, self._passed)
-            if not (self.closed or self._answers_head or reader.is_chunked):
-                self._remember(head, data)
-            sink.upstream_answered(head, self._piece, now_s)
+            if whole and not (self.closed or self._answers_head or reader.is_chunked):
+                self._remember(head, whole)
+            piece, self._piece = self._piece, b""  # while we are idle, nobody needs it
+            sink.upstream_answered(head, piece, now_s)
         else:
             sink.upstream_end(trailers)
 
@@ -477,20 +337,6 @@ class UpstreamConnection(asyncio.Protocol):
         if deadline.fires_at_s > at_s:
             deadline.set_timer(at_s)
         self._home.connection_idle(self, max_idle)
-
-    def _remember(self, head: ResponseHead, data: bytes) -> None:
-        """Keep what a response of these bytes is, where its head and length say all of it."""
-        head_bytes = len(data) - len(self._piece)
-        # Another end of a head before the last one: an interim response, which would have to be passed on each time.
-        if (
-            self._is_1_1
-            and head.status not in _BODILESS
-            and head_bytes <= _REMEMBERED_HEAD_BYTES
-            and data.find(b"\r\n\r\n") == head_bytes - 4
-        ):
-            self._known = head
-            self._known_head = data[:head_bytes]
-            self._known_bytes = len(data)
 
     def _fail(self, error: UpstreamError) -> None:
         sink, self._sink = self._sink, None
@@ -520,14 +366,3 @@ class UpstreamConnection(asyncio.Protocol):
             self._deadline.after(self._timeouts.send_s)
         else:
             self._fail(SendTimedOut() if unsent else ReadTimedOut())
-
-
-def _translate(error: httptools.HttpParserError) -> UpstreamError:
-    """llhttp's words, or what our own callback raised (llhttp wraps it)."""
-    cause = error.__context__
-    if isinstance(cause, UpstreamError):
-        return cause
-    if isinstance(error, httptools.HttpParserCallbackError):
-        logger.error("a response callback failed", exc_info=cause)
-        return BadResponse("internal error while reading it")
-    return BadResponse(str(error))

@@ -31,11 +31,7 @@ class Deadline:
 
     def after(self, seconds: float) -> None:
         """Let it be in so many seconds."""
-        self.move_to(self._loop.time() + seconds)
-
-    def move_to(self, at_s: float) -> None:
-        """Let it be then."""
-        self.at_s = at_s
+        at_s = self.at_s = self._loop.time() + seconds
         if self.fires_at_s > at_s:
             self.set_timer(at_s)
 

@@ -257,7 +257,8 @@ class _Call:
                 self._refuse_body()
 
     def upstream_answered(self, head: ResponseHead, body: bytes, now_s: float) -> None:
-        self.upstream_head(head.status, head.reason, head.headers)
+        # A list of our own, for a head may come again; what a proxied request has added to it is not the upstream's.
+        self.upstream_head(head.status, head.reason, [pair for pair in head.headers if pair[0] != b"server"])
         self.upstream_body(body)
         self.upstream_end([])
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gw.pipeline.context import Link, Request
-from gw.pipeline.headers import UnsafeRequest, admit, may_trail, request_head
+from gw.pipeline.headers import UnsafeRequest, _forwarding, admit, may_trail, request_head
 from gw.pipeline.path import BadTarget
 
 Pairs = list[tuple[bytes, bytes]]
@@ -82,6 +82,18 @@ def test_never_forwarded(name: bytes) -> None:
 
 def test_ordinary_names_with_underscore_pass() -> None:
     assert b"x_trace_id: 1" in lines(written([(b"x_trace_id", b"1")]))
+
+
+def test_what_is_remembered_of_names_does_not_grow_with_their_length() -> None:
+    def remembered_for(name: bytes) -> int:
+        before = _forwarding.cache_info().currsize
+        request = admitted([])
+        request.host_header = name
+        assert b"x-forwarded-host: " + name in lines(request_head(request, b"node"))
+        return _forwarding.cache_info().currsize - before
+
+    assert remembered_for(b"n" * 253 + b":65535") == 1
+    assert remembered_for(b"n" * 260) == 0
 
 
 def test_connection_removes_the_clients_headers_and_never_ours() -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gw.upstream.connection import MAX_HEAD_BYTES
+from gw.upstream.reading import MAX_HEAD_BYTES
 from tests.support.edge import OK, Wire, eventually, get, proxy, replying, run
 
 pytestmark = pytest.mark.usefixtures("each_edge")
@@ -125,6 +125,17 @@ def test_a_body_that_breaks_off_never_looks_whole(raw: bytes, body: bytes) -> No
         async with proxy(replying(raw, close=True)) as (edge, _):
             answer = await edge.ask(get())
             assert (answer.status, answer.body, answer.complete) == (200, body, False)
+
+    run(main())
+
+
+@pytest.mark.parametrize(("asked", "told"), [("Fine", "Fine"), ("x" * 256, "x" * 256), ("x" * 257, "OK"), ("", "OK")])
+def test_a_reason_is_passed_on_unless_it_is_no_phrase(asked: str, told: str, each_edge: str) -> None:
+    raw = f"HTTP/1.1 200 {asked}\r\nContent-Length: 0\r\n\r\n".encode()
+
+    async def main() -> None:
+        async with proxy(replying(raw)) as (edge, _):
+            assert (await edge.ask(get())).reason == (told if each_edge == "h1" else "OK")
 
     run(main())
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from gw.pipeline.context import Context
-from tests.support.edge import Answer, Wire, compiled, edge, get, run, scripted_upstream, upstream_dict
+from tests.support.edge import (
+    Answer,
+    Wire,
+    compiled,
+    edge,
+    full_backlog,
+    get,
+    refusing_port,
+    run,
+    scripted_upstream,
+    upstream_dict,
+)
 
 pytestmark = pytest.mark.usefixtures("each_edge")
 
@@ -94,12 +104,8 @@ async def node(behaviour: Any) -> AsyncIterator[int]:
         async with scripted_upstream(behaviour) as upstream:
             yield upstream.port
         return
-    with socket.socket() as taken, socket.socket() as filling:
-        taken.bind(("127.0.0.1", 0))
-        if behaviour == "full":
-            taken.listen(0)
-            filling.connect(taken.getsockname())
-        yield taken.getsockname()[1]
+    with full_backlog() if behaviour == "full" else refusing_port() as port:
+        yield port
 
 
 async def _serve(wire: Wire) -> None:

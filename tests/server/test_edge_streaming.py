@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.edge import OK, PATIENCE_S, Wire, eventually, get, proxy, run
+from tests.support.edge import OK, PATIENCE_S, Wire, asked, eventually, get, proxy, run
 
 pytestmark = pytest.mark.usefixtures("each_edge")
 
@@ -52,10 +52,7 @@ async def _receive_all(wire: Wire, count: int, look: Callable[[], None]) -> int:
 def test_download_in_bounded_memory() -> None:
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client = await running.connect()
-            client.send(get())
-            wire = await upstream.accept()
-            await wire.head()
+            client, wire = await asked(running, upstream)
             watch = Watch()
             wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BODY_BYTES)
             sending = asyncio.create_task(_send_all(wire, BODY_BYTES))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from gw.model.merge import Missing
 from gw.model.route import Route
 from gw.pipeline.body_variables import BODY_LIMIT_BYTES
+from gw.pipeline.context import Context
 from gw.pipeline.route_condition import compile_route_condition
 from tests.support.edge import (
     Edge,
@@ -49,7 +51,7 @@ async def echo(wire: Wire) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running() -> AsyncIterator[Edge]:
+async def running(ended: list[Context] | None = None) -> AsyncIterator[Edge]:
     """`form`, `graph` and `staged` lead to the echo; what meets none of them is answered 503 by the rest."""
     async with scripted_upstream(echo) as upstream:
         route = compiled("asks", upstream_dict(upstream.port))
@@ -64,9 +66,14 @@ async def running() -> AsyncIterator[Edge]:
         def find(path: str, host: str, method: str, ctx: Any) -> _Handle:
             return _Handle(route if any(condition(ctx) for condition in conditions) else rest)
 
-        async with edge({}) as made:
+        async with edge({}, ended=ended) as made:
             made.routes.find = find  # type: ignore[method-assign]
             yield made
+
+
+def is_waiting() -> bool:
+    """Whether a request waits for its body to be matched."""
+    return any("match by" in task.get_name() for task in asyncio.all_tasks())
 
 
 def post(body: bytes, *headers: str, content_type: str = "application/x-www-form-urlencoded") -> bytes:
@@ -115,6 +122,24 @@ def test_it_is_waited_for() -> None:
     run(main())
 
 
+def test_the_node_is_not_charged_for_the_time_that_the_client_took() -> None:
+    async def main() -> None:
+        ended: list[Context] = []
+        async with running(ended) as made:
+            wire = await made.connect()
+            whole = post(b"name=jo")
+            wire.send(whole[:-3])
+            await eventually(is_waiting)
+            all_came_after_s = time.monotonic()
+            wire.send(whole[-3:])
+            assert (await wire.answer()).status == 200
+            (attempt,) = ended[0].attempts
+            assert attempt.started_s >= all_came_after_s
+            wire.close()
+
+    run(main())
+
+
 def test_two_on_one_connection_are_answered_in_order() -> None:
     async def main() -> None:
         async with running() as made:
@@ -138,9 +163,6 @@ def test_a_body_beyond_what_conditions_read_is_413_and_falls_through_to_nobody()
 
 def test_a_client_that_leaves_meanwhile_is_let_go_of() -> None:
     async def main() -> None:
-        def is_waiting() -> bool:
-            return any("match by" in task.get_name() for task in asyncio.all_tasks())
-
         async with running() as made:
             wire = await made.connect()
             wire.send(post(b"name=jo")[:-3])

@@ -22,6 +22,7 @@ from tests.support.edge import (
     Edge,
     ScriptedUpstream,
     Wire,
+    asked,
     compiled,
     edge,
     eventually,
@@ -254,10 +255,7 @@ class TestFailures:
 
         async def main() -> None:
             async with gateway(Second, Logged) as (running, upstream):
-                client = await running.connect()
-                client.send(get())
-                wire = await upstream.accept()
-                await wire.head()
+                client, wire = await asked(running, upstream)
                 wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
                 assert b"200" in await client.head()
                 assert await client.exactly(10) == b"5\r\nfirst\r\n"
@@ -344,10 +342,7 @@ class TestFiltersThatAwait:
     def test_keep_the_order_of_pieces(self) -> None:
         async def main() -> None:
             async with gateway(Slow, Logged) as (running, upstream):
-                client = await running.connect()
-                client.send(get())
-                wire = await upstream.accept()
-                await wire.head()
+                client, wire = await asked(running, upstream)
                 pieces = [b"%05d" % number for number in range(2000)]
                 wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks(*pieces))
                 answer = await client.answer()
@@ -363,10 +358,7 @@ class TestFiltersThatAwait:
 
         async def main() -> None:
             async with gateway(Slow) as (running, upstream):
-                client = await running.connect()
-                client.send(get())
-                wire = await upstream.accept()
-                await wire.head()
+                client, wire = await asked(running, upstream)
                 wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
                 assert b"x-filtered: yes" in await client.head()
 
@@ -391,10 +383,7 @@ class TestFiltersThatAwait:
                     return piece
 
             async with gateway(Gated) as (running, upstream):
-                client = await running.connect()
-                client.send(get())
-                wire = await upstream.accept()
-                await wire.head()
+                client, wire = await asked(running, upstream)
                 wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % body_bytes)
                 sent = 0
                 with contextlib.suppress(TimeoutError):
@@ -464,10 +453,7 @@ class TestFiltersThatAwait:
 
         async def main() -> None:
             async with gateway(filters, Logged) as (running, upstream):
-                client = await running.connect()
-                client.send(get())
-                wire = await upstream.accept()
-                await wire.head()
+                client, wire = await asked(running, upstream)
                 wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun")
                 wire.close()
                 answer = await client.answer()
@@ -714,10 +700,8 @@ class TestBodies:
 
         async def main() -> None:
             async with gateway(Keeps) as (running, upstream):
-                client = await running.connect()
-                client.send(get(method="POST", headers="Content-Length: 16\r\n") + b"01234567")
-                wire = await upstream.accept()
-                await wire.head()
+                first_half = get(method="POST", headers="Content-Length: 16\r\n") + b"01234567"
+                client, wire = await asked(running, upstream, first_half)
                 assert await wire.exactly(8) == b"01234567"  # it is on its way while the rest is not here
                 client.send(b"89abcdef")
                 assert await wire.exactly(8) == b"89abcdef"

@@ -85,6 +85,15 @@ def _version(workers: Workers) -> str:
     return server.removeprefix("Jitterway/")
 
 
+def test_who_was_answered_finds_the_request_counted(tmp_path: Path) -> None:
+    with Workers(tmp_path, workers=1) as workers:
+        workers.publish({"1": route("/1")})
+        workers.wait_ready()
+        for asked in range(1, 6):
+            assert request(workers.port, "GET", "/nowhere").status == 404
+            assert scrape(workers.metrics_port).value("apisix_http_requests_total") == asked
+
+
 def test_another_path_and_prefix(tmp_path: Path) -> None:
     config = {"plugin_attr": {"prometheus": {"export_uri": "/metrics", "metric_prefix": "edge_"}}}
     with Workers(tmp_path, config, workers=1) as workers:

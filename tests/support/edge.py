@@ -12,7 +12,7 @@ import socket
 import ssl
 import struct
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -368,15 +368,53 @@ async def proxy(
             yield running, upstream
 
 
-async def connections_used_once(running: Edge, upstream: ScriptedUpstream) -> tuple[Wire, Wire]:
-    """A client's connection and the upstream's, after one request that left both of them idle."""
+async def asked(running: Edge, upstream: ScriptedUpstream, request: bytes | None = None) -> tuple[Wire, Wire]:
+    """A client's connection, and the upstream's, which has got the head of its request (a GET, if nothing else)."""
     client = await running.connect()
-    client.send(get())
+    client.send(get() if request is None else request)
     wire = await upstream.accept()
     await wire.head()
+    return client, wire
+
+
+async def connections_used_once(running: Edge, upstream: ScriptedUpstream) -> tuple[Wire, Wire]:
+    """Both after one request that left them idle."""
+    client, wire = await asked(running, upstream)
     wire.send(OK)
     await client.answer()
     return client, wire
+
+
+@contextlib.contextmanager
+def full_backlog() -> Iterator[int]:
+    """A port that answers no further SYN: nobody accepts what waits there."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def refusing_port() -> Iterator[int]:
+    """A port that nobody listens on, nor can: it is bound."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+async def small_client(running: Edge) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client whose kernel takes little for it, and which reads when it is told to."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", running.port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
+    return reader, writer
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

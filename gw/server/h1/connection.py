@@ -46,6 +46,7 @@ _HEAD_END: Final = b"\r\n\r\n"
 _CR: Final = 0x0D
 # Bytes of a response that wait for the client before the upstream is paused.
 _HIGH_WATER_BYTES: Final = 64 * 1024
+_NO_FIELDS: Final[Headers] = []
 # The one protocol that a client may switch to (RFC 6455).
 _WEBSOCKET: Final = b"websocket"
 
@@ -187,6 +188,8 @@ class H1Connection(Answering):
             self._exchange.resume_response()
         elif self._pending or self._eof:
             self._loop.call_soon(self._go_on)
+        elif not self._partial and not self._is_closing:
+            self._deadline.after(self._times.idle_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_closing = True
@@ -242,7 +245,8 @@ class H1Connection(Answering):
         """Begin with the head that this read brought, and nothing else; its fields may come again."""
         exchange = self._exchange
         if exchange is not None:
-            is_bare = self._body is None and not exchange.upgrade
+            head = self._head
+            is_bare = self._body is None and (head.is_plain or not head.upgrade)
             repetition = self._repetition
             repetition.note(data, exchange.request, is_bare=is_bare, keeps_alive=self._keeps_alive)
             exchange.start()
@@ -270,6 +274,7 @@ class H1Connection(Answering):
         if b"?" in target:
             target, _, query = target.partition(b"?")
         request = Request(head.method, target, query, head.headers, self._link, head.version, self._requests)
+        head.headers = _NO_FIELDS  # while the connection is idle, nobody needs them
         exchange = self._exchange = Exchange(self._gateway, self, request, head_bytes)
         self._keeps_alive = head.keeps_alive
         self._is_usual = head.keeps_alive and head.version == "1.1" and head.method != "HEAD" and self._times.idle_s > 0
@@ -428,5 +433,5 @@ class H1Connection(Answering):
             exchange.request_cut()
         elif self._partial:
             self._refuse(Refused(408, "the head took too long"))
-        else:
+        elif not self._writing_paused:  # who still takes an answer is not idle, and SendWatch's
             self._close()

@@ -22,49 +22,60 @@ METHODS: Final = {method.encode(): method for method in ("GET", "HEAD", "POST", 
 request_line: Final = re.compile(rb"(%b) (/[!-\"$->@-~]*)(?:\?([!-\"$-~]*))?" % b"|".join(METHODS)).fullmatch
 
 
-# Connections of a worker that keep fields: some 4 KB each. One more, and the one that has for longest lets go.
+# Connections of a worker that keep fields: some 4 KB each, at most 20 with a hundred fields. One more, and the one that
+# has for longest lets go.
 MAX_HOLDERS: Final = 4096
 _holders: Final[dict[Repetition, None]] = {}
 
 
 class Repetition:
-    """The fields of one connection's last heads. `known`: what may come again, None for nothing."""
+    """The fields of one connection's last heads. `known`: what may come again, None for nothing.
 
-    __slots__ = ("_candidate", "_limits", "_tail", "known")
+    Of fields that came once only a hash is kept: it suffices to expect them, and they are compared before they count.
+    """
+
+    __slots__ = ("_candidate", "_hash", "_limits", "known")
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
-        self._tail = b""
+        self._hash: int | None = None
         self._candidate: Repeated | None = None
         self.known: Repeated | None = None
 
     def note(self, data: bytes, request: Request, *, is_bare: bool, keeps_alive: bool) -> None:
-        """A head that came alone, as `request`. `is_bare`: neither a body nor an upgrade belongs to it."""
+        """A head that came alone, as `request`. `is_bare`: neither a body nor a wish to upgrade belongs to it."""
         tail = data[data.find(b"\r\n") - _VERSION_BYTES :]
-        if tail != self._tail or not is_bare:
-            if self._candidate is not None:
-                self.forget()
-            self._tail = tail if is_bare and len(tail) <= MAX_TAIL_BYTES else b""
-            return
         candidate = self._candidate
-        if candidate is None:
-            line_bytes = self._limits.line_bytes - _VERSION_BYTES
-            longest_bytes = min(len(tail) + line_bytes, self._limits.head_bytes)
-            candidate = self._candidate = Repeated(tail, longest_bytes, keeps_alive=keeps_alive)
-        if not candidate.is_settled:
-            request.repeated = candidate
+        if candidate is not None:
+            if is_bare and tail == candidate.tail:
+                if not candidate.is_settled:
+                    request.repeated = candidate
+                return
+            self.forget()
+        if not is_bare or len(tail) > MAX_TAIL_BYTES:
+            self._hash = None
+            return
+        came_before, self._hash = self._hash, hash(tail)
+        if came_before == self._hash:
+            request.repeated = self._keep(tail, keeps_alive=keeps_alive)
+
+    def _keep(self, tail: bytes, *, keeps_alive: bool) -> Repeated:
+        line_bytes = self._limits.line_bytes - _VERSION_BYTES
+        longest_bytes = min(len(tail) + line_bytes, self._limits.head_bytes)
+        candidate = self._candidate = Repeated(tail, longest_bytes, keeps_alive=keeps_alive)
+        _holders[self] = None
+        if len(_holders) > MAX_HOLDERS:
+            next(iter(_holders)).forget()
+        return candidate
 
     def settle(self) -> None:
         """The request that was noted has begun: its fields count from now on, if the pipeline knows them."""
         candidate = self._candidate
-        if candidate is not None and candidate.is_settled and self.known is None:
+        if candidate is not None and candidate.is_settled:
             self.known = candidate
-            _holders[self] = None
-            if len(_holders) > MAX_HOLDERS:
-                next(iter(_holders)).forget()
 
     def forget(self) -> None:
         """Keep nothing any more."""
-        self._tail = b""
+        self._hash = None
         self._candidate = self.known = None
         _holders.pop(self, None)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 
 import pytest
 
-from tests.support.edge import OK, TIMES, Wire, eventually, get, proxy, replying, run
+from tests.support.edge import OK, TIMES, Wire, eventually, get, proxy, replying, run, small_client
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -64,6 +65,36 @@ def test_between_two_requests(sent: bytes, status: int | None) -> None:
             if status is not None:
                 assert (await client.answer()).status == status
             assert await client.rest() == b""
+
+    run(main())
+
+
+def test_who_still_takes_an_answer_is_not_idle() -> None:
+    """And what it asks meanwhile is answered."""
+    body = bytes(16_000)  # comes in one read
+    said = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+    async def main() -> None:
+        async with proxy(replying(said), times=TIMES._replace(idle_s=SHORT_S)) as (running, _):
+            reader, writer = await small_client(running)
+            await eventually(lambda: len(running.connections) == 1)
+            (connection,) = running.connections._live
+
+            async def is_answered(number: int) -> None:
+                await eventually(lambda: connection._requests == number and connection._exchange is None)
+
+            asked = 0
+            while not connection._writing_paused:
+                asked += 1
+                writer.write(get())
+                await is_answered(asked)
+            writer.write(get())
+            await eventually(lambda: connection._deadline.fires_at_s == math.inf)
+            answers = Wire(reader, writer)
+            for _ in range(asked + 1):
+                assert (await answers.answer()).body == body
+            assert await answers.rest() == b"", "and then its idle time runs"
+            writer.close()
 
     run(main())
 

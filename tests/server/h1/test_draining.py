@@ -6,13 +6,16 @@ import asyncio
 
 import pytest
 
-from tests.support.edge import OK, PATIENCE_S, Edge, Wire, get, proxy, replying, run
+from tests.support.edge import OK, PATIENCE_S, Edge, Wire, asked, get, proxy, replying, run
 
 LONG_S = 60.0
 
 
-def draining(running: Edge, patience_s: float = LONG_S) -> asyncio.Task[None]:
-    return asyncio.create_task(running.connections.drain(patience_s))
+async def draining(running: Edge, patience_s: float = LONG_S) -> asyncio.Task[None]:
+    """A drain that has begun."""
+    drained = asyncio.create_task(running.connections.drain(patience_s))
+    await asyncio.sleep(0)
+    return drained
 
 
 async def over(task: asyncio.Task[None]) -> None:
@@ -27,8 +30,7 @@ def test_an_idle_connection_gets_one_more_answer_which_says_so(version: str) -> 
             ask = get(version=version, headers="Connection: keep-alive\r\n")
             client.send(ask)
             assert (await client.answer()).header("connection") in (None, "keep-alive")
-            drained = draining(running)
-            await asyncio.sleep(0)
+            drained = await draining(running)
             client.send(ask)
             assert (await client.answer()).header("connection") == "close"
             assert await client.rest() == b""
@@ -45,7 +47,7 @@ def test_idle_ones_are_closed_when_their_time_is_over_and_a_begun_head_is_waited
                 client.send(get())
                 await client.answer()
             begun.send(get("/late")[:-2])
-            drained = draining(running, 0)
+            drained = await draining(running, 0)
             assert await idle.rest() == b""
             begun.send(b"\r\n")
             answer = await begun.answer()
@@ -58,14 +60,10 @@ def test_idle_ones_are_closed_when_their_time_is_over_and_a_begun_head_is_waited
 def test_an_answer_that_has_begun_is_followed_by_one_that_says_so() -> None:
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client = await running.connect()
-            client.send(get())
-            wire = await upstream.accept()
-            await wire.head()
+            client, wire = await asked(running, upstream)
             wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
             assert b"connection" not in await client.head()
-            drained = draining(running)
-            await asyncio.sleep(0)
+            drained = await draining(running)
             wire.send(b"cd")
             assert await client.exactly(4) == b"abcd"
             client.send(get())
@@ -92,8 +90,7 @@ def test_of_pipelined_requests_all_are_answered_and_the_last_answer_says_so() ->
             client.send(get() * 3)
             while not running.routes.asked:
                 await asyncio.sleep(0.001)
-            drained = draining(running)
-            await asyncio.sleep(0)
+            drained = await draining(running)
             let_go.set()
             told = [(await client.answer()).header("connection") for _ in range(3)]
             assert told == [None, None, "close"]
@@ -106,12 +103,8 @@ def test_of_pipelined_requests_all_are_answered_and_the_last_answer_says_so() ->
 def test_what_comes_after_the_last_answer_does_not_take_it_away() -> None:
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client = await running.connect()
-            client.send(get())
-            wire = await upstream.accept()
-            await wire.head()
-            drained = draining(running)
-            await asyncio.sleep(0)
+            client, wire = await asked(running, upstream)
+            drained = await draining(running)
             wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
             assert b"connection: close" in await client.head()
             client.send(get("/not-processed") * 1000)
@@ -130,8 +123,7 @@ def test_a_connection_that_is_accepted_meanwhile_is_told_at_once() -> None:
             first = await running.connect()
             first.send(get())
             await first.answer()
-            drained = draining(running)
-            await asyncio.sleep(0)
+            drained = await draining(running)
             second = await running.connect()
             second.send(get())
             assert (await second.answer()).header("connection") == "close"
@@ -145,12 +137,8 @@ def test_a_connection_that_is_accepted_meanwhile_is_told_at_once() -> None:
 def test_an_abort_cuts_what_is_under_way() -> None:
     async def main() -> None:
         async with proxy() as (running, upstream):
-            client = await running.connect()
-            client.send(get())
-            wire = await upstream.accept()
-            await wire.head()
-            drained = draining(running)
-            await asyncio.sleep(0)
+            client, wire = await asked(running, upstream)
+            drained = await draining(running)
             assert running.connections.abort() == 1
             await over(drained)
             assert await client.rest() == b""

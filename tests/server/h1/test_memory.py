@@ -226,3 +226,15 @@ def test_nothing_is_left_for_the_collector(behave: Callable[[Wire], Awaitable[No
                 assert not ours_in_the_garbage()
 
     run(main())
+
+
+def test_idle_connections_hold_nothing_of_their_last_request() -> None:
+    async def main() -> None:
+        async with scripted_upstream(upstream_script) as upstream, edge(_routes(upstream.port)) as running:
+            client = await running.connect()
+            await asks("/", 200)(client)
+            (near,), (far,) = running.connections._live, running.upstreams._connections
+            assert near._head.headers == []
+            assert far._piece == b""
+
+    run(main())

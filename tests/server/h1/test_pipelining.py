@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 
 import pytest
 
 from gw.server.client_pace import LINGER_S
-from tests.support.edge import OK, PATIENCE_S, TIMES, Edge, Wire, edge, eventually, get, proxy, replying, run
+from tests.support.edge import (
+    OK,
+    PATIENCE_S,
+    TIMES,
+    Wire,
+    edge,
+    eventually,
+    get,
+    proxy,
+    replying,
+    run,
+    small_client,
+)
 
 MIB = 1 << 20
 GROWTH_BYTES = 32 * MIB
@@ -30,16 +41,6 @@ async def echo(wire: Wire) -> None:
             body = await wire.exactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
         said = head.split(b" ")[1] + b" " + body
         wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))
-
-
-async def small_client(running: Edge) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A client whose kernel takes little for it, and which reads when it is told to."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", running.port))
-    reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
-    return reader, writer
 
 
 BODIES = [

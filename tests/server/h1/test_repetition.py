@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from typing import Any
 
@@ -11,11 +12,30 @@ import uvloop
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gw.pipeline.phases import Instance, settle
+from gw.model.route import Route
+from gw.pipeline.caller import Caller, attach
+from gw.pipeline.context import Context
+from gw.pipeline.phases import Instance, Phases, Step, settle
+from gw.pipeline.route_condition import compile_route_condition
+from gw.pipeline.variable_table import NAMED
 from gw.plugins.proxy_rewrite import ProxyRewrite
 from gw.server.h1 import repetition
 from gw.server.h1.repetition import MAX_TAIL_BYTES
-from tests.support.edge import PATIENCE_S, Answer, Edge, Wire, eventually, proxy, run
+from tests.support.edge import (
+    PATIENCE_S,
+    Answer,
+    Edge,
+    StaticRoutes,
+    Wire,
+    _Handle,
+    compiled,
+    edge,
+    eventually,
+    proxy,
+    run,
+    scripted_upstream,
+    upstream_dict,
+)
 from tests.support.plugin_edge import instance, plugin_edge
 
 DATE = b"Date: Sat, 21 Nov 2026 13:00:00 GMT\r\n"
@@ -32,11 +52,13 @@ FIELDS = [
     b"Host: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
     b"Host: a\r\nHost: b\r\n",
     b"User-Agent: x\r\n",
+    b"Connection: keep-alive\r\n",
     b"Host: a\r\nX-Long: " + b"l" * MAX_TAIL_BYTES + b"\r\n",
 ]
 TARGETS = [
     *(b"/", b"/a?b=c", b"/%41/../b", b"/a#b", b"/../a", b"/%zz", b"/a b", b"//a/./b", b"http://a/x", b"*"),
-    *(b"/\xff", b"/?#"),
+    *(b"/\xff", b"/?#", b"http://A/node/x"),
+    *(b"/node/x", b"/rewritten/x?n=1", b"/headed", b"/consumed", b"/filtered", b"/logged", b"/asked"),
 ]
 METHODS = [b"GET", b"HEAD", b"POST", b"DELETE", b"PURGE", b"CONNECT", b"TRACE"]
 VERSIONS = [b"HTTP/1.1", b"HTTP/1.0"]
@@ -62,6 +84,78 @@ HEADS = [
     b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n" + DATE + b"Content-Length: 3\r\n\r\nabc",
 ]
 RESPONSES = st.sampled_from(HEADS[:2] * 4 + HEADS)
+
+
+def spoils_as_filter(ctx: Context) -> None:
+    """What a plugin may do to what it is shown."""
+    ctx.request.headers.clear()
+    ctx.response.headers.append((b"x-filtered", b"1"))
+
+
+def spoils_as_logger(ctx: Context) -> None:
+    ctx.request.headers.clear()
+    ctx.response_headers.clear()
+
+
+def consumed(ctx: Context) -> None:
+    attach(ctx, Caller("jack", None, group_id="g", custom_id="7"))
+
+
+def step(method: Any) -> tuple[Step, ...]:
+    return (Step(method, "test", "route", False),)
+
+
+class AskingRoutes(StaticRoutes):
+    """Everything that a request may meet, by prefix; on /asked the request's cookie decides."""
+
+    def __init__(self, port: int) -> None:
+        one, node = upstream_dict(port), upstream_dict(port, pass_host="node")
+        edits = {"headers": {"add": {"X-Added": "$arg_n"}, "remove": ["User-Agent"]}, "uri": "/to$uri", "host": "b"}
+        rewritten, headed = instance(ProxyRewrite, edits), instance(ProxyRewrite, {"method": "HEAD"})
+        super().__init__(
+            {
+                "/": compiled("plain", one, enable_websocket=True),
+                "/node": compiled("node", node),
+                "/rewritten": compiled("rewritten", one, settle((), (rewritten,))),
+                "/headed": compiled("headed", one, settle((), (headed,))),
+                "/consumed": compiled("consumed", one, Phases(request=step(consumed))),
+                "/filtered": compiled("filtered", one, Phases(header_filter=step(spoils_as_filter))),
+                "/logged": compiled("logged", one, Phases(log=step(spoils_as_logger))),
+            }
+        )
+        self._where_asked = compiled("asked", node)
+        vars = [["http_cookie", "==", "a=b"], ["arg_b", "==", None]]
+        asking = Route.from_dict("asked", {"uri": "/*", "priority": 0, "status": 1, "vars": vars})
+        self._condition = compile_route_condition(asking, allow_code=False)
+
+    def find(self, path: str, host: str, method: str, ctx: Any) -> Any:
+        if path == "/asked" and self._condition(ctx):
+            return _Handle(self._where_asked)
+        return super().find(path, host, method, ctx)
+
+
+# What is another one with each connection, or at each moment.
+_OF_THE_MOMENT = frozenset(
+    (
+        *("remote_port", "realip_remote_port", "connection", "connection_requests", "request_id"),
+        *("upstream_connect_time", "upstream_header_time", "upstream_response_time"),
+    )
+)
+_OF_THE_REQUEST = frozenset(("link", "remote_port", "connection_requests", "repeated"))
+
+
+def facts(ctx: Context) -> dict[str, Any]:
+    """All that plugins and logs may see of a finished request, wherever and whenever it came."""
+    return {
+        "request": {name: value for name, value in vars(ctx.request).items() if name not in _OF_THE_REQUEST},
+        "variables": {name: get(ctx) for name, get in NAMED.items() if name not in _OF_THE_MOMENT},
+        "attempts": [
+            (each.address, each.status, each.connected_s > 0, each.started_s <= each.head_s <= each.ended_s)
+            for each in ctx.attempts
+        ],
+        "response": (ctx.status, ctx.response_headers, ctx.params),
+        "times": ctx.started_s <= ctx.ended_s,
+    }
 
 
 class Upstream:
@@ -127,6 +221,13 @@ async def both_ways(running: Edge, upstream: Upstream, requests: list[Any], answ
 @example([((b"GET", b"/", b"HTTP/1.1", FIELDS[0]), said) for head in HEADS for said in [head] * 3])
 @example([((b"GET", b"/", b"HTTP/1.1", fields), HEADS[0]) for each in FIELDS for fields in [each] * 4])
 @example([((method, b"/", b"HTTP/1.1", FIELDS[0]), HEADS[0]) for each in METHODS for method in [b"GET", b"GET", each]])
+@example([((method, b"/", b"HTTP/1.1", FIELDS[9]), HEADS[0]) for method in [b"POST", b"POST", b"GET"]])
+@example(
+    [
+        ((b"GET", target, b"HTTP/1.0", b"Connection: keep-alive\r\n"), HEADS[0])
+        for target in [b"/node/x", b"http://A/node/x", *[b"/node/x"] * 3]
+    ]
+)
 def test_what_is_repeated_means_what_it_means_alone(
     caplog: pytest.LogCaptureFixture, steps: list[tuple[tuple[bytes, bytes, bytes, bytes], bytes]]
 ) -> None:
@@ -134,12 +235,57 @@ def test_what_is_repeated_means_what_it_means_alone(
 
     async def main() -> None:
         upstream = Upstream()
-        async with proxy(upstream) as (running, _):
+        ended: list[Context] = []
+        async with (
+            scripted_upstream(upstream) as played,
+            edge(AskingRoutes(played.port), ended=ended) as running,
+        ):
             await both_ways(running, upstream, [request for request, _ in steps], [said for _, said in steps])
+            half = len(ended) // 2
+            for alone, together in zip(ended[:half], ended[half:], strict=True):
+                assert facts(together) == facts(alone)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asyncio.wait_for(main(), PATIENCE_S))
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_known"),
+    [
+        (FIELDS[0], True),
+        (FIELDS[2], True),
+        (b"Host: a\r\nConnection: X-Mine\r\nX-Mine: 1\r\n", True),
+        (b"Host: a\r\nContent-Length: 0\r\n", True),
+        (b"Host: a\r\nUpgrade: h2c\r\n", True),
+        (b"Host: a\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n", False),
+        (b"Host: a\r\nContent-Length: 2\r\n", False),
+        (FIELDS[-1], False),
+    ],
+)
+def test_which_fields_are_known_when_they_come_again(fields: bytes, is_known: bool) -> None:
+    async def main() -> None:
+        async with proxy(Upstream()) as (running, _):
+            wire = await running.connect()
+            for _ in range(2):
+                assert (await ask(wire, (b"POST", b"/", b"HTTP/1.1", fields))).status == 200
+            (connection,) = running.connections._live
+            assert (connection._repetition.known is not None) is is_known
+            wire.close()
+
+    run(main())
+
+
+def test_of_fields_that_came_once_no_bytes_are_kept() -> None:
+    async def main() -> None:
+        async with proxy(Upstream()) as (running, _):
+            wire = await running.connect()
+            assert (await ask(wire, (b"GET", b"/", b"HTTP/1.1", FIELDS[0]))).status == 200
+            (connection,) = running.connections._live
+            assert not [each for each in gc.get_referents(connection._repetition) if isinstance(each, bytes)]
+            wire.close()
+
+    run(main())
 
 
 def test_what_a_plugin_makes_of_one_request_is_not_in_the_next() -> None:

@@ -15,6 +15,7 @@ from tests.support.edge import (
     PATIENCE_S,
     Edge,
     Wire,
+    asked,
     compiled,
     edge,
     eventually,
@@ -74,10 +75,7 @@ def test_a_websocket_library_at_both_ends() -> None:
 def test_bytes_that_come_with_the_handshake() -> None:
     async def main() -> None:
         async with proxy(route=WEBSOCKETS) as (running, upstream):
-            client = await running.connect()
-            client.send(get("/ws", headers=ASK) + b"early\0bird")
-            wire = await upstream.accept()
-            await wire.head()
+            client, wire = await asked(running, upstream, get("/ws", headers=ASK) + b"early\0bird")
             wire.send(SWITCHED + b"HTTP/1.1 200 no more HTTP")
             await client.head()
             assert await client.exactly(25) == b"HTTP/1.1 200 no more HTTP"
@@ -156,10 +154,8 @@ def test_a_slow_reader_holds_the_sender_back(who: str, with_the_handshake: bool)
     async def main() -> None:
         async with proxy(route=WEBSOCKETS) as (running, upstream):
             if with_the_handshake:
-                client = await running.connect()
-                client.send(get("/ws", headers=ASK) + (bytes(MIB) if who == "client" else b""))
-                wire = await upstream.accept()
-                await wire.head()
+                early = bytes(MIB) if who == "client" else b""
+                client, wire = await asked(running, upstream, get("/ws", headers=ASK) + early)
                 wire.writer.transport.pause_reading()
                 client.writer.transport.pause_reading()  # type: ignore[attr-defined]
                 wire.send(SWITCHED + (bytes(MIB) if who == "upstream" else b""))
