@@ -6,7 +6,8 @@ that need it, with a reason, and nothing else.
 
 What APISIX does (apisix/upstream.lua; apisix/cli/ngx_tpl.lua with proxy_ssl_name; pull request 13863 for `ca_certs`):
 the server name is the Host that goes upstream, without its port; nothing is verified unless `verify` says so; the
-client's certificate is `client_cert` and `client_key`, or that of the `ssls` resource `client_cert_id`.
+client's certificate is `client_cert` and `client_key` (what `client_cert_id` names is put there by
+gw.rebuild.certificates).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -26,8 +27,6 @@ from gw.upstream.target import TlsIdentity, TlsMaterial
 MAX_CONTEXTS: Final = 256
 _MAX_CHECKED: Final = 4096
 
-# The certificate chain and key of an `ssls` resource, PEM; None: there is none of that id.
-CertificateOf = Callable[[str], tuple[str, str] | None]
 _ContextKey = tuple[bool, TlsMaterial | None]
 
 
@@ -35,22 +34,17 @@ class UnusableTls(OSError):
     """What an upstream's `tls` asks for cannot be done. Its text says which field, and why; no secret is in it."""
 
 
-def read_material(tls: Mapping[str, Any] | None, certificate_of: CertificateOf | None = None) -> TlsMaterial | None:
+def read_material(tls: Mapping[str, Any] | None) -> TlsMaterial | None:
     """What `tls` of an upstream says beside `verify`; None when that is nothing.
 
-    Raises UnusableTls: `client_cert_id` names nothing, or there is no `certificate_of` to look it up with. What is in
-    the texts is looked at by `material_fault`.
+    Raises UnusableTls for a `client_cert_id` that nobody has put certificate and key in the place of. What is in the
+    texts is looked at by `material_fault`.
     """
     fields = tls or {}
     cert, key = fields.get("client_cert", ""), fields.get("client_key", "")
-    certificate_id = fields.get("client_cert_id")
-    if certificate_id is not None:
-        if certificate_of is None:
-            raise UnusableTls("tls.client_cert_id is not supported yet: write client_cert and client_key")
-        found = certificate_of(str(certificate_id))
-        if found is None:
-            raise UnusableTls(f"tls.client_cert_id: there is no certificate {certificate_id}")
-        cert, key = found
+    if fields.get("client_cert_id") is not None:
+        # gw.rebuild.certificates does. Without it a node would be asked without the certificate it is to see.
+        raise UnusableTls(f"tls.client_cert_id: certificate {fields['client_cert_id']} was not looked up")
     # Without `verify` nobody looks at them: two upstreams that differ in them alone share contexts and pools.
     authorities = tuple(fields.get("ca_certs", ())) if fields.get("verify") else ()
     return TlsMaterial(cert, key, authorities) if cert or authorities else None

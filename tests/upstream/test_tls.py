@@ -213,22 +213,19 @@ def test_contexts_are_shared_made_once_and_bounded(monkeypatch: pytest.MonkeyPat
         (None, None),
         ({"verify": True}, None),
         ({"client_cert": "c", "client_key": "k"}, TlsMaterial("c", "k")),
-        ({"client_cert_id": "1"}, TlsMaterial("cert 1", "key 1")),
         ({"verify": True, "ca_certs": ["a", "b"]}, TlsMaterial(ca_certs=("a", "b"))),
         ({"verify": False, "ca_certs": ["a"]}, None),
-        ({"ca_certs": ["a"], "client_cert_id": 1}, TlsMaterial("cert 1", "key 1")),
+        ({"ca_certs": ["a"], "client_cert": "c", "client_key": "k"}, TlsMaterial("c", "k")),
     ],
 )
 def test_what_an_upstream_asks_for(tls: dict[str, Any] | None, expected: TlsMaterial | None) -> None:
-    assert read_material(tls, lambda id: (f"cert {id}", f"key {id}")) == expected
+    assert read_material(tls) == expected
 
 
-@pytest.mark.parametrize(
-    ("certificate_of", "reason"), [(None, "not supported yet"), (lambda _: None, "there is no certificate x")]
-)
-def test_a_certificate_that_is_elsewhere_and_not_there(certificate_of: Any, reason: str) -> None:
-    with pytest.raises(UnusableTls, match=reason):
-        read_material({"client_cert_id": "x"}, certificate_of)
+@pytest.mark.parametrize("id", ["x", 1])
+def test_a_certificate_that_was_not_looked_up(id: Any) -> None:
+    with pytest.raises(UnusableTls, match=f"client_cert_id: certificate {id} was not looked up"):
+        read_material({"client_cert_id": id, "client_cert": "c", "client_key": "k"})
 
 
 @pytest.mark.parametrize(
