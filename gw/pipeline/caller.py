@@ -9,11 +9,11 @@ Source: attach_consumer in apisix/consumer.lua.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import product
 from typing import Any, Final, TypeGuard
 
 from gw.pipeline.context import Context, Request
 from gw.pipeline.fields import Headers
+from gw.pipeline.forwarded import spellings
 from gw.pipeline.headers import note_origin_header
 
 _USERNAME: Final = b"x-consumer-username"
@@ -21,17 +21,8 @@ _CREDENTIAL: Final = b"x-credential-identifier"
 _CUSTOM_ID: Final = b"x-consumer-custom-id"
 
 
-def _spellings(name: bytes) -> list[bytes]:
-    """Those that CGI, WSGI and PHP fold onto one name."""
-    parts = name.split(b"-")
-    return [
-        b"".join(piece for pair in zip(parts, (*separators, b""), strict=True) for piece in pair)
-        for separators in product((b"-", b"_", b"."), repeat=len(parts) - 1)
-    ]
-
-
 IDENTITY_HEADERS: Final = (_USERNAME, _CREDENTIAL, _CUSTOM_ID)
-_SPELLINGS: Final = frozenset(spelling for name in IDENTITY_HEADERS for spelling in _spellings(name))
+_SPELLINGS: Final = frozenset(spelling for name in IDENTITY_HEADERS for spelling in spellings(name))
 
 
 # What stands for a secret that could not be resolved: to show the reference must not be enough (apisix#13667).

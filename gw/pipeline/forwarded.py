@@ -32,7 +32,7 @@ _PORT: Final = b"x-forwarded-port"
 _FOR: Final = b"x-forwarded-for"
 
 
-def _spellings(name: bytes) -> frozenset[bytes]:
+def spellings(name: bytes) -> frozenset[bytes]:
     """A name as WSGI, CGI and PHP fold names onto it: each dash may be an underscore or a dot."""
     parts = name.split(b"-")
     joints = product((b"-", b"_", b"."), repeat=len(parts) - 1)
@@ -41,8 +41,8 @@ def _spellings(name: bytes) -> frozenset[bytes]:
     )
 
 
-_OBSERVED_NAMES: Final = frozenset[bytes]().union(*map(_spellings, (_PROTO, _HOST, _PORT)), (b"forwarded",))
-_FOR_ALIASES: Final = _spellings(_FOR) - {_FOR}
+_OBSERVED_NAMES: Final = frozenset[bytes]().union(*map(spellings, (_PROTO, _HOST, _PORT)), (b"forwarded",))
+_FOR_ALIASES: Final = spellings(_FOR) - {_FOR}
 _name_of = itemgetter(0)
 _PORT_OF_HOST: Final = re.compile(rb"(?:\[[^\]]*\]|[^:\[\]]*):([0-9]+)").fullmatch
 
