@@ -17,6 +17,7 @@ from gw.settings import load_agent_settings
 from sync_agent.stores import open_store
 from tests.support.both_stores import STORES, store_config
 from tests.support.gateway import Gateway, Reply, running_gateway
+from tests.support.memory import resident_mb
 from tests.support.waiting import wait_until
 
 UPSTREAM = {"type": "roundrobin", "nodes": {"127.0.0.1:8080": 1}}
@@ -146,11 +147,6 @@ def is_served(gateway: Gateway) -> bool:
     return bool(state["converged"]) and state["agent"]["revision"] >= stands_at
 
 
-def rss_mb(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
-
-
 def test_ten_thousand_resources_in_bounded_memory(full: Gateway) -> None:
     gateway = full
     wait_until(lambda: is_served(gateway), what="everything to be published and served")
@@ -163,7 +159,7 @@ def test_ten_thousand_resources_in_bounded_memory(full: Gateway) -> None:
     pids = [gateway.agent_pid(), *gateway.worker_pids()]
     for _ in range(3):
         ask("")  # what the first lists take is the heap's to keep
-    before = {pid: rss_mb(pid) for pid in pids}
+    before = {pid: resident_mb(pid) for pid in pids}
 
     every = [f"s{number:05}" for number in range(RESOURCES)]
     for _ in range(4):
@@ -192,6 +188,6 @@ def test_ten_thousand_resources_in_bounded_memory(full: Gateway) -> None:
         answer = ask(query)
         assert (answer["total"], len(answer["list"])) == (total, total), query
     assert ask("?label=n42&page=3&page_size=10")["list"][0]["value"]["id"] in every
-    growth = {pid: rss_mb(pid) - before[pid] for pid in pids}
+    growth = {pid: resident_mb(pid) - before[pid] for pid in pids}
     assert max(growth.values()) < MOST_GROWTH_MB, growth
     print(f"growth: {growth}")

@@ -24,6 +24,7 @@ from gw.shm.segment import SHM_DIR
 from tests.support.canary import Answer, Canary, ask, running_canary
 from tests.support.etcd import Etcd
 from tests.support.gateway import Gateway, request, running_gateway
+from tests.support.memory import resident_mb
 from tests.support.metrics import METRICS_PATH
 from tests.support.waiting import wait_until
 
@@ -59,11 +60,7 @@ class World:
 
     def rss_mb(self) -> float:
         """Of the agent and the worker together."""
-        found = 0.0
-        for pid in [self.gateway.agent_pid(), *self.gateway.worker_pids()]:
-            status = Path(f"/proc/{pid}/status").read_text()
-            found += next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
-        return found
+        return resident_mb(self.gateway.agent_pid(), *self.gateway.worker_pids())
 
 
 @pytest.fixture(scope="module")

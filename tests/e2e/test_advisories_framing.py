@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.canary import Answer, Canary, RawClient, ask, running_canary
 from tests.support.gateway import Gateway, running_gateway
+from tests.support.memory import resident_mb
 from tests.support.waiting import wait_until
 
 HOST = b"Host: a.example\r\n"
@@ -37,8 +38,7 @@ class World:
         return self.gateway.port
 
     def rss_mb(self) -> float:
-        with open(f"/proc/{self.worker_pid}/status") as status:
-            return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS"))
+        return resident_mb(self.worker_pid)
 
 
 @pytest.fixture(scope="module", params=["h1", "asgi"])

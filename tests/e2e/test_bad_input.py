@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.canary import ask
 from tests.support.gateway import ADMIN_KEY, Gateway, running_gateway
+from tests.support.memory import resident_mb
 from tests.support.resources import EXAMPLES, Example
 from tests.support.waiting import wait_until
 
@@ -41,11 +41,7 @@ class World:
 
     def rss_mb(self) -> float:
         """Of the agent and the workers together."""
-        found = 0.0
-        for pid in [self.gateway.agent_pid(), *self.gateway.worker_pids()]:
-            status = Path(f"/proc/{pid}/status").read_text()
-            found += next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
-        return found
+        return resident_mb(self.gateway.agent_pid(), *self.gateway.worker_pids())
 
 
 @pytest.fixture(scope="module")
