@@ -100,7 +100,7 @@ async def measure(count: int) -> dict[str, Any]:
     unknown_us = best_us(lambda _: find("key-auth", "nobody's-at-all"))
     rewrite_us = best_us(lambda _: auth.rewrite(context("key-of-0000001"))) - best_us(lambda _: context("x"))
 
-    handle = state.find("/", "a.example", "GET")
+    handle = state.find("/", "a.example", "GET", None)
     assert handle is not None
     base = handle.resolve()
     join = base.phases.request[-1].run
