@@ -203,10 +203,10 @@ async def test_old_history_is_compacted_by_itself(tmp_path: Path) -> None:
         await store.delete("routes/gone")
         for number in range(40):
             last = await store.put("routes/1", b"%d" % number)
-        # It goes on while writes come: what is waited for is its end.
-        while (compacted := await _wait_for_compaction(store)) < last.head.revision - 20:
+        # It goes on while writes come and leaves what is under a tenth too much: where it ends is in between.
+        while (compacted := await _wait_for_compaction(store)) < last.head.revision - 22:
             await asyncio.sleep(0.01)
-        assert compacted == last.head.revision - 20
+        assert compacted <= last.head.revision - 20
         assert [item.key for item in await read_all(store)] == ["routes/1", "routes/kept"]
         async with Watching(store, compacted + 1) as watching:
             events = await watching.events(last.head.revision - compacted)
