@@ -18,6 +18,7 @@ OK_LINE = b"HTTP/1.1 200 OK\r\n"
         (OK, 200, b"ok", True),
         (OK_LINE + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n\r\n", 200, b"abc", True),
         (OK_LINE + b"Transfer-Encoding: chunked\r\nTrailer: X\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\n", 200, b"a", True),
+        (OK_LINE + b"Transfer-Encoding:  Chunked \r\n\r\n2\r\nab\r\n0\r\n\r\n", 200, b"ab", True),
         (OK_LINE + b"Content-Length: 0\r\n\r\n", 200, b"", True),
         (OK_LINE + b"Connection: close\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", False),
         (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", True),
@@ -28,6 +29,7 @@ OK_LINE = b"HTTP/1.1 200 OK\r\n"
         # interim responses are not the answer
         (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, 200, b"ok", True),
         (b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" * 3 + OK, 200, b"ok", True),
+        (b"HTTP/1.1 103 Early Hints\r\nContent-Length: 2\r\n\r\n" + OK, 200, b"ok", True),
         # an upgrade that nobody asked for, but not taken either
         (OK_LINE + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", True),
         # bytes behind the end: never used again, and never read as the next answer
@@ -89,6 +91,9 @@ def test_answers(raw: bytes, status: int, body: bytes, is_reused: bool, in_piece
         OK_LINE + b"X: a\r\n" * (MAX_HEAD_BYTES // 2) + b"Content-Length: 0\r\n\r\n",
         OK_LINE + b"X: " + b"a" * MAX_HEAD_BYTES,
         b"HTTP/1.1 100 Continue\r\nX: 1\r\n\r\n" * (MAX_HEAD_BYTES // 16),
+        # llhttp takes what follows for its body, which would go out before any head
+        b"HTTP/1.1 199 Odd\r\nContent-Length: 5\r\n\r\n" + OK,
+        b"HTTP/1.1 104 Odd\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n" + OK,
     ],
 )
 def test_bad_answers_are_502_and_the_connection_is_closed(raw: bytes) -> None:

@@ -312,7 +312,7 @@ def test_an_answer_with_trailers_ends_once(body: bytes, trailers: bytes, in_piec
 @pytest.mark.parametrize(
     ("raw", "interim"),
     [
-        (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nKeep-Alive: 1\r\n\r\n" * 2 + OK, [103, 103]),
+        (b"HTTP/1.1 103 Hints\r\nLink: </a>\r\nKeep-Alive: 1\r\nContent-Length: 3\r\n\r\n" * 2 + OK, [103, 103]),
         (b"HTTP/1.1 102 Processing\r\n\r\n" + OK, [102]),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, []),
         (b"HTTP/1.1 199 Odd\r\n\r\n" + OK, [199]),
@@ -321,9 +321,14 @@ def test_an_answer_with_trailers_ends_once(body: bytes, trailers: bytes, in_piec
 def test_interim_responses_pass_to_who_knows_them(raw: bytes, interim: list[int], version: str) -> None:
     async def main() -> None:
         async with proxy(replying(raw)) as (running, _):
-            answer = await running.ask(get(version=version))
-            assert (answer.status, answer.body) == (200, b"ok")
-            assert answer.interim == (interim if version == "1.1" else [])
+            client = await running.connect()
+            client.send(get(version=version))
+            for status in interim if version == "1.1" else []:
+                head = await client.head()
+                assert head.split(b" ")[1] == b"%d" % status
+                assert not dict(fields_of(head)).keys() & {"content-length", "keep-alive"}
+            answer = await client.answer()
+            assert (answer.status, answer.body, answer.interim) == (200, b"ok", [])
 
     run(main())
 
