@@ -168,6 +168,7 @@ async def _take(wire: Wire) -> None:
         # No body: nothing is waited for.
         (EXPECTING + b"\r\n", b"", []),
         (EXPECTING + b"Content-Length: 0\r\n\r\n", b"", []),
+        (EXPECTING.replace(b"100-continue", b"") + LENGTH, BODY, []),
         # HTTP/1.0 knows no interim responses (RFC 9110 section 10.1.1).
         (EXPECTING.replace(b"1.1", b"1.0") + b"Connection: keep-alive\r\n" + LENGTH, BODY, []),
     ],
