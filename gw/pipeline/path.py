@@ -149,6 +149,6 @@ def host_name(value: bytes) -> str:
     if match is None:
         raise BadTarget("malformed Host")
     name = match[1].decode("ascii").lower().removesuffix(".")
-    if not name:
+    if not name or ".." in name or name.endswith("."):
         raise BadTarget("malformed Host")
     return name
