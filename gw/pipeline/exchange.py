@@ -209,8 +209,8 @@ class Exchange(Uploading):
         if request.repeated is not None:
             request.repeated.settle(request)
         if request.method in _NOT_SERVED:
-            # Whoever sends CONNECT may go on with what is no HTTP.
-            return METHOD_NOT_ALLOWED.closing() if request.method == "CONNECT" else METHOD_NOT_ALLOWED
+            # Whoever sends CONNECT may go on with what is no HTTP; nginx ends the connection for both.
+            return METHOD_NOT_ALLOWED.closing()
         if request.is_chunked or request.content_length is not None:
             limit_bytes = gateway.max_body_bytes
             if limit_bytes and announces_more_than(request.content_length, limit_bytes):

@@ -204,6 +204,23 @@ class ResponseReading(asyncio.Protocol):
             self._known_bytes = len(whole)
 
 
+def ends_lines_with_lf(data: bytes) -> bool:
+    """Whether each line of a head that begins here ends with LF alone (RFC 9112 section 2.2 lets one take that).
+
+    Where some end with CRLF, an LF alone may be a client's, in a value that the upstream repeats.
+    """
+    end = data.find(b"\n\n")
+    head = data if end < 0 else data[:end]
+    return b"\n" in data and b"\r" not in head
+
+
+def lenient_parser(reading: ResponseReading) -> httptools.HttpResponseParser:
+    """For a response whose lines end with LF alone."""
+    parser = httptools.HttpResponseParser(reading)
+    parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)
+    return parser
+
+
 def bad_response(error: httptools.HttpParserError) -> UpstreamError:
     """llhttp's words, or what our own callback raised (llhttp wraps it)."""
     cause = error.__context__
