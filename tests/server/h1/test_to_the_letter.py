@@ -239,6 +239,28 @@ def test_trailers_of_a_request_pass_that_would_pass_as_headers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "length"),
+    [(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", "5"), (b"0\r\n\r\n", "0"), (b"5\r\nabcde\r\n0\r\nX-Sum: 1\r\n\r\n", None)],
+)
+def test_a_chunked_body_that_comes_with_its_head_leaves_with_its_length(body: bytes, length: str | None) -> None:
+    async def main() -> None:
+        async with proxy() as (running, upstream):
+            client = await running.connect()
+            client.send(f"POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n".encode() + body)
+            wire = await upstream.accept()
+            fields = dict(fields_of(await wire.head()))
+            assert (fields.get("content-length"), "transfer-encoding" in fields) == (length, length is None)
+            if length is not None:
+                assert await wire.exactly(int(length)) == BODY[: int(length)]
+            else:
+                assert await wire.chunked() == (BODY, [b"x-sum: 1"])
+            wire.send(OK)
+            assert (await client.answer()).status == 200
+
+    run(main())
+
+
+@pytest.mark.parametrize(
     "trailer",
     [
         b"Content-Length: 5", b"Transfer-Encoding: chunked", b"Host: b", b"Connection: close",
