@@ -67,7 +67,8 @@ def error_reply(status: int, message: str | None = None) -> Reply:
 # Who sends what means two things may mean what follows it as part of it: nothing more is read.
 BAD_REQUEST: Final = error_reply(400).closing()
 ROUTE_NOT_FOUND: Final = error_reply(404, "404 Route Not Found")
-METHOD_NOT_ALLOWED: Final = error_reply(405)
+# Whoever sends CONNECT may go on with what is no HTTP; nginx ends the connection of TRACE, too.
+METHOD_NOT_ALLOWED: Final = error_reply(405).closing()
 # The rest of the body is not waited for.
 REQUEST_TIMEOUT: Final = error_reply(408).closing()
 BODY_TOO_LARGE: Final = error_reply(413, "413 Request Entity Too Large").closing()
