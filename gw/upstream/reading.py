@@ -30,7 +30,8 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 # A longer phrase is left out, and the usual one stands: no limit of a head counts it, and written ones are remembered.
 _MAX_REASON_BYTES: Final = 256
 # Whatever Content-Length says there, no body follows.
-_BODILESS: Final = frozenset((204, 304))
+_NO_CONTENT: Final = 204
+_BODILESS: Final = frozenset((_NO_CONTENT, 304))
 # Of those behind it llhttp does not know that they have no body.
 _LAST_KNOWN_INTERIM: Final = 103
 # Of a head that is kept: far more than usual ones have.
@@ -186,8 +187,16 @@ class ResponseReading(asyncio.Protocol):
         elif not self._complete and self._upgraded is None:
             if self._parser is None:
                 return  # let go of by whoever got the piece before: a filter failed, say
-            self._keep_alive = self._parser.should_keep_alive()
+            self._keep_alive = self._parser.should_keep_alive() and (
+                self._status != _NO_CONTENT or not self._announces_a_body()
+            )
             self._complete = True
+
+    def _announces_a_body(self) -> bool:
+        """Whether a 204 has a length: its body may still come, and would be read as the next response."""
+        return self._head_reader.is_chunked or any(
+            name == b"content-length" and value.strip(b"0 \t") for name, value in self._passed
+        )
 
     def _remember(self, head: ResponseHead, whole: bytes) -> None:
         """Keep what a response of these bytes is, where its head and length say all of it."""
