@@ -465,7 +465,7 @@ BAD_ANSWERS: dict[str, bytes] = {
     "CVE-2020-7695 LF in a value": OK_LINE + b"X: a\nSet-Cookie: x=y\r\nContent-Length: 0\r\n\r\n",
     "CVE-2020-7695 NUL in a value": OK_LINE + b"X: a\x00\r\nContent-Length: 0\r\n\r\n",
     "CVE-2020-7695 a name that is none": OK_LINE + b"X a: b\r\nContent-Length: 0\r\n\r\n",
-    "LF only": OK_LINE.replace(b"\r\n", b"\n") + b"Content-Length: 0\n\n",
+    "LF behind the status": OK_LINE.replace(b"\r\n", b"\n") + b"Content-Length: 0\r\n\r\n",
     "not HTTP": b"hello",
     "101": b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n" + SMUGGLED,
     "a head without end": OK_LINE + b"X: y\r\n" * 20_000,

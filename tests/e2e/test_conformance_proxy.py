@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import re
 import socket
 from collections import Counter
 from collections.abc import Iterator
@@ -279,7 +278,7 @@ def test_bodies(world: World) -> None:
     assert send(world.gateway.port, chunked).startswith(b"HTTP/1.1 200 ")
     seen = world.upstream.last()
     assert seen.line.endswith(" HTTP/1.1")
-    assert re.sub(rb"\r\n", b" ", seen.body) in (b"3 abc 2 de 0  ", b"5 abcde 0  ")
+    assert (seen.body, seen.fields["content-length"]) == (b"abcde", "5")
 
     both = BODY_HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     assert send(world.gateway.port, both).startswith(b"HTTP/1.1 400 ")
