@@ -59,6 +59,7 @@ ACCEPTED = [
     ("routes", ROUTE | {"labels": {"version": "v2", "build": "16", "env": "production"}}),
     ("routes", ROUTE | {"timeout": {"connect": 3, "send": 3, "read": 0.5}}),
     ("routes", ROUTE | {"plugins": {}}),
+    ("routes", ROUTE | {"plugins": [], "labels": [], "vars": {}}),
     ("routes", {"uri": "/a", "plugins": {}}),
     ("routes", {"uri": "/file:listReputationHistories", "upstream_id": "there"}),
     ("routes", {"uri": "/a", "upstream_id": "there", "service_id": "there", "upstream": UPSTREAM}),

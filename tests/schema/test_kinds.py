@@ -98,7 +98,7 @@ BAD: list[tuple[str, Any, str]] = [
     ),
     ("consumers", {"username": "rose"}, "wrong username"),
     ("consumers", {"username": "jack", "group_id": 0}, 'property "group_id" validation failed: '),
-    ("consumers", {"username": "jack", "plugins": []}, 'property "plugins" validation failed: wrong type: '),
+    ("consumers", {"username": "jack", "plugins": [1]}, 'property "plugins" validation failed: wrong type: '),
     ("consumer_groups", {}, 'property "plugins" is required'),
     ("consumer_groups", {"plugins": {}, "x": 1}, FORBIDDEN),
     ("consumer_groups", {"plugins": {}, "id": "2"}, "wrong consumer group id"),
