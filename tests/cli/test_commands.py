@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gw.cli import exit_codes
 from gw.cli.greeting import of_settings
 from gw.cli.main import main
 from gw.cli.status import table
@@ -102,6 +103,17 @@ def test_stop_cleans_up_what_a_killed_start_left(config: Path, capsys: pytest.Ca
         segment.unlink(missing_ok=True)
         other.unlink()
         shutil.rmtree(state, ignore_errors=True)
+
+
+@pytest.mark.parametrize("command", [["openapi"], ["plugins", "--json"], ["version"]])
+def test_a_reader_that_goes_away_ends_a_command_in_silence(config: Path, command: list[str]) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [sys.executable, "-m", "gw.cli.main", *command, "-c", str(config)], stdout=write_end, stderr=subprocess.PIPE
+    )
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (exit_codes.PIPE_CLOSED, b"")
 
 
 def test_wrong_usage_is_2_and_version_is_told() -> None:
