@@ -79,18 +79,20 @@ def test_status_of_what_does_not_run(config: Path, capsys: pytest.CaptureFixture
 
 def test_stop_cleans_up_what_a_killed_start_left(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = f"jwtest-{os.getpid()}-cli"
-    segment = SHM_DIR / f"{name}.v1.control"
+    segment = SHM_DIR / f"{name}.v2.control"
     segment.write_bytes(bytes(576))
-    other = SHM_DIR / f"{name}.v1.other"
+    other = SHM_DIR / f"{name}.v2.other"
     other.write_bytes(b"not ours")
-    state = SHM_DIR / f"{name}.v1.state"
+    older = SHM_DIR / f"{name}.v1.control"
+    older.write_bytes(bytes(576))
+    state = SHM_DIR / f"{name}.v2.state"
     SharedStore.open(state, 4 << 20, SystemClock()).close()
     try:
         (config.parent / "run").mkdir()
         (config.parent / "run" / f"{name}.agent.sock").touch()
         assert main(["stop", "-c", str(config)]) == 0
         out = capsys.readouterr().out
-        assert f"/{name}.v1.control" in out
+        assert f"/{name}.v2.control" in out
         assert f"{name}.agent.sock" in out
         assert str(state) in out
         assert not segment.exists()
@@ -98,10 +100,15 @@ def test_stop_cleans_up_what_a_killed_start_left(config: Path, capsys: pytest.Ca
         assert other.exists()
         assert os.listdir(config.parent / "run") == []
         assert main(["stop", "-c", str(config)]) == 0
-        assert "nothing was left" in capsys.readouterr().out
+        out, err = capsys.readouterr()
+        assert "nothing was left" in out
+        assert f"/dev/shm/{name}.v1.* is of another version" in err
+        assert main(["status", "-c", str(config)]) == 1
+        assert f"/dev/shm/{name}.v1.* is of another version" in capsys.readouterr().err
     finally:
         segment.unlink(missing_ok=True)
         other.unlink()
+        older.unlink()
         shutil.rmtree(state, ignore_errors=True)
 
 
