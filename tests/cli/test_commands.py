@@ -42,6 +42,40 @@ def test_gw_test_says_ok_and_warns(config: Path, capsys: pytest.CaptureFixture[s
     assert not (config.parent / "data").exists()
 
 
+def test_gw_test_judges_the_document_of_a_data_plane(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data_plane = "deployment: {role: data_plane, role_data_plane: {config_provider: yaml}}\nplugins: [limit-count]\n"
+    config.write_text(config.read_text() + data_plane)
+    document = config.parent / "apisix.yaml"
+
+    def judged(text: str) -> tuple[int, str, str]:
+        document.write_text(text)
+        return main(["test", "-c", str(config)]), *capfd.readouterr()
+
+    code, out, _ = judged("routes:\n  - {uri: /a, plugins: {absent: {}}}\nnonsense: 1\n#END\n")
+    assert code == 0
+    assert f"{document}: warning: routes[0] (routes/arr_1): plugins.absent: the Admin API would refuse it" in out
+    assert f"{document}: warning: nonsense: is no kind" in out
+    assert f"{document}: ok (1 resources)" in out
+    code, out, err = judged(
+        "routes:\n  - {id: 1, uri: /a, plugins: {}, priority: high}\n"
+        "  - {id: 1, uri: '${{NOBODY_SET_IT}}', plugins: {}}\n"
+        "services:\n  - {id: s, plugins: {limit-count: {count: 0}}}\n#END\n"
+    )
+    assert code == 1
+    assert "routes[1] (routes/1): stands there more than once" in out
+    assert [line.removeprefix(f"{document}: ")[:44] for line in err.splitlines()] == [
+        "routes[0] (routes/1): priority: property \"pr",
+        "routes[1] (routes/1): uri: environment varia",
+        "services[0] (services/s): plugins.limit-coun",
+    ]
+    code, _, err = judged("routes: []\n")
+    assert (code, err) == (1, f"{document}: has no #END on its last line, so it is still being written\n")
+    document.unlink()
+    assert main(["test", "-c", str(config)]) == 1
+    assert f"{document}: cannot be read: No such file" in capfd.readouterr().err
+    assert not (config.parent / "data").exists()
+
+
 @pytest.mark.parametrize(("command", "code"), [("test", 1), ("status", 1), ("stop", 1), ("start", 78)])
 def test_a_wrong_configuration_is_told_on_standard_error(
     config: Path, capsys: pytest.CaptureFixture[str], command: str, code: int
