@@ -60,7 +60,7 @@ class Ring:
         # In order, so that an owner's number, which decides between equal positions, follows from the names alone.
         self.names = sorted(points)
         self.arcs: list[array[int] | None] = [None] * ARCS
-        self._drawn = {
+        self._drawn: dict[bytes, array[int]] = {
             name: drawn for ring in before for name, drawn in ring._drawn.items() if points.get(name) == len(drawn)
         }
 

@@ -38,6 +38,7 @@ class Gateway:
         "max_body_bytes",
         "routes",
         "server_header",
+        "shows_status_from",
         "upstreams",
     )
 
@@ -48,19 +49,22 @@ class Gateway:
         *,
         server_name: str,
         max_body_bytes: int = 0,
+        shows_every_status: bool = False,
         locate: Callable[[Request], None] | None = None,
         counters: TrafficCounters | None = None,
         on_ended: Ended | None = None,
     ) -> None:
         """`server_name`: the value of `Server` in every response, such as `Jitterway/0.1.0`.
 
-        `max_body_bytes`: a request with a larger body is answered 413; 0 lets any pass.
+        `max_body_bytes`: a request with a larger body is answered 413; 0 lets any pass. `shows_every_status`: clients
+        are told what upstreams answered, and not only of failures (APISIX's show_upstream_status_in_response_header).
         """
         self.routes = routes
         self.upstreams = upstreams
         self.loop = upstreams.loop
         self.max_body_bytes = max_body_bytes
         self.server_header: Final = (b"server", server_name.encode("ascii"))
+        self.shows_status_from = 0 if shows_every_status else 500
         self.locate = locate
         self.counters = counters or TrafficCounters(memoryview(bytearray(ROW_BYTES)))
         self._on_ended = on_ended

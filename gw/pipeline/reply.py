@@ -57,9 +57,20 @@ def _encode(body: Any) -> tuple[bytes, bytes]:
     return b"application/json", json.dumps(body, separators=(",", ":")).encode() + b"\n"
 
 
+# nginx's words where they are others than RFC 9110's: suites and scripts that were written for APISIX look for them.
+_PHRASES: Final = {
+    405: "Not Allowed",
+    408: "Request Time-out",
+    413: "Request Entity Too Large",
+    414: "Request-URI Too Large",
+    503: "Service Temporarily Unavailable",
+    504: "Gateway Time-out",
+}
+
+
 def error_reply(status: int, message: str | None = None) -> Reply:
-    """The answer for a status, with APISIX's body; without a message the body names the status."""
-    text = message or f"{status} {HTTPStatus(status).phrase}"
+    """The answer for a status, with APISIX's body; without a message the body names the status, as nginx's pages do."""
+    text = message or f"{status} {_PHRASES.get(status) or HTTPStatus(status).phrase}"
     body = json.dumps({"error_msg": text}, separators=(",", ":")).encode() + b"\n"
     return Reply(status, ((b"content-type", b"application/json"),), body)
 
@@ -70,7 +81,7 @@ ROUTE_NOT_FOUND: Final = error_reply(404, "404 Route Not Found")
 METHOD_NOT_ALLOWED: Final = error_reply(405)
 # The rest of the body is not waited for.
 REQUEST_TIMEOUT: Final = error_reply(408).closing()
-BODY_TOO_LARGE: Final = error_reply(413, "413 Request Entity Too Large").closing()
+BODY_TOO_LARGE: Final = error_reply(413).closing()
 INTERNAL_ERROR: Final = error_reply(500)
 BAD_GATEWAY: Final = error_reply(502)
 SERVICE_UNAVAILABLE: Final = error_reply(503)

@@ -136,6 +136,8 @@ class UpstreamRuntime:
     def _build(self, after: Balancer[NodeRuntime] | None) -> Balancer[NodeRuntime]:
         down = frozenset[str]() if self._health is None else self._health.down
         serving = [self._candidates[node] for node in serving_nodes(self._nodes, down)]
+        if down and len(serving) == 1:
+            serving = [serving[0]._replace(weight=1)]  # it may have none: see serving_nodes
         whole = list(self._candidates.values()) if self._type == "chash" else ()
         return build_balancer(self._type, serving, chance=random.random, after=after, whole=whole)
 
@@ -220,8 +222,8 @@ def _candidate(node: Node, upstream: Upstream) -> Weighted[NodeRuntime]:
     host_header = (upstream.upstream_host if rewrites else None) or node.host_header(upstream.scheme)
     runtime = _shared_node(node.host, node.port, tls, host_header, node.authority)
     # The name under which APISIX hashes a node has NUL for each colon.
-    name = node.authority.replace(":", "\0").encode("latin-1", "replace")
-    return Weighted(runtime, node.weight, name, node.priority)
+    hashed_as = node.authority.replace(":", "\0").encode("latin-1", "replace")
+    return Weighted(runtime, node.weight, hashed_as, node.priority)
 
 
 @lru_cache(SHARED)

@@ -178,8 +178,9 @@ def test_thousands_of_nodes_fit():
         ((1, 1, 1), (), (0, 1, 2)),
         ((1, 1, 1), (1,), (0, 2)),
         ((1, 1, 1), (0, 1, 2), (0, 1, 2)),
-        # One that takes no traffic is none to be left.
-        ((1, 1, 0), (0, 1), (0, 1, 2)),
+        # One that takes no traffic is none to be left, unless it is the only one.
+        ((1, 0, 0), (0,), (0, 1, 2)),
+        ((1, 1, 0), (0, 1), (2,)),
         ((1, 1, 0), (2,), (0, 1)),
     ],
 )

@@ -312,6 +312,7 @@ async def edge(
     routes: dict[str, CompiledRoute] | Routes,
     *,
     max_body_bytes: int = 0,
+    shows_every_status: bool = False,
     trusted_certificates: Path | None = None,
     times: ClientTimes = TIMES,
     limits: HeadLimits = LIMITS,
@@ -328,6 +329,7 @@ async def edge(
         upstreams,
         server_name="Jitterway/0.1.0",
         max_body_bytes=max_body_bytes,
+        shows_every_status=shows_every_status,
         on_ended=on_ended,
         locate=locate,
     )
