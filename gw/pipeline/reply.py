@@ -1,7 +1,7 @@
 """Answers that the gateway gives itself, instead of an upstream's. Returning one ends a request; it is not an error.
 
-Bodies are JSON, `{"error_msg": ...}` and a line feed, as APISIX's own 404; nginx's HTML pages, which APISIX shows for
-the other statuses, are not copied.
+Bodies are JSON, `{"error_msg": ...}` and a line feed, as APISIX's own 404. Of nginx's HTML pages, which APISIX shows
+for the other statuses, only the words are copied: clients and tests look for them.
 """
 
 import json
@@ -10,6 +10,16 @@ from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 from gw.pipeline.fields import field
+
+# What nginx calls a status, where that is not what RFC 9110 calls it (ngx_http_special_response.c).
+_NGINX_PHRASES: Final = {
+    405: "Not Allowed",
+    408: "Request Time-out",
+    413: "Request Entity Too Large",
+    414: "Request-URI Too Large",
+    503: "Service Temporarily Unavailable",
+    504: "Gateway Time-out",
+}
 
 
 class Reply(NamedTuple):
@@ -57,20 +67,9 @@ def _encode(body: Any) -> tuple[bytes, bytes]:
     return b"application/json", json.dumps(body, separators=(",", ":")).encode() + b"\n"
 
 
-# nginx's words where they are others than RFC 9110's: suites and scripts that were written for APISIX look for them.
-_PHRASES: Final = {
-    405: "Not Allowed",
-    408: "Request Time-out",
-    413: "Request Entity Too Large",
-    414: "Request-URI Too Large",
-    503: "Service Temporarily Unavailable",
-    504: "Gateway Time-out",
-}
-
-
 def error_reply(status: int, message: str | None = None) -> Reply:
-    """The answer for a status, with APISIX's body; without a message the body names the status, as nginx's pages do."""
-    text = message or f"{status} {_PHRASES.get(status) or HTTPStatus(status).phrase}"
+    """The answer for a status, with APISIX's body; without a message the body names the status, as nginx does."""
+    text = message or f"{status} {_NGINX_PHRASES.get(status) or HTTPStatus(status).phrase}"
     body = json.dumps({"error_msg": text}, separators=(",", ":")).encode() + b"\n"
     return Reply(status, ((b"content-type", b"application/json"),), body)
 

@@ -153,7 +153,7 @@ def test_targets(active, fields, nodes, targets):
 
 
 @pytest.mark.parametrize(
-    ("written", "nodes"), [(None, {"10.0.0.1:80": 1, "10.0.0.2:80": 1}), ({"active": {}}, {"10.0.0.1:80": 1})]
+    ("written", "nodes"), [(None, {"10.0.0.1:80": 1, "10.0.0.2:80": 1}), ({"active": {}}, {})]
 )
 def test_nothing_to_check(written, nodes):
     fields = {} if written is None else {"checks": written}
