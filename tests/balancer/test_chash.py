@@ -3,8 +3,10 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from math import sqrt
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from gw.balancer.base import Weighted
 from gw.balancer.chash import ConsistentHash
-from gw.balancer.ring import ARCS, OWNER_MASK, Ring, points_for
+from gw.balancer.ring import ARCS, OWNER_MASK, Ring, _draw, _one_by_one, points_for
 
 ROOT = Path(__file__).parents[2]
 # As hosts of one rack, and as ports of one host: names that differ little.
@@ -91,6 +93,11 @@ GOLDEN = {
     b"jack": "10.0.0.5:80",
     "Jürgen".encode(): "10.0.0.6:80",
 }
+
+
+@given(st.binary(max_size=40), st.sampled_from([1, 80, 159, 160, 161, 320, 4096]))
+def test_points_are_those_that_are_drawn_one_by_one(name: bytes, count: int):
+    assert list(_draw(name, count)) == sorted(islice(_one_by_one(crc32(name)), count))
 
 
 def test_the_mapping_is_pinned():
