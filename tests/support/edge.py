@@ -312,12 +312,12 @@ async def edge(
     routes: dict[str, CompiledRoute] | Routes,
     *,
     max_body_bytes: int = 0,
-    shows_every_status: bool = False,
     trusted_certificates: Path | None = None,
     times: ClientTimes = TIMES,
     limits: HeadLimits = LIMITS,
     ended: list[Context] | None = None,
     locate: Callable[[Request], None] | None = None,
+    shows_every_status: bool = False,
 ) -> AsyncIterator[Edge]:
     """`routes` by prefix, or all that a worker knows of them. `ended`: gets each exchange when it is over."""
     loop = asyncio.get_running_loop()
@@ -329,9 +329,9 @@ async def edge(
         upstreams,
         server_name="Jitterway/0.1.0",
         max_body_bytes=max_body_bytes,
-        shows_every_status=shows_every_status,
         on_ended=on_ended,
         locate=locate,
+        shows_every_status=shows_every_status,
     )
     connections = Connections()
     worker = Worker(traffic_app(gateway), loop)
