@@ -26,7 +26,8 @@ class Gateway:
     """The configuration, the connections, the gateway's name.
 
     `on_ended` is told of each exchange when it is over. `locate`, where there is one, works out the client's address
-    from what trusted proxies say.
+    from what trusted proxies say. `shows_every_status`: clients are told what upstreams answered, and not only of
+    failures (APISIX's show_upstream_status_in_response_header).
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Gateway:
         "max_body_bytes",
         "routes",
         "server_header",
+        "shows_status_from",
         "upstreams",
     )
 
@@ -51,6 +53,7 @@ class Gateway:
         locate: Callable[[Request], None] | None = None,
         counters: TrafficCounters | None = None,
         on_ended: Ended | None = None,
+        shows_every_status: bool = False,
     ) -> None:
         """`server_name`: the value of `Server` in every response, such as `Jitterway/0.1.0`.
 
@@ -64,6 +67,7 @@ class Gateway:
         self.locate = locate
         self.counters = counters or TrafficCounters(memoryview(bytearray(ROW_BYTES)))
         self._on_ended = on_ended
+        self.shows_status_from = 0 if shows_every_status else 500
         self._tasks: dict[asyncio.Task[Any], float] = {}
 
     def spawn(

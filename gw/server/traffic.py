@@ -92,11 +92,12 @@ def open_traffic(stack: AsyncExitStack, settings: Settings, counters: TrafficCou
     gateway = Gateway(
         state,
         upstreams,
-        server_name=f"Jitterway/{__version__}",
+        server_name=f"Jitterway/{__version__}" if settings.apisix.enable_server_tokens else "Jitterway",
         max_body_bytes=settings.nginx_config.http.client_max_body_size_bytes,
         locate=Origin.from_settings(settings),
         counters=counters,
         on_ended=None if access_log is None else access_log.add,
+        shows_every_status=settings.apisix.show_upstream_status_in_response_header,
     )
     stack.push_async_callback(gateway.close)
     environment = Environment(

@@ -97,6 +97,15 @@ class ApisixSettings(ResolverSettings, TrustSettings):
     disable_upstream_healthcheck: bool = setting(
         kinds.boolean(), default=False, help="Check no upstream, whatever its checks say: every node is healthy then."
     )
+    enable_server_tokens: bool = setting(
+        kinds.boolean(), default=True, help="Whether Server in answers names the version (with server_header: auto)."
+    )
+    show_upstream_status_in_response_header: bool = setting(
+        kinds.boolean(),
+        default=False,
+        help="Whether every answer of an upstream has X-APISIX-Upstream-Status: what each node came to that was tried. "
+        "Otherwise those that end in a 5xx have it.",
+    )
     control: ControlListen = section(ControlListen)
     status: StatusListen = section(StatusListen)
     router: RouterSettings = section(RouterSettings)

@@ -18,7 +18,6 @@ IGNORED: Final[dict[str, str]] = {
     **dict.fromkeys(
         (
             "apisix.enable_dev_mode",
-            "apisix.show_upstream_status_in_response_header",
             "apisix.enable_http2",
             "apisix.proxy_cache",
             "apisix.delete_uri_tail_slash",
@@ -30,7 +29,6 @@ IGNORED: Final[dict[str, str]] = {
             "apisix.ssl.ssl_ciphers",
             "apisix.ssl.ssl_session_tickets",
             "apisix.ssl.fallback_sni",
-            "apisix.enable_server_tokens",
             "apisix.lru",
             "apisix.tracing",
             "apisix.global_rule_skip_internal_api",

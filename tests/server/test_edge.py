@@ -307,7 +307,7 @@ def test_a_name_is_resolved() -> None:
                 assert (await running.ask(get())).body == b"ok"
             nodes = [{"host": "no-such-host.invalid", "port": upstream.port, "weight": 1}]
             async with edge({"/": compiled("1", upstream_dict(1, nodes=nodes))}) as running:
-                assert (await running.ask(get())).status == 502
+                assert (await running.ask(get())).status == 503
 
     run(main())
 

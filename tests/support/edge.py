@@ -317,6 +317,7 @@ async def edge(
     limits: HeadLimits = LIMITS,
     ended: list[Context] | None = None,
     locate: Callable[[Request], None] | None = None,
+    shows_every_status: bool = False,
 ) -> AsyncIterator[Edge]:
     """`routes` by prefix, or all that a worker knows of them. `ended`: gets each exchange when it is over."""
     loop = asyncio.get_running_loop()
@@ -330,6 +331,7 @@ async def edge(
         max_body_bytes=max_body_bytes,
         on_ended=on_ended,
         locate=locate,
+        shows_every_status=shows_every_status,
     )
     connections = Connections()
     worker = Worker(traffic_app(gateway), loop)
