@@ -207,8 +207,8 @@ class Exchange(Uploading):
         """The same for a head that is seen for the first time; what to answer instead of it. Raises as `admit`."""
         admit(request, gateway.locate)
         if request.method in _NOT_SERVED:
-            # Whoever sends CONNECT may go on with what is no HTTP.
-            return METHOD_NOT_ALLOWED.closing() if request.method == "CONNECT" else METHOD_NOT_ALLOWED
+            # Whoever sends CONNECT may go on with what is no HTTP; nginx ends the connection for both.
+            return METHOD_NOT_ALLOWED.closing()
         if request.is_chunked or request.content_length is not None:
             limit_bytes = gateway.max_body_bytes
             if limit_bytes and announces_more_than(request.content_length, limit_bytes):
