@@ -310,7 +310,7 @@ def test_an_empty_body():
         ({"body": "", "body_base64": True}, {}, "invalid base64 content"),
         ({"vars": ["status", "==", 200]}, {}, "wrapped inside brackets"),
         ({"filters": [{"regex": "(", "replace": ""}]}, {}, "is no regular expression"),
-        ({"filters": [{"regex": "a", "replace": "", "options": "q"}]}, {}, "option 'q'"),
+        ({"filters": [{"regex": "a", "replace": "", "options": "q"}]}, {}, "unknown flag \"q\""),
         ({"filters": [{"regex": "a", "replace": "$x"}]}, {}, "after \\$"),
         ({"body": "a"}, {"max_body_bytes": 0}, "max_body_bytes"),
     ],
