@@ -249,6 +249,12 @@ def test_what_cannot_be_filtered_breaks_off(
     assert not [record for record in caplog.records if record.name.startswith("gw.upstream")]
 
 
+def test_a_configuration_s_own_limit_goes_before_that_of_all():
+    conf = {"filters": [{"regex": "l", "replace": "L"}], "max_resp_body_size": 11}
+    for body, is_whole in ((b"hello world", True), (b"hello world!", False)):
+        assert answered(conf, upstream_answer(body), attr={"max_body_bytes": 1}).complete is is_whole
+
+
 def test_a_body_that_makes_an_expression_explode_breaks_off(caplog: pytest.LogCaptureFixture):
     """Upstreams repeat what clients say; no client may hold a worker by it."""
     for options in ("jo", "jou"):

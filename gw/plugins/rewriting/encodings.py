@@ -34,7 +34,8 @@ class BodyTooLong(ValueError):
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
             f"the body is longer than the {limit_bytes} bytes that may be held of one; "
-            "raise plugin_attr.response-rewrite.max_body_bytes, or leave such responses out with vars"
+            "raise max_resp_body_size, or for all plugin_attr.response-rewrite.max_body_bytes, or leave such responses "
+            "out with vars"
         )
 
 
