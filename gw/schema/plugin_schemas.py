@@ -24,7 +24,8 @@ from gw.schema.explain import Complaint, Schema, explain
 from gw.schema.expressions import expression_complaint
 from gw.schema.installed import InstalledPlugin, choose_plugins, installed_plugins
 from gw.schema.load import load_plugin_meta
-from gw.schema.wording import bare
+from gw.schema.plugin_rules import own_words, rule_complaint
+from gw.schema.wording import MAX_QUOTED_CHARACTERS, bare, quote
 
 FINGERPRINT_BYTES: Final = 32
 # Kinds whose field `plugins` holds configurations of plugins.
@@ -144,9 +145,8 @@ class PluginSchemas:
             elif refuse_unknown and kind == "credentials" and name not in self._consumer_schemas:
                 reason = "only supports auth type plugins in consumer credential"
                 return Complaint(("plugins", name), reason, stands_alone=True)
-            elif complaint := schema.complaint(conf) or (refuse_unknown and _filter_complaint(conf)) or None:
-                before = _BEFORE_REASONS.get(kind, "")
-                reason = f"{before}failed to check the configuration of plugin {name} err: {complaint.reason}"
+            elif complaint := _conf_complaint(name, conf, schema, refuse_unknown=refuse_unknown):
+                reason = _BEFORE_REASONS.get(kind, "") + complaint.reason
                 return Complaint(("plugins", name, *complaint.place), reason, stands_alone=True)
         return None
 
@@ -160,6 +160,35 @@ class PluginSchemas:
         complaint = schema.complaint(metadata)
         resource.update(metadata)
         return complaint
+
+
+def misplaced_complaint(kind: str, resource: Any, found: Complaint) -> Complaint | None:
+    """How APISIX's Admin API words that something else than an object stands for a configuration; None for other
+    complaints. It repeats what was sent, to who sent it; of what a store has that would be logged, and may be a secret.
+    """
+    if kind not in HOLDERS or len(found.place) != len(("plugins", "name")) or found.place[0] != "plugins":
+        return None
+    name = str(found.place[1])
+    conf = resource["plugins"][name]
+    if isinstance(conf, dict):
+        return None
+    shown = quote(conf) if isinstance(conf, str) else json.dumps(conf)[:MAX_QUOTED_CHARACTERS]
+    reason = f"{_BEFORE_REASONS.get(kind, '')}invalid plugin conf {shown} for plugin [{bare(name)}]"
+    return Complaint(found.place, reason, stands_alone=True)
+
+
+def _conf_complaint(
+    name: str, conf: dict[str, Any], schema: PluginSchema, *, refuse_unknown: bool
+) -> Complaint | None:
+    """What is wrong with one configuration. Defaults are filled into it."""
+    complaint = schema.complaint(conf)
+    if complaint is not None:
+        complaint = complaint._replace(reason=own_words(name, conf) or complaint.reason)
+    elif refuse_unknown:
+        complaint = rule_complaint(name, conf)
+    if complaint is not None:
+        return complaint._replace(reason=f"failed to check the configuration of plugin {name} err: {complaint.reason}")
+    return _filter_complaint(conf) if refuse_unknown else None
 
 
 def _filter_complaint(conf: Mapping[str, Any]) -> Complaint | None:
