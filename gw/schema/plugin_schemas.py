@@ -135,9 +135,14 @@ class PluginSchemas:
             elif refuse_unknown and kind == "credentials" and name not in self._consumer_schemas:
                 reason = "only supports auth type plugins in consumer credential"
                 return Complaint(("plugins", name), reason, stands_alone=True)
-            elif complaint := schema.complaint(conf) or (refuse_unknown and _filter_complaint(conf)) or None:
+            elif complaint := schema.complaint(conf):
                 before = _BEFORE_REASONS.get(kind, "")
                 reason = f"{before}failed to check the configuration of plugin {name} err: {complaint.reason}"
+                return Complaint(("plugins", name, *complaint.place), reason, stands_alone=True)
+            elif refuse_unknown and (complaint := _filter_complaint(conf)):
+                # APISIX's words name no plugin: where there are several it would not be clear whose filter is meant.
+                named = f" (plugin {name})" if len(resource["plugins"]) > 1 else ""
+                reason = f"{_BEFORE_REASONS.get(kind, '')}{complaint.reason}{named}"
                 return Complaint(("plugins", name, *complaint.place), reason, stands_alone=True)
         return None
 

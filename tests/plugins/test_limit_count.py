@@ -86,7 +86,7 @@ def test_up_to_the_count_pass_with_headers_and_the_next_is_refused_with_them(env
 @pytest.mark.parametrize(
     ("conf", "status", "body"),
     [
-        ({}, 503, b'{"error_msg":"503 Service Unavailable"}\n'),
+        ({}, 503, b'{"error_msg":"503 Service Temporarily Unavailable"}\n'),
         ({"rejected_code": 429}, 429, b'{"error_msg":"429 Too Many Requests"}\n'),
         ({"rejected_code": 200}, 200, b""),
         ({"rejected_code": 599}, 599, b""),
