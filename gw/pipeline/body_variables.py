@@ -4,14 +4,15 @@
 At matching the body has not come yet. So a getter that finds nothing to read raises NeedsWait, which tells what to
 await before the question is asked again; a request that meets no such condition waits for nothing and parses nothing.
 
-Bounded: a body beyond BODY_LIMIT_BYTES is refused (413), and one that takes too much to look at, too (400). Neither
-falls through to a route that asks for less: whoever sends it could choose so.
+Bounded: a body beyond apisix.max_post_args_readable_size is refused (413), and one that takes too much to look at, too
+(400). Neither falls through to a route that asks for less: whoever sends it could choose so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl
@@ -22,8 +23,6 @@ from gw.pipeline.path import UnsafeRequest
 
 Getter: TypeAlias = Callable[[Context], Any]
 
-# APISIX's default of graphql.max_size; its forms are bounded by client_max_body_size alone, which is any.
-BODY_LIMIT_BYTES: Final = 1 << 20
 # More than any form has; as many take 10 ms to parse.
 _MOST_FIELDS: Final = 10_000
 # Of a whole number; int() of very many takes long, and Python declines.
@@ -82,7 +81,7 @@ def find_body_variable(name: str) -> Getter | None:
 
 async def read_body(ctx: Context) -> None:
     """Await the body. Raises BodyTooLarge."""
-    ctx.state[_Read] = _Read(await ctx.read_body(BODY_LIMIT_BYTES))
+    ctx.state[_Read] = _Read(await ctx.read_body(ctx.max_body_to_match_bytes or sys.maxsize))
 
 
 def forget_body(ctx: Context) -> None:

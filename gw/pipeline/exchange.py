@@ -182,6 +182,8 @@ class Exchange(Uploading):
         elif (refusal := self._admit_fields(request, gateway)) is not None:
             self._reply(refusal)
             return
+        if gateway.path_view is not None:
+            request.path = gateway.path_view(request.path)
         self._match(self.started_s)
 
     def _match(self, now_s: float) -> None:

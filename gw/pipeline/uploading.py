@@ -67,6 +67,11 @@ class Uploading(Forwarding):
 
     # What plugins call.
 
+    @property
+    def max_body_to_match_bytes(self) -> int:
+        """See gw.pipeline.context.Context."""
+        return self._gateway.max_body_to_match_bytes
+
     async def read_body(self, limit_bytes: int) -> bytes:
         """See gw.pipeline.context.Context."""
         body = self._body

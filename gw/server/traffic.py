@@ -29,6 +29,7 @@ from gw.model.upstream import Upstream
 from gw.pipeline.conditions import compile_condition
 from gw.pipeline.gateway import Gateway
 from gw.pipeline.origin import Origin
+from gw.pipeline.path_view import compile_path_view
 from gw.pipeline.upstream import UpstreamRuntime, Watching, compile_upstream, keep_alive
 from gw.plugins.api import Environment
 from gw.plugins.catalogue import Catalogue
@@ -94,6 +95,11 @@ def open_traffic(stack: AsyncExitStack, settings: Settings, counters: TrafficCou
         upstreams,
         server_name=f"Jitterway/{__version__}",
         max_body_bytes=settings.nginx_config.http.client_max_body_size_bytes,
+        max_body_to_match_bytes=settings.apisix.max_body_to_match_bytes,
+        path_view=compile_path_view(
+            without_final_slash=settings.apisix.delete_uri_tail_slash,
+            like_servlet=settings.apisix.normalize_uri_like_servlet,
+        ),
         locate=Origin.from_settings(settings),
         counters=counters,
         on_ended=None if access_log is None else access_log.add,

@@ -18,6 +18,7 @@ from gw.settings.access_log import AccessLogSettings
 from gw.settings.admin import AdminAnswers, AdminSettings
 from gw.settings.client_address import RealIpSettings, TrustSettings
 from gw.settings.declare import derived, section, setting
+from gw.settings.matching import MatchingSettings
 from gw.settings.network import Listen
 from gw.settings.reloading import ReloadSettings
 from gw.settings.resolver import ResolverSettings
@@ -84,7 +85,7 @@ class SslSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ApisixSettings(ResolverSettings, TrustSettings):
+class ApisixSettings(MatchingSettings, ResolverSettings, TrustSettings):
     """The gateway's listeners, its router, whom it trusts, and how it finds the addresses of nodes."""
 
     node_listen: tuple[Listen, ...] = setting(

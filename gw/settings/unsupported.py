@@ -21,8 +21,6 @@ IGNORED: Final[dict[str, str]] = {
             "apisix.show_upstream_status_in_response_header",
             "apisix.enable_http2",
             "apisix.proxy_cache",
-            "apisix.delete_uri_tail_slash",
-            "apisix.normalize_uri_like_servlet",
             "apisix.router.ssl",
             "apisix.ssl.enable",
             "apisix.ssl.listen",
@@ -79,6 +77,7 @@ IGNORED: Final[dict[str, str]] = {
             "apisix.lua_module_hook",
             "apisix.disable_sync_configuration_during_start",
             "apisix.worker_startup_time_threshold",
+            "apisix.router.router_rebuild_min_interval",
             "apisix.events",
             "plugin_attr.prometheus.refresh_interval",
             "deployment.etcd.use_grpc",
@@ -94,6 +93,7 @@ IGNORED: Final[dict[str, str]] = {
         ),
         _NEVER,
     ),
+    "apisix.match_uri_encoded_slash": "does nothing; an encoded slash never separates segments here",
     "nginx_config.error_log_level": "does nothing; use gw.log_level",
 }
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from gw.model.route import Route
-from gw.pipeline.body_variables import BODY_LIMIT_BYTES, NeedsWait
+from gw.pipeline.body_variables import NeedsWait
 from gw.pipeline.context import Context
 from gw.pipeline.filter_func import FilterFuncError, compile_filter_func
 from gw.pipeline.json_path import compile_json_path
 from gw.pipeline.path import UnsafeRequest
-from gw.pipeline.request_body import BodyTooLarge
+from gw.pipeline.request_body import TO_MATCH_BYTES, BodyTooLarge
 from gw.pipeline.route_condition import RouteCondition, compile_route_condition
 from tests.support.finished import HEADERS, STARTED_S, request
 
@@ -137,7 +137,7 @@ def test_a_body_is_awaited_once_for_all_conditions_and_only_when_one_is_reached(
 
 def test_a_body_that_is_too_large_is_refused():
     with pytest.raises(BodyTooLarge):
-        holds(condition(vars=[["post_arg_name", "==", "jo"]]), Uploading(b"a" * (BODY_LIMIT_BYTES + 1), FORM))
+        holds(condition(vars=[["post_arg_name", "==", "jo"]]), Uploading(b"a" * (TO_MATCH_BYTES + 1), FORM))
 
 
 def test_a_form_of_too_many_fields_is_refused():

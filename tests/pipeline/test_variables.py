@@ -97,6 +97,9 @@ def value(name: str, ctx: Context | None = None) -> str | None:
         ("service_name", "shop"),
         ("consumer_name", None),
         ("uri_param_name", None),
+        ("request_type", "traditional_http"),
+        ("llm_model", ""),
+        ("llm_prompt_tokens", "0"),
     ],
 )
 def test_of_a_finished_request(name: str, expected: str | None) -> None:
@@ -113,6 +116,7 @@ def test_unknown_names(name: str) -> None:
 def test_one_request_has_one_id() -> None:
     ctx = finished()
     first = value("request_id", ctx)
+    assert value("apisix_request_id", ctx) == first
     assert first == value("request_id", ctx)
     assert first is not None
     assert len(first) == 32
