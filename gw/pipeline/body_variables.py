@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 
 from gw.pipeline.context import Context
 from gw.pipeline.json_path import compile_json_path
+from gw.pipeline.multipart import parse_multipart
 from gw.pipeline.path import UnsafeRequest
 
 Getter: TypeAlias = Callable[[Context], Any]
@@ -32,6 +33,7 @@ _MOST_GRAPHQL_TOKENS: Final = 5_000
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
+_MULTIPART: Final = "multipart/form-data"
 _UNPARSED: Final = object()
 
 
@@ -123,7 +125,9 @@ def _argument_at(path: str) -> Getter | None:
         content_type = _content_type(ctx)
         if _JSON in content_type:
             return follow(_json(_read(ctx)))
-        return follow(_form(_read(ctx))) if _FORM in content_type else None
+        if _FORM in content_type:
+            return follow(_form(_read(ctx)))
+        return follow(_parts(ctx, _read(ctx))) if _MULTIPART in content_type else None
 
     return get
 
@@ -139,6 +143,15 @@ def _form(read: _Read) -> Mapping[str, str]:
             raise UnsafeRequest(f"a form of more than {_MOST_FIELDS} fields")
         fields = parse_qsl(read.body.decode("utf-8", "surrogateescape"), keep_blank_values=True, errors="replace")
         read.form = dict(reversed(fields))
+    return read.form
+
+
+def _parts(ctx: Context, read: _Read) -> Mapping[str, str]:
+    """The same of a multipart body."""
+    if read.form is None:
+        read.form = parse_multipart(read.body, ctx.request.header("content-type") or "", _MOST_FIELDS)
+        if read.form is None:
+            raise UnsafeRequest(f"a form of more than {_MOST_FIELDS} fields, or of very long heads")
     return read.form
 
 

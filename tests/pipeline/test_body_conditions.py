@@ -19,6 +19,8 @@ from gw.pipeline.route_condition import RouteCondition, compile_route_condition
 from tests.support.finished import HEADERS, STARTED_S, request
 
 FORM, JSON = "application/x-www-form-urlencoded", "application/json; charset=utf-8"
+MULTIPART = "Multipart/Form-Data; boundary=Xx"
+FIELD = b'--Xx\r\nContent-Disposition: form-data; name="name"\r\n\r\njo\r\n--Xx--\r\n'
 
 
 class Uploading(Context):
@@ -97,6 +99,10 @@ MESSAGES = {
         (["post_arg.user", "in", ["x"]], JSON, json.dumps(MESSAGES).encode(), False),
         (["post_arg.messages[*].content[*].type", "has", "image_url"], JSON, json.dumps(MESSAGES).encode(), True),
         (["post_arg.messages[*].content[*].type", "has", "audio"], JSON, json.dumps(MESSAGES).encode(), False),
+        (["post_arg.name", "==", "jo"], MULTIPART, FIELD, True),
+        (["post_arg.name", "==", "jo"], MULTIPART.lower(), FIELD, False),
+        (["post_arg.name", "==", "jo"], MULTIPART, b"", False),
+        (["post_arg_name", "==", "jo"], MULTIPART, FIELD, False),
         (["graphql_name", "==", "repo"], "", b"query repo { owner { name } }", True),
         (["graphql_name", "==", ""], "", b"{ owner { name } }", True),
         (["graphql_operation", "==", "mutation"], "", b"mutation m($e: E!) { create(e: $e) { id } }", True),
@@ -143,6 +149,8 @@ def test_a_body_that_is_too_large_is_refused():
 def test_a_form_of_too_many_fields_is_refused():
     with pytest.raises(UnsafeRequest, match="fields"):
         holds(condition(vars=[["post_arg_name", "==", "jo"]]), Uploading(b"a=1&" * 100_000 + b"name=jo", FORM))
+    with pytest.raises(UnsafeRequest, match="fields"):
+        holds(condition(vars=[["post_arg.name", "==", "jo"]]), Uploading(b"--Xx\r\n" * 100_000 + FIELD, MULTIPART))
 
 
 @pytest.mark.parametrize(
