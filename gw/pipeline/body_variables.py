@@ -87,7 +87,7 @@ async def read_body(ctx: Context) -> None:
 
 
 def forget_body(ctx: Context) -> None:
-    """Let go of what was read, once the route is chosen: a response may go on for hours."""
+    """Let go of what was read, once the route is chosen or the request leaves: a response may go on for hours."""
     if ctx._state:
         ctx._state.pop(_Read, None)
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import Any, Final, NamedTuple, Protocol
 
-from gw.expr import SearchTooLong
-from gw.pipeline.reply import BAD_REQUEST, Reply
+from gw.pipeline.meta_filter import Filter, only_where, pieces_only_where
 
 REQUEST_PHASES: Final = ("rewrite", "access", "before_proxy")
 RESPONSE_PHASES: Final = ("header_filter", "body_filter", "log")
@@ -119,9 +118,10 @@ class _Chains:
     ) -> None:
         groups = {"global": sorted(global_rules, key=_order), "route": sorted(route, key=_order)}
         self._instances = [instance for instances in groups.values() for instance in instances]
+        filters = {id(instance): _filter_of(instance, compile_filter) for instance in self._instances}
         self._steps = {
             (group, phase): [
-                _step(instance, phase, compile_filter) for instance in instances if _takes_part(instance, phase)
+                step for instance in instances if (step := _step(instance, phase, filters[id(instance)])) is not None
             ]
             for group, instances in groups.items()
             for phase in PHASES
@@ -165,44 +165,46 @@ def _may_change_body(instance: Instance) -> bool:
     return _takes_part(instance, "body_filter") and not getattr(instance.plugin, "only_reads_body", False)
 
 
-def _step(instance: Instance, phase: str, compile_filter: MetaFilter | None) -> Step:
+def _filter_of(instance: Instance, compile_filter: MetaFilter | None) -> Filter | None:
+    expression = instance.meta.get("filter")
+    if expression is None or compile_filter is None:
+        return None
+    return Filter(compile_filter(expression), (instance.owner, instance.plugin.name))
+
+
+def _step(instance: Instance, phase: str, meta_filter: Filter | None) -> Step | None:
+    """What of an instance is walked in a phase, if anything is."""
+    name, owner = instance.plugin.name, instance.owner
+    holds = None if phase in _unconditional(instance) else meta_filter
+    if not _takes_part(instance, phase):
+        if phase != "access" or holds is None or not holds.asks_body or _asks_before_node(instance):
+            return None
+        return Step(holds.ask_early, name, owner, True)
     method = getattr(instance.plugin, phase)
     run, is_async = method, iscoroutinefunction(method)
     if phase == "body_filter" and not _may_change_body(instance):
         run = _only_reading(run, is_async)
     if (response := instance.meta.get("error_response")) is not None and phase in REQUEST_PHASES:
         run = _with_error_response(run, response, is_async)
-    expression = instance.meta.get("filter")
-    unconditional = getattr(instance.plugin, "unconditional_phases", ())
-    if expression is not None and compile_filter is not None and phase not in unconditional:
-        run = _only_where(run, _Filter(instance, compile_filter(expression)), phase, is_async)
-    return Step(run, instance.plugin.name, instance.owner, is_async)
+    if holds is None:
+        return Step(run, name, owner, is_async)
+    if phase == "body_filter":
+        return Step(pieces_only_where(holds, run, is_async=is_async), name, owner, is_async)
+    may_refuse = phase in REQUEST_PHASES
+    waits = is_async or (may_refuse and holds.asks_body)
+    return Step(only_where(holds, run, is_async=is_async, may_refuse=may_refuse), name, owner, waits)
 
 
-class _Filter:
-    """`_meta.filter` of one instance: asked once per request, whatever plugins change of the request afterwards."""
+def _unconditional(instance: Instance) -> Collection[str]:
+    """The phases that a plugin runs whatever its filter says."""
+    phases: Collection[str] = getattr(instance.plugin, "unconditional_phases", ())
+    return phases
 
-    __slots__ = ("_holds", "_key")
 
-    def __init__(self, instance: Instance, holds: Callable[[Any], bool]) -> None:
-        self._holds = holds
-        self._key = ("_meta.filter", instance.owner, instance.plugin.name)
-
-    def __call__(self, ctx: Any) -> bool:
-        """Raises SearchTooLong, once: the answer then goes on without this plugin."""
-        answers = ctx.state
-        answer: bool | None = answers.get(self._key)
-        if answer is None:
-            answers[self._key] = False
-            answer = answers[self._key] = bool(self._holds(ctx))
-        return answer
-
-    def or_refusal(self, ctx: Any) -> bool | Reply:
-        """The same, and what to answer where neither yes nor no is to be had."""
-        try:
-            return self(ctx)
-        except SearchTooLong:
-            return BAD_REQUEST
+def _asks_before_node(instance: Instance) -> bool:
+    """Whether a plugin's filter is asked while the request's body can still be waited for."""
+    unconditional = _unconditional(instance)
+    return any(_takes_part(instance, phase) and phase not in unconditional for phase in ("rewrite", "access"))
 
 
 def _with_error_response(run: Callable[..., Any], response: Any, is_async: bool) -> Callable[..., Any]:
@@ -236,28 +238,3 @@ def _only_reading(run: Callable[..., Any], is_async: bool) -> Callable[..., Any]
 
     return ran
 
-
-def _only_where(run: Callable[..., Any], holds: _Filter, phase: str, is_async: bool) -> Callable[..., Any]:
-    if phase == "body_filter":
-        if is_async:
-
-            async def filtered(ctx: Any, piece: bytes, is_last: bool) -> bytes:
-                return (await run(ctx, piece, is_last)) if holds(ctx) else piece
-
-            return filtered
-        return lambda ctx, piece, is_last: run(ctx, piece, is_last) if holds(ctx) else piece
-    # Of a response nothing can be refused any more.
-    ask = holds.or_refusal if phase in REQUEST_PHASES else holds
-    if is_async:
-
-        async def awaited(ctx: Any) -> Any:
-            answer = ask(ctx)
-            return await run(ctx) if answer is True else answer or None
-
-        return awaited
-
-    def ran(ctx: Any) -> Any:
-        answer = ask(ctx)
-        return run(ctx) if answer is True else answer or None
-
-    return ran

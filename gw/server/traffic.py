@@ -26,8 +26,8 @@ from gw.health.prober import Prober
 from gw.health.view import HealthView
 from gw.model.keys import ResourceKey
 from gw.model.upstream import Upstream
-from gw.pipeline.conditions import compile_condition
 from gw.pipeline.gateway import Gateway
+from gw.pipeline.meta_filter import compile_meta_filter
 from gw.pipeline.origin import Origin
 from gw.pipeline.path_view import compile_path_view
 from gw.pipeline.upstream import UpstreamRuntime, Watching, compile_upstream, keep_alive
@@ -116,7 +116,7 @@ def open_traffic(stack: AsyncExitStack, settings: Settings, counters: TrafficCou
         consumers=state,
     )
     registry = load_registry(settings.plugins)
-    state.use_plugins(registry.maker(environment), compile_condition, registry.credential_fields)
+    state.use_plugins(registry.maker(environment), compile_meta_filter, registry.credential_fields)
     stack.callback(state.close)
     return Traffic(gateway, state, board, access_log, counters, Catalogue(registry))
 
