@@ -4,8 +4,8 @@
 At matching the body has not come yet. So a getter that finds nothing to read raises NeedsWait, which tells what to
 await before the question is asked again; a request that meets no such condition waits for nothing and parses nothing.
 
-Bounded: a body beyond apisix.max_post_args_readable_size is refused (413), and one that takes too much to look at, too
-(400). Neither falls through to a route that asks for less: whoever sends it could choose so.
+Bounded: a body beyond apisix.max_post_args_readable_size or graphql.max_size is refused (413), and one that takes too
+much to look at, too (400). Neither falls through to a route that asks for less: whoever sends it could choose so.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gw.pipeline.context import Context
 from gw.pipeline.json_path import compile_json_path
 from gw.pipeline.multipart import parse_multipart
 from gw.pipeline.path import UnsafeRequest
+from gw.pipeline.request_body import BodyTooLarge
 
 Getter: TypeAlias = Callable[[Context], Any]
 
@@ -93,8 +94,13 @@ def forget_body(ctx: Context) -> None:
 
 
 async def read_graphql(ctx: Context) -> None:
-    """Parse what the request asks for, in a thread: the library takes 0.3 s to import, and 9 us a token."""
+    """Parse what the request asks for, in a thread: the library takes 0.3 s to import, and 9 us a token.
+
+    Raises BodyTooLarge.
+    """
     read = _read(ctx)
+    if len(read.body) > ctx.max_graphql_bytes:
+        raise BodyTooLarge
     text = _graphql_text(ctx, read)
     read.graphql = await asyncio.get_running_loop().run_in_executor(None, _parse_graphql, text) if text else _NO_GRAPHQL
 

@@ -336,6 +336,11 @@ class Context:
         """The largest body that conditions of routes may read, 0 for any."""
         return TO_MATCH_BYTES
 
+    @property
+    def max_graphql_bytes(self) -> int:
+        """The largest body that conditions may parse as GraphQL."""
+        return TO_MATCH_BYTES
+
     async def read_body(self, limit_bytes: int) -> bytes:
         """The whole request body, which still goes to the upstream afterwards.
 

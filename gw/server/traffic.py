@@ -37,6 +37,7 @@ from gw.plugins.registry import load_registry
 from gw.rebuild.entry import MakeRuntime
 from gw.rebuild.state import ConfigState
 from gw.settings import Settings
+from gw.settings.matching import body_limits
 from gw.settings.resolver import ResolverSettings
 from gw.shared.files import state_directory
 from gw.shared.store import SharedStore
@@ -90,12 +91,14 @@ def open_traffic(stack: AsyncExitStack, settings: Settings, counters: TrafficCou
     access_log = AccessLog.open(settings.nginx_config.http, settings.access_log_path, loop)
     if access_log is not None:
         stack.callback(access_log.close)
+    to_match_bytes, graphql_bytes = body_limits(settings.apisix, settings.graphql)
     gateway = Gateway(
         state,
         upstreams,
         server_name=f"Jitterway/{__version__}",
         max_body_bytes=settings.nginx_config.http.client_max_body_size_bytes,
-        max_body_to_match_bytes=settings.apisix.max_body_to_match_bytes,
+        max_body_to_match_bytes=to_match_bytes,
+        max_graphql_bytes=graphql_bytes,
         path_view=compile_path_view(
             without_final_slash=settings.apisix.delete_uri_tail_slash,
             like_servlet=settings.apisix.normalize_uri_like_servlet,

@@ -31,11 +31,26 @@ class MatchingSettings:
         kinds.integer(0, _MAX_MIB),
         default=1,
         unit="MiB",
-        help="Largest body that is read where a condition of a route asks for it (post_arg, graphql); 0 means any. "
-        "Above it the answer is 413. (APISIX: 64; here parsing 64 MiB would hold up all requests of a worker.)",
+        help="Largest body that is read where a condition of a route asks for it (post_arg); 0 means any. Above it the "
+        "answer is 413. (APISIX: 64; here parsing 64 MiB would hold up all requests of a worker.)",
     )
 
-    @property
-    def max_body_to_match_bytes(self) -> int:
-        """0 for any."""
-        return self.max_post_args_readable_size << 20
+
+@dataclass(frozen=True, slots=True)
+class GraphqlSettings:
+    """GraphQL requests, where routes are chosen by what they ask for."""
+
+    max_size_bytes: int = setting(
+        kinds.size(1, _MAX_MIB << 20),
+        key="max_size",
+        default=1 << 20,
+        unit="bytes",
+        help="Largest body that is read as GraphQL; above it the answer is 413.",
+    )
+
+
+def body_limits(matching: MatchingSettings, graphql: GraphqlSettings) -> tuple[int, int]:
+    """The largest body that is read to choose a route, 0 for any; and the largest one that is parsed as GraphQL."""
+    size_bytes = matching.max_post_args_readable_size << 20
+    # A body is read once, for whoever asks.
+    return size_bytes and max(size_bytes, graphql.max_size_bytes), graphql.max_size_bytes

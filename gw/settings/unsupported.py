@@ -34,7 +34,6 @@ IGNORED: Final[dict[str, str]] = {
             "apisix.global_rule_skip_internal_api",
             "deployment.admin.enable_admin_ui",
             "discovery",
-            "graphql",
             "stream_plugins",
             "plugin_attr.prometheus.metrics",
             "plugin_attr.prometheus.default_buckets",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from gw.pipeline.json_path import compile_json_path
 from gw.pipeline.path import UnsafeRequest
 from gw.pipeline.request_body import TO_MATCH_BYTES, BodyTooLarge
 from gw.pipeline.route_condition import RouteCondition, compile_route_condition
+from gw.settings import load_settings
+from gw.settings.matching import body_limits
 from tests.support.finished import HEADERS, STARTED_S, request
 
 FORM, JSON = "application/x-www-form-urlencoded", "application/json; charset=utf-8"
@@ -144,6 +147,28 @@ def test_a_body_is_awaited_once_for_all_conditions_and_only_when_one_is_reached(
 def test_a_body_that_is_too_large_is_refused():
     with pytest.raises(BodyTooLarge):
         holds(condition(vars=[["post_arg_name", "==", "jo"]]), Uploading(b"a" * (TO_MATCH_BYTES + 1), FORM))
+
+
+def test_graphql_has_a_limit_of_its_own() -> None:
+    class Narrow(Uploading):
+        max_graphql_bytes = 15
+
+    made = condition(vars=[["graphql_root_fields", "has", "owner"]])
+    assert holds(made, Narrow(b"{owner{name}}"))
+    with pytest.raises(BodyTooLarge):
+        holds(made, Narrow(b"{owner{name    }}"))
+
+
+@pytest.mark.parametrize(
+    ("post_args", "graphql", "expected"),
+    [("1", "1m", (1 << 20, 1 << 20)), ("0", "5", (0, 5)), ("1", "2m", (2 << 20, 2 << 20)), ("64", "5", (64 << 20, 5))],
+)
+def test_one_read_has_room_for_both(tmp_path: Path, post_args: str, graphql: str, expected: tuple[int, int]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"apisix: {{max_post_args_readable_size: {post_args}}}\ngraphql: {{max_size: {graphql}}}\n")
+    settings = load_settings(path)
+    assert settings.warnings == ()
+    assert body_limits(settings.apisix, settings.graphql) == expected
 
 
 def test_a_form_of_too_many_fields_is_refused():
