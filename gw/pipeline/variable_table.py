@@ -220,6 +220,11 @@ NAMED: Final[dict[str, Getter]] = {
     "service_name": lambda ctx: (ctx.route.service_name if ctx.route is not None else None) or None,
     "consumer_name": lambda ctx: ctx.consumer_name or None,
     "consumer_group_id": lambda ctx: ctx.consumer_group_id or None,
+    # What APISIX says of a request that no plugin for language models had to do with (apisix/cli/ngx_tpl.lua).
+    "request_type": lambda ctx: "traditional_http",
+    "request_llm_model": lambda ctx: "",
+    "llm_model": lambda ctx: "",
+    **dict.fromkeys(("llm_time_to_first_token", "llm_prompt_tokens", "llm_completion_tokens"), lambda ctx: "0"),
     # Of protocols that are not proxied here.
     "mqtt_client_id": lambda ctx: None,
     "redis_cmd_line": lambda ctx: None,

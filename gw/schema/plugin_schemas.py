@@ -148,6 +148,11 @@ class PluginSchemas:
             elif complaint := _conf_complaint(name, conf, schema, refuse_unknown=refuse_unknown):
                 reason = _BEFORE_REASONS.get(kind, "") + complaint.reason
                 return Complaint(("plugins", name, *complaint.place), reason, stands_alone=True)
+            elif refuse_unknown and (complaint := _filter_complaint(conf)):
+                # APISIX's words name no plugin: where there are several it would not be clear whose filter is meant.
+                named = f" (plugin {name})" if len(resource["plugins"]) > 1 else ""
+                reason = f"{_BEFORE_REASONS.get(kind, '')}{complaint.reason}{named}"
+                return Complaint(("plugins", name, *complaint.place), reason, stands_alone=True)
         return None
 
     def _metadata_complaint(self, name: str, resource: dict[str, Any], *, refuse_unknown: bool) -> Complaint | None:
@@ -186,9 +191,9 @@ def _conf_complaint(
         complaint = complaint._replace(reason=own_words(name, conf) or complaint.reason)
     elif refuse_unknown:
         complaint = rule_complaint(name, conf)
-    if complaint is not None:
-        return complaint._replace(reason=f"failed to check the configuration of plugin {name} err: {complaint.reason}")
-    return _filter_complaint(conf) if refuse_unknown else None
+    if complaint is None:
+        return None
+    return complaint._replace(reason=f"failed to check the configuration of plugin {name} err: {complaint.reason}")
 
 
 def _filter_complaint(conf: Mapping[str, Any]) -> Complaint | None:

@@ -18,6 +18,7 @@ from gw.settings.access_log import AccessLogSettings
 from gw.settings.admin import AdminAnswers, AdminSettings
 from gw.settings.client_address import RealIpSettings, TrustSettings
 from gw.settings.declare import derived, section, setting
+from gw.settings.matching import GraphqlSettings, MatchingSettings
 from gw.settings.network import Listen
 from gw.settings.reloading import ReloadSettings
 from gw.settings.resolver import ResolverSettings
@@ -84,7 +85,7 @@ class SslSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ApisixSettings(ResolverSettings, TrustSettings):
+class ApisixSettings(MatchingSettings, ResolverSettings, TrustSettings):
     """The gateway's listeners, its router, whom it trusts, and how it finds the addresses of nodes."""
 
     node_listen: tuple[Listen, ...] = setting(
@@ -404,6 +405,7 @@ class Settings:
     apisix: ApisixSettings = section(ApisixSettings)
     deployment: DeploymentSettings = section(DeploymentSettings)
     nginx_config: NginxConfig = section(NginxConfig)
+    graphql: GraphqlSettings = section(GraphqlSettings)
     plugins: tuple[str, ...] = setting(
         kinds.list_of(kinds.text("the name of a plugin", r"[^\s\x00-\x1f]{1,256}"), "a list of names of plugins"),
         default=list(OWN_PLUGINS),

@@ -99,6 +99,9 @@ def value(name: str, ctx: Context | None = None) -> str | None:
         ("service_name", "shop"),
         ("consumer_name", None),
         ("uri_param_name", None),
+        ("request_type", "traditional_http"),
+        ("llm_model", ""),
+        ("llm_prompt_tokens", "0"),
     ],
 )
 def test_of_a_finished_request(name: str, expected: str | None) -> None:
