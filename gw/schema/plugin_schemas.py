@@ -11,6 +11,7 @@ objects and the items of arrays. What stands at the end of one is a text, or an 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -23,7 +24,7 @@ from gw.schema.explain import Complaint, Schema, explain
 from gw.schema.expressions import expression_complaint
 from gw.schema.installed import InstalledPlugin, choose_plugins, installed_plugins
 from gw.schema.load import load_plugin_meta
-from gw.schema.wording import bare
+from gw.schema.wording import bare, quote_value
 
 FINGERPRINT_BYTES: Final = 32
 # Kinds whose field `plugins` holds configurations of plugins.
@@ -47,6 +48,9 @@ _ANY_METADATA: Final[Schema] = {"type": "object"}
 _DRAFT_7: Final = "http://json-schema.org/draft-07/schema"
 # Kinds whose plugins are credentials, with a schema of their own where the plugin has one (TYPE_CONSUMER in APISIX).
 _OF_CONSUMERS: Final = frozenset({"consumers", "credentials"})
+# How APISIX marks a schema that `_meta` was added to (plugin_injected_schema in apisix/schema_def.lua).
+_MARK: Final = "this is a mark for our injected plugin schema"
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 # A field that no answer and no error may show; a word of draft 7, and an annotation there.
 _HIDDEN: Final = "writeOnly"
 
@@ -127,6 +131,8 @@ class PluginSchemas:
         if kind not in HOLDERS:
             return None
         for name, conf in resource.get("plugins", {}).items():
+            if misfit := _misfit(kind, name, conf, quotes=refuse_unknown):
+                return misfit
             schema = self.schema_for(kind, name)
             if schema is None:
                 if refuse_unknown:
@@ -151,6 +157,21 @@ class PluginSchemas:
         complaint = schema.complaint(metadata)
         resource.update(metadata)
         return complaint
+
+
+def _misfit(kind: str, name: str, conf: object, *, quotes: bool) -> Complaint | None:
+    """What is wrong with a member of `plugins`, whatever plugin it is of.
+
+    With `quotes` the value is shown, as in APISIX: to whoever sent it, and in no log, since it may be a secret.
+    """
+    if not isinstance(conf, dict):
+        shown = f" {quote_value(conf)}" if quotes else ""
+        reason = f"invalid plugin conf{shown} for plugin [{bare(name)}]"
+    elif _CONTROL.search(name):
+        reason = f"invalid plugin name [{bare(name)}]: control characters"
+    else:
+        return None
+    return Complaint(("plugins", name), _BEFORE_REASONS.get(kind, "") + reason, stands_alone=True)
 
 
 def _filter_complaint(conf: Mapping[str, Any]) -> Complaint | None:
@@ -213,7 +234,8 @@ def _with_meta(schema: Schema, source: object) -> PluginSchema:
     properties = schema.get("properties", {})
     if not isinstance(properties, dict) or "_meta" in properties:
         raise UnusableSchema(f"{source}: its properties must be an object without _meta, which is added to each plugin")
-    return PluginSchema({**schema, "properties": {**properties, "_meta": load_plugin_meta()}}, source)
+    marked = {**schema, "$comment": _MARK, "properties": {**properties, "_meta": load_plugin_meta()}}
+    return PluginSchema(marked, source)
 
 
 def _encrypt_fields(schema: Schema) -> tuple[tuple[str, ...], ...]:

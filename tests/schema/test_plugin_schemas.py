@@ -38,6 +38,10 @@ def of(name: str, reason: str) -> str:
 REFUSED = [
     (route(jwt_auth={}), "plugins.jwt-auth", "unknown plugin [jwt-auth]"),
     (route(jwt_auth={"_meta": {"disable": True}}), "plugins.jwt-auth", "unknown plugin [jwt-auth]"),
+    (route(jwt_auth="blah"), "plugins.jwt-auth", 'invalid plugin conf "blah" for plugin [jwt-auth]'),
+    (route(forward_auth=None), "plugins.forward-auth", "invalid plugin conf null for plugin [forward-auth]"),
+    (route(forward_auth=[7]), "plugins.forward-auth", "invalid plugin conf [7] for plugin [forward-auth]"),
+    (route(**{"a\x1b": {}}), 'plugins["a\\u001b"]', "invalid plugin name [a\\u001b]: control characters"),
     (route(forward_auth={}), "plugins.forward-auth", of("forward-auth", 'property "uri" is required')),
     (
         route(forward_auth=URI | {"timeout": "3"}),
