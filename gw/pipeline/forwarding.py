@@ -20,7 +20,7 @@ from gw.pipeline.fields import Headers
 from gw.pipeline.gateway import Gateway
 from gw.pipeline.headers import may_trail, request_head, request_line
 from gw.pipeline.reply import BAD_GATEWAY, BY_UPSTREAM_STATUS, Reply
-from gw.pipeline.request_body import RequestBody
+from gw.pipeline.request_body import REPLAY_BYTES, RequestBody
 from gw.pipeline.retry import Next, after
 from gw.pipeline.route import CompiledRoute
 from gw.pipeline.upstream import NodeRuntime, UpstreamRuntime
@@ -109,10 +109,13 @@ class Forwarding(Context):
             self._opening = upstreams.open(target, self.route.timeouts.connect_s, self)
             return
         attempt.connected_s = attempt.started_s
-        if self._body is not None or self.upgrade:
-            self._head = head
-            self._use(connection)
-            return
+        body = self._body
+        if body is not None or self.upgrade:
+            if body is None or request.is_chunked or not body.ended or body.size_bytes > REPLAY_BYTES:
+                self._head = head
+                self._use(connection)
+                return
+            head += b"".join(body.take())
         if connection.address:
             attempt.address = connection.address
         self._connection = connection
