@@ -25,6 +25,7 @@ from gw.schema.explain import Complaint, Schema, explain
 from gw.schema.expressions import expression_complaint
 from gw.schema.installed import InstalledPlugin, choose_plugins, installed_plugins
 from gw.schema.load import load_plugin_meta
+from gw.schema.referring import holds_reference, referring
 from gw.schema.wording import bare, quote_value
 
 FINGERPRINT_BYTES: Final = 32
@@ -83,13 +84,29 @@ class PluginSchema:
     def _check(self) -> Check:
         return compile_check(self.schema, knows_const=True)
 
+    @cached_property
+    def _of_references(self) -> tuple[Schema, Check]:
+        schema = referring(self.schema)
+        return schema, compile_check(schema, knows_const=True)
+
+    def own_complaint(self, value: dict[str, Any]) -> Complaint | None:
+        """What is wrong with values as they are. Defaults are filled into them."""
+        return _complaint(self.schema, self._check, value)
+
     def complaint(self, value: dict[str, Any]) -> Complaint | None:
-        """What is wrong with a configuration. Defaults are filled into it."""
-        try:
-            self._check(value)
-        except fastjsonschema.JsonSchemaException as failure:
-            return explain(self.schema, value) or Complaint((), bare(str(failure)))
-        return None
+        """What is wrong with a configuration, whatever its references name. Defaults are filled into it."""
+        complaint = self.own_complaint(value)
+        if complaint is not None and holds_reference(value):
+            complaint = _complaint(*self._of_references, value)
+        return complaint
+
+
+def _complaint(schema: Schema, check: Check, value: dict[str, Any]) -> Complaint | None:
+    try:
+        check(value)
+    except fastjsonschema.JsonSchemaException as failure:
+        return explain(schema, value) or Complaint((), bare(str(failure)))
+    return None
 
 
 class PluginSchemas:
@@ -163,7 +180,7 @@ class PluginSchemas:
         if schema is None:
             return None
         metadata = {field: value for field, value in resource.items() if field not in _STORE_FIELDS}
-        complaint = schema.complaint(metadata)
+        complaint = schema.own_complaint(metadata)
         resource.update(metadata)
         return complaint
 
