@@ -24,7 +24,7 @@ from gw.schema.explain import Complaint, Schema, explain
 from gw.schema.expressions import expression_complaint
 from gw.schema.ids import body_complaint, id_complaint
 from gw.schema.load import FILES, load_schema, schema_name
-from gw.schema.plugin_schemas import NO_PLUGINS, PluginSchemas, misplaced_complaint
+from gw.schema.plugin_schemas import NO_PLUGINS, PluginSchemas
 from gw.schema.rules import check_exclusive, check_rules
 from gw.schema.screen import Unfit, copy_json
 from gw.schema.wording import bare, path_of, reason_at
@@ -69,7 +69,7 @@ def validate(
             kind, id, checked, refuse_unknown=refuse_unknown
         )
         if refuse_unknown:
-            complaint = _refusal(kind, checked, complaint) or _runs_complaint(kind, checked, allow_code=allow_code)
+            complaint = complaint or _runs_complaint(kind, checked, allow_code=allow_code)
     except Unfit as unfit:
         complaint = Complaint(unfit.place, reason_at(unfit.place, unfit.reason))
     except RecursionError:
@@ -119,11 +119,6 @@ def _complaint(kind: str, id: str, resource: Any) -> Complaint | None:
     if not _names_fit(name, resource):
         return check_exclusive(kind, resource) or explain(load_schema(name), resource)
     return body_complaint(kind, id, resource) or check_rules(kind, resource)
-
-
-def _refusal(kind: str, resource: Any, complaint: Complaint | None) -> Complaint | None:
-    """The complaint as the Admin API words it."""
-    return complaint and (misplaced_complaint(kind, resource, complaint) or complaint)
 
 
 def _runs_complaint(kind: str, resource: dict[str, Any], *, allow_code: bool) -> Complaint | None:

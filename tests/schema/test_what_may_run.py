@@ -132,8 +132,17 @@ message HelloRequest { string name = 1 [deprecated = true]; } option (my.x) = 'i
 """
 
 
+# Numbers that are there twice, and are no two fields of one message.
+NUMBERS = """message A {
+  int32 a = 1; .x.B b = 2 [(o) = {n: [3, 3]; s: "}"}]; reserved 3, 4; option (o) = 1; option c = 1;
+  message B { int32 a = 1; enum E { option allow_alias = true; X = 1; Y = 1; } oneof o { int32 b = 2; } }
+  repeated group C = 5 { optional int32 a = 1; } map<string, B> d = 6; extensions 100 to 199;
+} extend A { optional int32 e = 100; } enum F { Z = 1; } service S { option a = 1; option b = 1; }
+"""
+
+
 @pytest.mark.parametrize(
-    "content", [PROTO, "message A {}", 'syntax="proto2";', file_set(b"a.proto"), file_set(b"a", b"b") + "\n"]
+    "content", [PROTO, NUMBERS, "message A {}", 'syntax="proto2";', file_set(b"a.proto"), file_set(b"a", b"b") + "\n"]
 )
 def test_proto_files(content: str) -> None:
     assert refusal({"content": content}, "protos") is None
@@ -148,6 +157,10 @@ def test_proto_files(content: str) -> None:
         ('syntax = "proto3;\n', "a string or comment does not end (line 1)"),
         ("/* message A {}", "a string or comment does not end (line 1)"),
         ("hello, world", "nothing is declared in it"),
+        ("message A { int32 a = 1;\nint32 b = 1; }", "field number 1 is there twice (line 2)"),
+        ("message A { int32 a = 1; oneof b { int32 c = 0x1 [x = 1]; } }", "field number 1 is there twice (line 1)"),
+        ("message A { message B { repeated B a = 2; map<B, B> b = 2; } }", "field number 2 is there twice (line 1)"),
+        ("message A { int32 a = 5; optional group B = 5 { } }", "field number 5 is there twice (line 1)"),
         ("AAAA", "it is base64, but of no FileDescriptorSet (protoc --descriptor_set_out)"),
         (file_set(b"a.proto")[:-4], "it is base64, but of no FileDescriptorSet (protoc --descriptor_set_out)"),
         ("/" * 100_000, "it is base64, but of no FileDescriptorSet (protoc --descriptor_set_out)"),
