@@ -132,7 +132,7 @@ def _source(text: str, options: str) -> str:
 
 
 def _compiled(source: AnyStr, flags: int, text: str) -> BoundedPattern[AnyStr]:
-    import regex  # some MB that a configuration without patterns does without
+    import regex  # see gw.expr.engines
 
     # Flags have other numbers there.
     others = regex.VERSION0 | sum(int(getattr(regex, flag.name)) for flag in re.RegexFlag(flags) if flag.name)

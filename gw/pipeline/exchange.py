@@ -206,17 +206,17 @@ class Exchange(Uploading):
     def _admit_fields(self, request: Request, gateway: Gateway) -> Reply | None:
         """The same for a head that is seen for the first time; what to answer instead of it. Raises as `admit`."""
         admit(request, gateway.locate)
-        if request.repeated is not None:
-            request.repeated.settle(request)
         if request.method in _NOT_SERVED:
-            # Whoever sends CONNECT may go on with what is no HTTP.
-            return METHOD_NOT_ALLOWED.closing() if request.method == "CONNECT" else METHOD_NOT_ALLOWED
+            # Whoever sends CONNECT may go on with what is no HTTP; nginx ends the connection for both.
+            return METHOD_NOT_ALLOWED.closing()
         if request.is_chunked or request.content_length is not None:
             limit_bytes = gateway.max_body_bytes
             if limit_bytes and announces_more_than(request.content_length, limit_bytes):
                 return BODY_TOO_LARGE
             if self._body is None and request.has_body:
                 self._body = RequestBody(limit_bytes)
+        if request.repeated is not None:
+            request.repeated.settle(request)
         return None
 
     def _begin_phases(self, phases: Phases, now_s: float) -> None:

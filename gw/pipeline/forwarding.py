@@ -15,12 +15,12 @@ from typing import Final
 
 from gw.errors import UpstreamError
 from gw.pipeline.client import Client
-from gw.pipeline.context import Attempt, Context
+from gw.pipeline.context import Attempt, Context, Request
 from gw.pipeline.fields import Headers
 from gw.pipeline.gateway import Gateway
 from gw.pipeline.headers import may_trail, request_head, request_line
 from gw.pipeline.reply import BAD_GATEWAY, BY_UPSTREAM_STATUS, Reply
-from gw.pipeline.request_body import RequestBody
+from gw.pipeline.request_body import REPLAY_BYTES, RequestBody
 from gw.pipeline.retry import Next, after
 from gw.pipeline.route import CompiledRoute
 from gw.pipeline.upstream import NodeRuntime, UpstreamRuntime
@@ -93,6 +93,8 @@ class Forwarding(Context):
         if self.upstream_host is not None:
             host = self.upstream_host.encode("latin-1", "replace")
         if repeated is None:
+            if request.is_chunked and self._body is not None:
+                self._measure(request, self._body)
             upgrade = self.upgrade if self.route.upgrades else b""
             head = request_head(request, host, self.upstream_method, self.upstream_uri, upgrade)
         elif repeated.lines and repeated.host == host:
@@ -109,10 +111,13 @@ class Forwarding(Context):
             self._opening = upstreams.open(target, self.route.timeouts.connect_s, self)
             return
         attempt.connected_s = attempt.started_s
-        if self._body is not None or self.upgrade:
-            self._head = head
-            self._use(connection)
-            return
+        body = self._body
+        if body is not None or self.upgrade:
+            if body is None or request.is_chunked or not body.ended or body.size_bytes > REPLAY_BYTES:
+                self._head = head
+                self._use(connection)
+                return
+            head += b"".join(body.take())
         if connection.address:
             attempt.address = connection.address
         self._connection = connection
@@ -121,6 +126,13 @@ class Forwarding(Context):
         now_s = time.monotonic() if route.phases.before_proxy else attempt.started_s
         method = self.upstream_method or request.method
         connection.ask(self, head, method == "HEAD", route.timeouts, upstream.keepalive, now_s)
+
+    @staticmethod
+    def _measure(request: Request, body: RequestBody) -> None:
+        """Let a chunked body that is all here leave with its length, as with APISIX: not all upstreams know chunks."""
+        if body.ended and not body.trailers:
+            request.is_chunked = False
+            request.content_length = b"%d" % body.size_bytes
 
     def _take_node(self, node: NodeRuntime, now_s: float) -> None:
         """What the balancer picked; `_send` follows."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from gw.pipeline.context import Context, Request
-from gw.pipeline.failing import failing_step
+from gw.pipeline.failing import failing_step, search_too_long
 from gw.pipeline.phases import Step
 from gw.pipeline.route import Routes
 from gw.shm.counter_layout import ROW_BYTES
@@ -84,8 +84,16 @@ class Gateway:
 
     def plugin_failed(self, step: Step, ctx: Context) -> None:
         """Say which plugin of which resource raised, for which request. Called while the exception is handled."""
+        error = sys.exception()
+        step = failing_step(error, step)
+        if (too_long := search_too_long(error)) is not None:
+            # No failure of the plugin: clients could cause it as often as they like.
+            logger.warning(
+                "plugin %s of %s: %s (route %s, request %s)",
+                step.plugin, step.owner, too_long, ctx.route_id, ctx.request_id,
+            )  # fmt: skip
+            return
         self.counters.plugin_failed()
-        step = failing_step(sys.exception(), step)
         logger.exception(
             "plugin %s of %s failed (route %s, request %s)", step.plugin, step.owner, ctx.route_id, ctx.request_id
         )

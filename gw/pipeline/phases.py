@@ -121,7 +121,9 @@ class _Chains:
         self._instances = [instance for instances in groups.values() for instance in instances]
         self._steps = {
             (group, phase): [
-                _step(instance, phase, compile_filter) for instance in instances if _takes_part(instance, phase)
+                _step(instance, phase, compile_filter)
+                for instance in instances
+                if _takes_part(instance, phase) or _is_asked_before(instance, phase)
             ]
             for group, instances in groups.items()
             for phase in PHASES
@@ -161,12 +163,17 @@ def _takes_part(instance: Instance, phase: str) -> bool:
     return getattr(instance.plugin, phase, None) is not None
 
 
+def _is_asked_before(instance: Instance, phase: str) -> bool:
+    """Whether `_meta.filter` of a body filter is asked in this phase: the head can still say that it has no answer."""
+    return phase == "header_filter" and "filter" in instance.meta and _takes_part(instance, "body_filter")
+
+
 def _may_change_body(instance: Instance) -> bool:
     return _takes_part(instance, "body_filter") and not getattr(instance.plugin, "only_reads_body", False)
 
 
 def _step(instance: Instance, phase: str, compile_filter: MetaFilter | None) -> Step:
-    method = getattr(instance.plugin, phase)
+    method = getattr(instance.plugin, phase, _nothing)
     run, is_async = method, iscoroutinefunction(method)
     if phase == "body_filter" and not _may_change_body(instance):
         run = _only_reading(run, is_async)
@@ -189,7 +196,7 @@ class _Filter:
         self._key = ("_meta.filter", instance.owner, instance.plugin.name)
 
     def __call__(self, ctx: Any) -> bool:
-        """Raises SearchTooLong, once: the answer then goes on without this plugin."""
+        """Raises SearchTooLong, once: what is answered then goes on without this plugin."""
         answers = ctx.state
         answer: bool | None = answers.get(self._key)
         if answer is None:
@@ -203,6 +210,10 @@ class _Filter:
             return self(ctx)
         except SearchTooLong:
             return BAD_REQUEST
+
+
+def _nothing(_ctx: Any) -> None:
+    pass
 
 
 def _with_error_response(run: Callable[..., Any], response: Any, is_async: bool) -> Callable[..., Any]:
@@ -246,7 +257,7 @@ def _only_where(run: Callable[..., Any], holds: _Filter, phase: str, is_async: b
 
             return filtered
         return lambda ctx, piece, is_last: run(ctx, piece, is_last) if holds(ctx) else piece
-    # Of a response nothing can be refused any more.
+    # gw.pipeline.filtering knows what a response becomes when a filter raises.
     ask = holds.or_refusal if phase in REQUEST_PHASES else holds
     if is_async:
 

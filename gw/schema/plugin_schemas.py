@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
 import fastjsonschema
 
-from gw.schema.compiled import compile_check
+from gw.schema.compiled import Check, compile_check
 from gw.schema.explain import Complaint, Schema, explain
 from gw.schema.expressions import expression_complaint
 from gw.schema.installed import InstalledPlugin, choose_plugins, installed_plugins
@@ -58,17 +59,25 @@ class UnusableSchema(ValueError):
 class PluginSchema:
     """The schema of one plugin's configurations, or of its metadata, ready to check with."""
 
-    def __init__(self, schema: Schema, source: object) -> None:
-        """`source` is for the error. Raises UnusableSchema."""
+    def __init__(self, schema: Schema, source: object, *, is_sound: bool = False) -> None:
+        """`source` is for the error. Raises UnusableSchema.
+
+        One that is known to be sound is compiled when it is first used: that takes 12 ms, most of an agent's start.
+        """
         try:
             self.encrypt_fields = _encrypt_fields(schema)
             self.schema: dict[str, Any] = _written_out(schema, schema, ())
             _mark_secrets(self.schema, {path[-1] for path in self.encrypt_fields})
-            self._check = compile_check(self.schema, knows_const=True)
+            if not is_sound:
+                self._check  # noqa: B018 - compiled now
         except UnusableSchema as error:
             raise UnusableSchema(f"{source}: {error}") from None
         except Exception as error:  # fastjsonschema lets through whatever a wrong schema trips it over
             raise UnusableSchema(f"{source} is not a JSON Schema of draft 7: {error}") from None
+
+    @cached_property
+    def _check(self) -> Check:
+        return compile_check(self.schema, knows_const=True)
 
     def complaint(self, value: dict[str, Any]) -> Complaint | None:
         """What is wrong with a configuration. Defaults are filled into it."""
@@ -172,14 +181,15 @@ def load_plugin_schemas(
     problems = {name: "is not installed" for name in enabled if name not in chosen}
     for name, plugin in chosen.items():
         try:
-            schema = _with_meta(_read(_place(plugin)), plugin.schema_path)
+            # The tests compile all of ours.
+            schema = _with_meta(_read(_place(plugin)), plugin.schema_path, is_sound=plugin.is_ours)
             for path, found, finish in (
                 (plugin.metadata_schema_path, beside["metadata"], PluginSchema),
                 (plugin.consumer_schema_path, beside["consumer"], _with_meta),
             ):
                 assert path is not None, "it lies beside the schema"
                 if path.is_file():
-                    found[name] = finish(_read(path), path)
+                    found[name] = finish(_read(path), path, is_sound=plugin.is_ours)
             schemas[name] = schema
         except UnusableSchema as error:
             problems[name] = f"({plugin}) has no schema that can be used: {error}"
@@ -209,11 +219,12 @@ def _read(path: Path) -> Schema:
     return {"type": "object"} | schema
 
 
-def _with_meta(schema: Schema, source: object) -> PluginSchema:
+def _with_meta(schema: Schema, source: object, *, is_sound: bool = False) -> PluginSchema:
     properties = schema.get("properties", {})
     if not isinstance(properties, dict) or "_meta" in properties:
         raise UnusableSchema(f"{source}: its properties must be an object without _meta, which is added to each plugin")
-    return PluginSchema({**schema, "properties": {**properties, "_meta": load_plugin_meta()}}, source)
+    schema = {**schema, "properties": {**properties, "_meta": load_plugin_meta()}}
+    return PluginSchema(schema, source, is_sound=is_sound)
 
 
 def _encrypt_fields(schema: Schema) -> tuple[tuple[str, ...], ...]:

@@ -117,7 +117,10 @@ def test_host_name(value: bytes, name: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b".", b":80", b"a b", b"a@b", b"a/../admin?x=", b"a\\b", b"a:b", b"a:80:80", b"::1", b"[::1", b"a#", b"\xff"],
+    [
+        *(b"", b".", b":80", b"a b", b"a@b", b"a/../admin?x=", b"a\\b", b"a:b", b"a:80:80", b"::1", b"[::1", b"a#"),
+        *(b"\xff", b"a..b", b"..a", b"a..", b"a..:80"),
+    ],
 )
 def test_malformed_host(value: bytes) -> None:
     with pytest.raises(BadTarget):

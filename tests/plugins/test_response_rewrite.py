@@ -122,6 +122,20 @@ def test_meta_filter(value: str, status: int, work: dict[str, Any]):
     assert answer.body == (b"new" if work and status == 203 else b"hello world")
 
 
+EXPLODES = ["arg_x", "~~", r"(a+)+\1$"]
+
+
+@pytest.mark.parametrize("conf", [{"_meta": {"filter": [EXPLODES]}}, {"vars": [EXPLODES]}])
+@pytest.mark.parametrize("work", [{"status_code": 203}, {"filters": [{"regex": "hello", "replace": "x"}]}])
+def test_a_request_that_makes_a_condition_explode_is_refused(
+    conf: dict[str, Any], work: dict[str, Any], caplog: pytest.LogCaptureFixture
+):
+    answer = answered(conf | work, request=get("/?x=" + "a" * 3000 + "!"))
+    assert (answer.status, answer.body) == (400, b'{"error_msg":"400 Bad Request"}\n')
+    assert "takes too long on 3001 bytes" in caplog.text
+    assert answered(conf | work, request=get("/?x=b")).status == 200
+
+
 @pytest.mark.parametrize(
     ("filters", "body", "expected"),
     [

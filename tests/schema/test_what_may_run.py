@@ -40,6 +40,9 @@ BAD_VARS: list[tuple[Any, str, str]] = [
     ([["a", "==", 1], ["OR", ["a", "==", 1], ["a", "x", 1]]], "vars[1][2]", "invalid operator 'x'"),
     ([["a", "~~", "(["]], "vars[0]", ""),
     ([["a", "ipmatch", ["10.0.0.0/33"]]], "vars[0]", ""),
+    ([["a", "ipmatch", ["::1", "::ffff:10.0.0.0/95"]]], "vars[0]", ""),
+    ([["a", "ipmatch", ["10.0.0.0/255.0.0.0"]]], "vars[0]", ""),
+    ([["a", "ipmatch", ["fe80::1%eth0"]]], "vars[0]", ""),
     ([{}], "vars", ""),
     ([[]], "vars[0]", "rule too short"),
 ]

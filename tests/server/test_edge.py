@@ -113,6 +113,8 @@ def test_refused_before_any_upstream(raw: bytes, status: int) -> None:
             answer = await running.ask(raw)
             assert answer.status == status
             assert answer.header("content-type") == "application/json"
+            if status == 405:
+                assert answer.header("connection") == "close"
             if status == 404:
                 assert answer.body == b'{"error_msg":"404 Route Not Found"}\n'
             assert upstream.connections == 0

@@ -33,6 +33,7 @@ OK_LINE = b"HTTP/1.1 200 OK\r\n"
         (OK, 200, b"ok", True),
         (OK_LINE + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n\r\n", 200, b"abc", True),
         (OK_LINE + b"Transfer-Encoding: chunked\r\nTrailer: X\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\n", 200, b"a", True),
+        (OK_LINE + b"Transfer-Encoding:  Chunked \r\n\r\n2\r\nab\r\n0\r\n\r\n", 200, b"ab", True),
         (OK_LINE + b"Content-Length: 0\r\n\r\n", 200, b"", True),
         (OK_LINE + b"Connection: close\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", False),
         (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", True),
@@ -43,6 +44,7 @@ OK_LINE = b"HTTP/1.1 200 OK\r\n"
         # interim responses are not the answer
         (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, 200, b"ok", True),
         (b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" * 3 + OK, 200, b"ok", True),
+        (b"HTTP/1.1 103 Early Hints\r\nContent-Length: 2\r\n\r\n" + OK, 200, b"ok", True),
         # an upgrade that nobody asked for, but not taken either
         (OK_LINE + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", True),
         # bytes behind the end: never used again, and never read as the next answer
@@ -78,6 +80,41 @@ def test_answers(raw: bytes, status: int, body: bytes, is_reused: bool, in_piece
 @pytest.mark.parametrize(
     "raw",
     [
+        b"HTTP/1.1 200 OK\nContent-Length: 2\nX: y\n\nok",
+        b"HTTP/1.1 200 Yes\nTransfer-Encoding: chunked\n\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 103 Hints\nLink: x\n\nHTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+        b"HTTP/1.1 200 OK\nConnection: close\n\nok",
+    ],
+)
+@pytest.mark.parametrize("first_bytes", [1 << 20, 20])
+def test_lines_that_all_end_with_lf(raw: bytes, first_bytes: int) -> None:
+    async def play(wire: Wire) -> None:
+        while True:
+            head = await wire.head()
+            if b" /usual " in head:
+                wire.send(OK if b"x-mixed" not in head else OK.replace(b"OK\r", b"OK"))
+                continue
+            wire.send(raw[:first_bytes])
+            await asyncio.sleep(0.01)
+            wire.send(raw[first_bytes:])
+            if b"close" in raw:
+                wire.close()
+
+    async def main() -> None:
+        async with proxy(play) as (edge, upstream):
+            for path in ("/odd", "/usual", "/odd"):
+                answer = await edge.ask(get(path))
+                assert (answer.status, answer.body, answer.complete) == (200, b"ok", True)
+            assert upstream.connections == (2 if b"close" in raw else 1)
+            # A connection that spoke so is not given more than others afterwards.
+            assert (await edge.ask(get("/usual", headers="X-Mixed: 1\r\n"))).status == 502
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
         b"SSH-2.0-OpenSSH_9\r\n",
         b"HTTP/0.9 200 OK\r\n\r\nx",
         b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
@@ -98,12 +135,17 @@ def test_answers(raw: bytes, status: int, body: bytes, is_reused: bool, in_piece
         OK_LINE + b"X: a\x01b\r\nContent-Length: 0\r\n\r\n",
         OK_LINE + b"X: a\rb\r\nContent-Length: 0\r\n\r\n",
         OK_LINE + b"X: a\nContent-Length: 0\r\n\r\n",
+        OK_LINE[:-2] + b"\nX: a\r\nContent-Length: 0\n\n",
+        OK_LINE[:-2] + b"\nTransfer-Encoding: chunked\n\n2\nok\n0\n\n",
         OK_LINE + b"X : a\r\nContent-Length: 0\r\n\r\n",
         OK_LINE + b": a\r\nContent-Length: 0\r\n\r\n",
         OK_LINE + b"X: " + b"a" * MAX_HEAD_BYTES + b"\r\nContent-Length: 0\r\n\r\n",
         OK_LINE + b"X: a\r\n" * (MAX_HEAD_BYTES // 2) + b"Content-Length: 0\r\n\r\n",
         OK_LINE + b"X: " + b"a" * MAX_HEAD_BYTES,
         b"HTTP/1.1 100 Continue\r\nX: 1\r\n\r\n" * (MAX_HEAD_BYTES // 16),
+        # llhttp takes what follows for its body, which would go out before any head
+        b"HTTP/1.1 199 Odd\r\nContent-Length: 5\r\n\r\n" + OK,
+        b"HTTP/1.1 104 Odd\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n" + OK,
     ],
 )
 def test_bad_answers_are_502_and_the_connection_is_closed(raw: bytes) -> None:
