@@ -71,7 +71,7 @@ def test_combinations_stand_only_where_they_are_looked_for(kind: str):
     places = [schema, schema["properties"].get("upstream", {})]
     for place in places:
         for name, inner in place["properties"].items() if place else ():
-            if name not in ("upstream", "tls", "cert", "key", "certs", "keys", "client"):
+            if name not in ("upstream", "checks", "tls", "cert", "key", "certs", "keys", "client"):
                 assert not any(COMBINATIONS & deeper.keys() for deeper in subschemas(inner)), name
 
 

@@ -289,6 +289,7 @@ def test_both_directions_at_the_same_time() -> None:
         (upstream_dict(1, nodes=[]), 503),
         (upstream_dict(1, nodes=[{"host": "127.0.0.1", "port": 1, "weight": 0}]), 503),
         (upstream_dict(1, scheme="grpc"), 502),
+        (upstream_dict(1, type="of another gateway"), 502),
     ],
 )
 def test_no_upstream_to_send_to(upstream: Any, status: int) -> None:

@@ -30,7 +30,7 @@ SAMPLES: Final[dict[str, Sample]] = {
     "consumers/jack/credentials/1": Sample(
         {"plugins": {"key-auth": {"key": "a"}}}, {"plugins": {"key-auth": {"key": "b"}}}, {"username": "jack"}
     ),
-    "global_rules/1": Sample({"plugins": {}}, {"plugins": {"a": {}}}, {"plugins": []}),
+    "global_rules/1": Sample({"plugins": {}}, {"plugins": {"a": {}}}, {"plugins": [1]}),
     "plugin_configs/1": Sample({"plugins": {}}, {"plugins": {}, "desc": "d"}, {"plugins": 1}),
     "plugin_metadata/syslog": Sample({"a": 1}, {"a": 2}, {"create_time": "x"}),
     "plugins": Sample([{"name": "a"}], [{"name": "b", "stream": True}], ["a"]),
