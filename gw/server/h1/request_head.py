@@ -139,6 +139,8 @@ class RequestHead:
 
         Clients and upstreams may have methods of their own, which nginx hands on, too.
         """
+        if any(name == b"transfer-encoding" and _is_unknown(value.lower()) for name, value in self._specials):
+            raise Refused(501, str(error)) from None
         line = _ANY_LINE(head) if "method" in str(error) else None
         if line is None or line[1] == _STAND_IN:
             raise Refused(400, str(error)) from None
@@ -240,10 +242,13 @@ class RequestHead:
 
     def _take_coding(self, value: bytes) -> None:
         if value != b"chunked" or self.is_chunked or self.version != "1.1":
-            # A coding that is none we know, and does not claim to frame, is only not implemented.
-            is_unknown = b"chunked" not in value and value.replace(b"-", b"").isalnum() and value != b"identity"
-            raise Refused(501 if is_unknown else 400, "unsupported Transfer-Encoding")
+            raise Refused(501 if _is_unknown(value) else 400, "unsupported Transfer-Encoding")
         self.is_chunked = True
+
+
+def _is_unknown(coding: bytes) -> bool:
+    """Whether a coding is only not implemented (RFC 9112 section 6.1): none we know, and claiming to frame nothing."""
+    return b"chunked" not in coding and coding.replace(b"-", b"").isalnum() and coding != b"identity"
 
 
 def _check_lines(head: bytes, limits: HeadLimits) -> None:

@@ -203,6 +203,8 @@ def test_expect(head: bytes, body: bytes, interim: list[int], waits: bool) -> No
         (EXPECTING + b"Content-Length: 11\r\n\r\n", 413),
         (EXPECTING.replace(b"POST", b"TRACE") + LENGTH, 405),
         (EXPECTING + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (EXPECTING + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 400),
+        (EXPECTING + b"Transfer-Encoding: brotli-1\r\n\r\n", 501),
     ],
 )
 def test_an_expectation_that_is_refused_gets_no_100(head: bytes, status: int) -> None:
