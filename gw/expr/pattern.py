@@ -121,7 +121,8 @@ def _flags(options: str) -> int:
         if option in _FLAGS:
             flags |= _FLAGS[option]
         elif option not in _WITHOUT_MEANING | _UNICODE and option != "a":
-            raise ExpressionError(f"the option {option!r} of a regular expression is not supported")
+            # In the words of OpenResty's ngx.re.
+            raise ExpressionError(f'unknown flag "{option}" (flags "{options}")')
     return flags
 
 

@@ -59,6 +59,7 @@ _MAX_REMEMBERED_BYTES: Final = 64
 _fate_of: Final[dict[bytes, int]] = dict(_FATES)
 # More than any limit has, and far fewer than what int() refuses or takes long for.
 _MAX_DIGITS: Final = 18
+_ZERO: Final = 0x30
 # What Connection may name without meaning another header: these are hop-by-hop by themselves.
 _CONNECTION_OPTIONS: Final = frozenset((b"", b"close", b"upgrade")) | _HOP_BY_HOP
 
@@ -132,7 +133,8 @@ def read_headers(request: Request) -> None:
         elif fate == 3:
             if length is not None or not value.isdigit():
                 raise UnsafeRequest("malformed or repeated Content-Length")
-            length = value
+            # Zeros before a number make it octal to some.
+            length = value if value[0] != _ZERO else value.lstrip(b"0") or b"0"
         elif fate == 7:
             tells_origin = True
             if request.is_settled and value:

@@ -154,7 +154,7 @@ def _host_name(value: bytes) -> str:
     if match is None:
         raise BadTarget("malformed Host")
     name = match[1].decode("ascii").lower().removesuffix(".")
-    if not name:
+    if not name or ".." in name or name.endswith("."):
         raise BadTarget("malformed Host")
     return name
 

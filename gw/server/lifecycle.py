@@ -25,7 +25,7 @@ from gw.collector import calm_collector, settle_heap
 from gw.control.app import Part, control_app
 from gw.control.convergence import convergence
 from gw.control.dumps import Dumps
-from gw.control.healthcheck import Healthchecks
+from gw.control.healthcheck import DEFAULT_PREFIX, Healthchecks
 from gw.control.masking import Masking
 from gw.control.metrics_app import metrics_app
 from gw.control.schemas import Schemas
@@ -53,6 +53,7 @@ from gw.server.traffic import Traffic, open_traffic
 from gw.server.waiting import ServedWait
 from gw.server.worker import Assignment
 from gw.settings import Settings
+from gw.settings.roles import DOCUMENT_FORMS
 from gw.shm.names import SegmentNames
 from gw.shm.reader import SnapshotReader
 from gw.shm.segment import PosixSpace
@@ -144,9 +145,11 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
 
 
 def _control_parts(settings: Settings, traffic: Traffic) -> Iterator[Part]:
+    # In APISIX, too, keys of what comes as a document are without the prefix of a store.
+    prefix = "" if settings.deployment.config_provider in DOCUMENT_FORMS else DEFAULT_PREFIX
     if traffic.board is not None:
-        yield Healthchecks(traffic.board, traffic.state.resource)
-    yield Dumps(traffic.state, Masking(traffic.plugins.schemas))
+        yield Healthchecks(traffic.board, traffic.state.resource, prefix)
+    yield Dumps(traffic.state, Masking(traffic.plugins.schemas), prefix)
     yield Schemas(traffic.plugins)
     yield Upkeep(PluginReload(settings))
 

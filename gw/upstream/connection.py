@@ -25,7 +25,13 @@ from gw.errors import UpstreamError
 from gw.upstream.contract import Home, Sink
 from gw.upstream.deadline import Deadline
 from gw.upstream.errors import BadResponse, Closed, ReadTimedOut, SendTimedOut
-from gw.upstream.reading import MAX_HEAD_BYTES, ResponseReading, bad_response
+from gw.upstream.reading import (
+    MAX_HEAD_BYTES,
+    ResponseReading,
+    bad_response,
+    ends_lines_with_lf,
+    lenient_parser,
+)
 from gw.upstream.response import Headers, ResponseHead
 from gw.upstream.target import KeepAlive, Target, Timeouts
 
@@ -228,6 +234,12 @@ class UpstreamConnection(ResponseReading):
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             if not self._complete:
+                if begins and not self._parser_spent and ends_lines_with_lf(data):
+                    self._parser = lenient_parser(self)
+                    self._parser_spent = True  # the next response is read by another
+                    self.response_started = False
+                    self.data_received(data)
+                    return
                 if self._head_waits and self._piece:
                     # What came of the body before the nonsense is the client's.
                     self._pass_head()
