@@ -6,7 +6,6 @@ one host share a target, as in APISIX (create_checker in apisix/healthcheck_mana
 
 from __future__ import annotations
 
-import ipaddress
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from gw.health.checks import Checks
+from gw.model.hosts import is_address
 from gw.model.keys import ResourceKey
 from gw.model.upstream import Node, Upstream
 
@@ -98,12 +98,3 @@ def _target(node: Node, checks: Checks, upstream: Upstream) -> Target:
     elif upstream.pass_host == "node" and not is_address(node.host):  # noqa: S105
         header = node.host
     return Target(node.host, checks.active.port or node.port, header)
-
-
-def is_address(host: str) -> bool:
-    """True for an IPv4 or IPv6 address (without brackets)."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

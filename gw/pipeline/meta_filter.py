@@ -77,7 +77,7 @@ class MetaFilter:
                 return None
 
     def __call__(self, ctx: Any) -> bool:
-        """Raises SearchTooLong, once: the answer then goes on without this plugin."""
+        """Raises SearchTooLong, once: what is answered then goes on without this plugin."""
         answers = ctx.state
         answer: bool | None = answers.get(self._key)
         if answer is None:
@@ -108,7 +108,7 @@ def only_where(
 
             return filtered
         return lambda ctx, piece, is_last: run(ctx, piece, is_last) if holds(ctx) else piece
-    # Of a response nothing can be refused any more.
+    # gw.pipeline.filtering knows what a response becomes when a filter raises.
     ask = holds.or_refusal if refuses else holds
     if is_async:
 

@@ -163,7 +163,13 @@ def _takes_part(instance: Instance, phase: str) -> bool:
 
 def _is_asked_before(instance: Instance, phase: str) -> bool:
     """Whether `_meta.filter` of a body filter is asked in this phase: the head can still say that it has no answer."""
-    return phase == "header_filter" and "filter" in instance.meta and _takes_part(instance, "body_filter")
+    is_asked = "filter" in instance.meta and "body_filter" not in _unconditional(instance)
+    return phase == "header_filter" and is_asked and _takes_part(instance, "body_filter")
+
+
+def _unconditional(instance: Instance) -> Collection[str]:
+    phases: Collection[str] = getattr(instance.plugin, "unconditional_phases", ())
+    return phases
 
 
 def _may_change_body(instance: Instance) -> bool:
@@ -194,8 +200,7 @@ def _step(instance: Instance, phase: str, meta_filter: MetaFilter | None) -> Ste
         run = _only_reading(run, is_async)
     if (response := instance.meta.get("error_response")) is not None and phase in REQUEST_PHASES:
         run = _with_error_response(run, response, is_async)
-    unconditional = getattr(instance.plugin, "unconditional_phases", ())
-    if meta_filter is not None and phase not in unconditional:
+    if meta_filter is not None and phase not in _unconditional(instance):
         run = only_where(
             run, meta_filter, of_body=phase == "body_filter", refuses=phase in REQUEST_PHASES, is_async=is_async
         )

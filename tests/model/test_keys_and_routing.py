@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gw.model.hosts import is_address
 from gw.model.keys import KINDS, ResourceKey, credential_key, has_old_name, parse_store_key, store_keys
 from gw.model.routing import RouteKey, route_key
 from gw.schema import validate
@@ -103,3 +104,8 @@ def test_a_key_is_written_as_in_the_store():
 )
 def test_route_keys(route: dict[str, object], expected: RouteKey):
     assert route_key(validate("routes", "1", route)) == expected
+
+
+@pytest.mark.parametrize(("host", "expected"), [("10.0.0.1", True), ("::1", True), ("a", False), ("10.0.0", False)])
+def test_is_address(host, expected):
+    assert is_address(host) is expected
