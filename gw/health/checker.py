@@ -21,8 +21,6 @@ from gw.model.keys import ResourceKey
 from gw.model.upstream import Node, Upstream
 
 MARK_BYTES: Final = 8
-# Of one node nothing is asked: it takes the traffic whether it is healthy or not (docs, tutorials/health-check.md).
-LEAST_NODES: Final = 2
 
 
 class Target(NamedTuple):
@@ -76,8 +74,11 @@ def unpack_checker(packed: bytes) -> Checker:
 
 
 def checker_of(key: ResourceKey, upstream: Upstream) -> Checker | None:
-    """What to check of an upstream; None where it has no checks, or too few nodes for them to mean anything."""
-    if upstream.checks is None or len(upstream.nodes) < LEAST_NODES:
+    """What to check of an upstream; None where it has no checks, or no nodes.
+
+    One node takes the traffic whether it is healthy or not, but whoever watches it wants to know.
+    """
+    if upstream.checks is None or not upstream.nodes:
         return None
     checks = Checks.from_dict(upstream.checks)
     targets = {target_name(node, checks): _target(node, checks, upstream) for node in upstream.nodes}

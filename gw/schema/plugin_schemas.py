@@ -25,6 +25,7 @@ from gw.schema.explain import Complaint, Schema, explain
 from gw.schema.expressions import expression_complaint
 from gw.schema.installed import InstalledPlugin, choose_plugins, installed_plugins
 from gw.schema.load import load_plugin_meta
+from gw.schema.plugin_rules import own_words, rule_complaint
 from gw.schema.referring import holds_reference, referring
 from gw.schema.wording import bare, quote_value
 
@@ -167,9 +168,13 @@ class PluginSchemas:
             elif refuse_unknown and kind == "credentials" and name not in self._consumer_schemas:
                 reason = "only supports auth type plugins in consumer credential"
                 return Complaint(("plugins", name), reason, stands_alone=True)
-            elif complaint := schema.complaint(conf) or (refuse_unknown and _filter_complaint(conf)) or None:
-                before = _BEFORE_REASONS.get(kind, "")
-                reason = f"{before}failed to check the configuration of plugin {name} err: {complaint.reason}"
+            elif complaint := _conf_complaint(name, conf, schema, refuse_unknown=refuse_unknown):
+                reason = _BEFORE_REASONS.get(kind, "") + complaint.reason
+                return Complaint(("plugins", name, *complaint.place), reason, stands_alone=True)
+            elif refuse_unknown and (complaint := _filter_complaint(conf)):
+                # APISIX's words name no plugin: where there are several it would not be clear whose filter is meant.
+                named = f" (plugin {name})" if len(resource["plugins"]) > 1 else ""
+                reason = f"{_BEFORE_REASONS.get(kind, '')}{complaint.reason}{named}"
                 return Complaint(("plugins", name, *complaint.place), reason, stands_alone=True)
         return None
 
@@ -198,6 +203,20 @@ def _misfit(kind: str, name: str, conf: object, *, quotes: bool) -> Complaint | 
     else:
         return None
     return Complaint(("plugins", name), _BEFORE_REASONS.get(kind, "") + reason, stands_alone=True)
+
+
+def _conf_complaint(
+    name: str, conf: dict[str, Any], schema: PluginSchema, *, refuse_unknown: bool
+) -> Complaint | None:
+    """What is wrong with one configuration. Defaults are filled into it."""
+    complaint = schema.complaint(conf)
+    if complaint is not None:
+        complaint = complaint._replace(reason=own_words(name, conf) or complaint.reason)
+    elif refuse_unknown and not holds_reference(conf):
+        complaint = rule_complaint(name, conf)
+    if complaint is None:
+        return None
+    return complaint._replace(reason=f"failed to check the configuration of plugin {name} err: {complaint.reason}")
 
 
 def _filter_complaint(conf: Mapping[str, Any]) -> Complaint | None:

@@ -33,6 +33,7 @@ from gw.control.served import Observed
 from gw.control.status_app import status_app
 from gw.control.upkeep import Upkeep
 from gw.errors import AgentUnavailable
+from gw.expr import import_engines
 from gw.metrics.host_view import HostView, view_host
 from gw.model.operations import Status
 from gw.plugins.reloading import PluginReload
@@ -101,6 +102,7 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
     """Open everything, follow the configuration, and close everything again."""
     settings, table = assignment.settings, assignment.table
     configure_logging(settings.gw.log_level)
+    import_engines()
     calm_collector()
     # Before the cell says that this worker lives: what the last owner of the row left open is not ours.
     counters = assignment.counters.take(assignment.cell)

@@ -38,7 +38,7 @@ RESOURCES = {
 
 @pytest.fixture
 def view() -> Iterator[HealthView]:
-    path = SHM_DIR / f"test-{uuid.uuid4().hex[:12]}.v1.state"
+    path = SHM_DIR / f"test-{uuid.uuid4().hex[:12]}.v2.state"
     store = SharedStore.open(path, 4 << 20, SystemClock())
     yield HealthView(Board(store, SystemClock()), SystemClock())
     store.close()

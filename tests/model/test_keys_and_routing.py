@@ -86,8 +86,8 @@ def test_a_key_is_written_as_in_the_store():
 @pytest.mark.parametrize(
     ("route", "expected"),
     [
-        ({"uri": "/a", "plugins": {}}, RouteKey(["/a"], [], [], 0, 1, None)),
-        ({"uri": "/a", "host": "a.com", "service_id": 7}, RouteKey(["/a"], ["a.com"], [], 0, 1, "7")),
+        ({"uri": "/a", "plugins": {}}, RouteKey(["/a"], [], [], 0, 1, None, False)),
+        ({"uri": "/a", "host": "a.com", "service_id": 7}, RouteKey(["/a"], ["a.com"], [], 0, 1, "7", False)),
         (
             {
                 "uris": ["/a", "/b"],
@@ -97,7 +97,7 @@ def test_a_key_is_written_as_in_the_store():
                 "status": 0,
                 "service_id": "s",
             },
-            RouteKey(["/a", "/b"], ["a.com", "b.com"], ["GET"], 3, 0, "s"),
+            RouteKey(["/a", "/b"], ["a.com", "b.com"], ["GET"], 3, 0, "s", False),
         ),
     ],
 )

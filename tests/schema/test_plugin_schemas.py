@@ -103,6 +103,76 @@ def test_refusals_are_in_the_words_of_apisix(resource: dict[str, Any], path: str
     assert resource == before
 
 
+LIMIT = {"count": 1, "time_window": 60}
+REDIS = LIMIT | {"policy": "redis", "redis_host": "127.0.0.1"}
+RULE = LIMIT | {"key": "$http_a"}
+TOGETHER = "cannot be specified at the same time"
+NO_LIMIT = "value should match only one schema, but matches none"
+RULES = [
+    # plugin, configuration, place in it, beginning of the reason
+    ("proxy-rewrite", {"regex_uri": ["/a", "/b", "/c"]}, "regex_uri", "The length of regex_uri should be an even"),
+    ("proxy-rewrite", {"regex_uri": ["/(a", "/$1"]}, "regex_uri[0]", "invalid regex_uri(/(a, /$1): "),
+    ("proxy-rewrite", {"regex_uri": ["/a", "/b", "/(c)", "$x"]}, "regex_uri[2]", "invalid regex_uri(/(c), $x): "),
+    ("response-rewrite", {"body_base64": True}, "body", "invalid base64 content"),
+    ("response-rewrite", {"body_base64": True, "body": "1"}, "body", "invalid base64 content"),
+    ("response-rewrite", {"vars": [["a", "=", 1]]}, "vars[0]", "failed to validate the 'vars' expression: invalid"),
+    ("response-rewrite", {"filters": [{"regex": "(a", "replace": ""}]}, "filters[0]", 'regex "(a" validation failed: '),
+    (
+        "response-rewrite",
+        {"filters": [{"regex": "a", "replace": "", "options": "jh"}]},
+        "filters[0]",
+        'regex "a" validation failed: unknown flag "h" (flags "jh")',
+    ),
+    ("limit-count", REDIS | {"sync_interval": 0.05}, "sync_interval", "sync_interval should not be smaller than 0.1"),
+    ("limit-count", REDIS | {"sync_interval": 60}, "sync_interval", "sync_interval should be smaller than time_window"),
+    (
+        "http-logger",
+        URI | {"include_resp_body_expr": [["a", "<>", "b"]]},
+        "include_resp_body_expr[0]",
+        "failed to validate the 'include_resp_body_expr' expression: invalid operator '<>'",
+    ),
+]
+WORDS = [
+    # what does not fit its schema, in words of the plugin's own
+    ("limit-count", LIMIT | {"rules": [RULE]}, "", f"count/time_window and rules {TOGETHER}"),
+    ("limit-count", {"rules": [RULE], "group": "g"}, "", f"group and rules {TOGETHER}"),
+    ("limit-count", LIMIT | {"count": -1}, "count", f'property "count" validation failed: {NO_LIMIT}'),
+    ("proxy-rewrite", {"headers": {"": 1}}, "headers", "invalid field length in header"),
+    ("proxy-rewrite", {"headers": {"a b": 1}}, "headers", "invalid field character in header"),
+    ("proxy-rewrite", {"headers": {"a": "b\r"}}, "headers", "invalid value character in header"),
+    ("response-rewrite", {"headers": {"a": []}}, "headers", "invalid type as header value"),
+    ("response-rewrite", {"headers": {"": 1}}, "headers", "invalid field length in header"),
+]
+
+
+@pytest.mark.parametrize(("name", "conf", "place", "reason"), RULES + WORDS)
+def test_reasons_of_a_plugin_s_own(name: str, conf: dict[str, Any], place: str, reason: str):
+    with pytest.raises(InvalidResource) as refusal:
+        validate("routes", "1", route(**{name: conf}), OURS, refuse_unknown=True)
+    assert refusal.value.path == ".".join(filter(None, ("plugins", name, place)))
+    assert refusal.value.reason.startswith(of(name, reason))
+
+
+@pytest.mark.parametrize(("name", "conf"), [row[:2] for row in RULES])
+def test_what_a_schema_cannot_say_is_published_for_the_worker_to_find(name: str, conf: dict[str, Any]):
+    assert validate("routes", "1", route(**{name: conf}), OURS)["plugins"][name].keys() >= conf.keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "before"), [("routes", ""), ("consumers", "invalid plugins configuration: "), ("global_rules", "")]
+)
+def test_what_stands_for_a_configuration_is_repeated_to_who_sent_it(kind: str, before: str):
+    own = {"routes": {"uri": "/a"}, "consumers": {"username": "jack"}}.get(kind, {})
+    for conf, shown in (("blah", '"blah"'), (None, "null"), ([1], "[1]")):
+        resource = {**own, "plugins": {"basic-auth": conf}}
+        with pytest.raises(InvalidResource) as refusal:
+            validate(kind, "jack" if kind == "consumers" else "1", resource, OURS, refuse_unknown=True)
+        assert refusal.value.reason == f"{before}invalid plugin conf {shown} for plugin [basic-auth]"
+        assert refusal.value.stands_alone
+        with pytest.raises(InvalidResource, match=r"invalid plugin conf for plugin \[basic-auth\]"):
+            validate(kind, "jack" if kind == "consumers" else "1", resource, OURS)
+
+
 @pytest.mark.parametrize("kind", ["routes", "services", "plugin_configs", "global_rules"])
 def test_every_kind_with_plugins_has_them_checked(kind: str):
     resource = route(forward_auth={}) if kind == "routes" else {"plugins": {"forward-auth": {}}}

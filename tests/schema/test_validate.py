@@ -324,7 +324,8 @@ REFUSED_UPSTREAMS: list[tuple[object, str, str | None]] = [
     (
         {"nodes": NODES, "tls": {"client_cert": TLS_CERT}},
         "tls",
-        'property "tls" validation failed: property "client_key" is required when "client_cert" is set',
+        'property "tls" validation failed: failed to validate dependent schema for "client_cert": '
+        'property "client_key" is required',
     ),
     (
         {"nodes": NODES, "tls": {"client_cert": TLS_CERT, "client_key": TLS_KEY, "client_cert_id": 1}},

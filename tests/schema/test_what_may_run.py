@@ -11,7 +11,7 @@ from gw.schema.load import load_plugin_meta
 from gw.schema.plugin_schemas import PluginSchema
 
 MARKER = PluginSchema({"type": "object", "properties": {"_meta": load_plugin_meta()}}, "here")
-PLUGINS = PluginSchemas({"marker": MARKER})
+PLUGINS = PluginSchemas({"marker": MARKER, "other": MARKER})
 ROUTE = {"uri": "/a", "plugins": {}}
 VARS = "failed to validate the 'vars' expression: "
 OFF = "is code, which runs only where the setting gw.allow_code is on; here it is off"
@@ -39,7 +39,12 @@ BAD_VARS: list[tuple[Any, str, str]] = [
     ([["OR", ["a", "==", 1]]], "vars[0]", "rule too short"),
     ([["a", "==", 1], ["OR", ["a", "==", 1], ["a", "x", 1]]], "vars[1][2]", "invalid operator 'x'"),
     ([["a", "~~", "(["]], "vars[0]", ""),
-    ([["a", "ipmatch", ["10.0.0.0/33"]]], "vars[0]", ""),
+    ([["a", "ipmatch", ["10.0.0.0/33"]]], "vars[0]", "invalid ip address: "),
+    ([["a", "ipmatch", ["::1", "::ffff:10.0.0.0/95"]]], "vars[0]", "invalid ip address: "),
+    ([["a", "ipmatch", ["10.0.0.0/255.0.0.0"]]], "vars[0]", "invalid ip address: "),
+    ([["a", "ipmatch", ["fe80::1%eth0"]]], "vars[0]", "invalid ip address: "),
+    ([["a", "ipmatch", []]], "vars[0]", "invalid ip address: "),
+    ([["a", "ipmatch", None]], "vars[0]", "invalid ip address: "),
     ([{}], "vars", ""),
     ([[]], "vars[0]", "rule too short"),
 ]
@@ -58,10 +63,15 @@ def test_what_is_no_condition(vars: Any, path: str, reason: str) -> None:
     assert refused.path == path
     assert refused.reason.startswith(VARS + reason)
     assert refused.stands_alone
-    filtered = refusal(ROUTE | {"plugins": {"marker": {"_meta": {"filter": vars}}}}, refuse_unknown=True)
+    one = {"marker": {"_meta": {"filter": vars}}}
+    filtered = refusal(ROUTE | {"plugins": one}, refuse_unknown=True)
     assert filtered is not None
     assert filtered.path == f"plugins.marker._meta.filter{path.removeprefix('vars')}"
-    assert filtered.reason.startswith(f"failed to check the configuration of plugin marker err: {VARS}{reason}")
+    assert filtered.reason == refused.reason
+    assert filtered.stands_alone
+    of_two = refusal(ROUTE | {"plugins": one | {"other": {}}}, refuse_unknown=True)
+    assert of_two is not None
+    assert of_two.reason == f"{refused.reason} (plugin marker)"
 
 
 @pytest.mark.parametrize("vars", [vars for vars, _, _ in BAD_VARS])
