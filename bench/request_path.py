@@ -37,6 +37,7 @@ REQUESTS = {
     "browser": b"GET /a/b?x=1 HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) x\r\n"
     b"Accept: text/html,application/xhtml+xml\r\nAccept-Language: en\r\nAccept-Encoding: gzip, deflate, br\r\n"
     b"Connection: keep-alive\r\nCookie: session=0123456789abcdef; theme=dark\r\nReferer: http://www.example.com/\r\n\r\n",
+    "post": b"POST /bench HTTP/1.1\r\nHost: 127.0.0.1:9080\r\nContent-Length: 1024\r\n\r\n" + b"x" * 1024,
 }
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Sat, 21 Nov 2026 13:00:00 GMT\r\nContent-Type: text/plain\r\n"

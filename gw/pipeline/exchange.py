@@ -28,7 +28,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple
 
 from gw.model.merge import Missing
-from gw.pipeline.body_variables import NeedsWait
+from gw.pipeline.body_variables import NeedsWait, forget_body
 from gw.pipeline.client import Client
 from gw.pipeline.context import Attempt, Request
 from gw.pipeline.fields import Headers
@@ -182,6 +182,8 @@ class Exchange(Uploading):
         elif (refusal := self._admit_fields(request, gateway)) is not None:
             self._reply(refusal)
             return
+        if gateway.path_view is not None:
+            request.path = gateway.path_view(request.path)
         self._match(self.started_s)
 
     def _match(self, now_s: float) -> None:
@@ -206,17 +208,17 @@ class Exchange(Uploading):
     def _admit_fields(self, request: Request, gateway: Gateway) -> Reply | None:
         """The same for a head that is seen for the first time; what to answer instead of it. Raises as `admit`."""
         admit(request, gateway.locate)
-        if request.repeated is not None:
-            request.repeated.settle(request)
         if request.method in _NOT_SERVED:
-            # Whoever sends CONNECT may go on with what is no HTTP.
-            return METHOD_NOT_ALLOWED.closing() if request.method == "CONNECT" else METHOD_NOT_ALLOWED
+            # Whoever sends CONNECT may go on with what is no HTTP; nginx ends the connection for both.
+            return METHOD_NOT_ALLOWED.closing()
         if request.is_chunked or request.content_length is not None:
             limit_bytes = gateway.max_body_bytes
             if limit_bytes and announces_more_than(request.content_length, limit_bytes):
                 return BODY_TOO_LARGE
             if self._body is None and request.has_body:
                 self._body = RequestBody(limit_bytes)
+        if request.repeated is not None:
+            request.repeated.settle(request)
         return None
 
     def _begin_phases(self, phases: Phases, now_s: float) -> None:
@@ -342,6 +344,7 @@ class Exchange(Uploading):
 
     def _reread_and_send(self) -> None:
         """Plugins may have changed the headers; how the body is framed is not theirs to change."""
+        forget_body(self)
         request, read = self.request, self._read
         if read is not None and request.headers == read.headers and request.remote_addr == read.remote_addr:
             if self._body is None:

@@ -15,12 +15,12 @@ from typing import Final
 
 from gw.errors import UpstreamError
 from gw.pipeline.client import Client
-from gw.pipeline.context import Attempt, Context
+from gw.pipeline.context import Attempt, Context, Request
 from gw.pipeline.fields import Headers
 from gw.pipeline.gateway import Gateway
 from gw.pipeline.headers import may_trail, request_head, request_line
 from gw.pipeline.reply import BAD_GATEWAY, BY_UPSTREAM_STATUS, Reply
-from gw.pipeline.request_body import RequestBody
+from gw.pipeline.request_body import REPLAY_BYTES, RequestBody
 from gw.pipeline.retry import Next, after
 from gw.pipeline.route import CompiledRoute
 from gw.pipeline.upstream import NodeRuntime, UpstreamRuntime
@@ -93,6 +93,8 @@ class Forwarding(Context):
         if self.upstream_host is not None:
             host = self.upstream_host.encode("latin-1", "replace")
         if repeated is None:
+            if request.is_chunked and self._body is not None:
+                self._measure(request, self._body)
             upgrade = self.upgrade if self.route.upgrades else b""
             head = request_head(request, host, self.upstream_method, self.upstream_uri, upgrade)
         elif repeated.lines and repeated.host == host:
@@ -109,10 +111,13 @@ class Forwarding(Context):
             self._opening = upstreams.open(target, self.route.timeouts.connect_s, self)
             return
         attempt.connected_s = attempt.started_s
-        if self._body is not None or self.upgrade:
-            self._head = head
-            self._use(connection)
-            return
+        body = self._body
+        if body is not None or self.upgrade:
+            if body is None or request.is_chunked or not body.ended or body.size_bytes > REPLAY_BYTES:
+                self._head = head
+                self._use(connection)
+                return
+            head += b"".join(body.take())
         if connection.address:
             attempt.address = connection.address
         self._connection = connection
@@ -121,6 +126,13 @@ class Forwarding(Context):
         now_s = time.monotonic() if route.phases.before_proxy else attempt.started_s
         method = self.upstream_method or request.method
         connection.ask(self, head, method == "HEAD", route.timeouts, upstream.keepalive, now_s)
+
+    @staticmethod
+    def _measure(request: Request, body: RequestBody) -> None:
+        """Let a chunked body that is all here leave with its length, as with APISIX: not all upstreams know chunks."""
+        if body.ended and not body.trailers:
+            request.is_chunked = False
+            request.content_length = b"%d" % body.size_bytes
 
     def _take_node(self, node: NodeRuntime, now_s: float) -> None:
         """What the balancer picked; `_send` follows."""
@@ -200,7 +212,7 @@ class Forwarding(Context):
     def _complete_head(self, status: int, headers: Headers) -> None:
         """Add what is ours to the headers of a response."""
         headers.append(self._gateway.server_header)
-        if status >= 500:
+        if status >= self._gateway.shows_status_from:
             headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, status)))
         if self.upstream_method == "HEAD" and self.request.method != "HEAD":
             # A plugin asked for the head alone: the length in it is of a body that does not come.
@@ -234,7 +246,8 @@ class Forwarding(Context):
         attempt.status = self.status = status
         attempt.head_s = attempt.ended_s = now_s
         if not head.is_complete:
-            if status >= 500 or self.upstream_method is not None:  # what is added depends on the exchange
+            # What is added depends on the exchange.
+            if status >= self._gateway.shows_status_from or self.upstream_method is not None:
                 head = ResponseHead(status, head.reason, head.headers.copy())
             self._complete_head(status, head.headers)
             head.is_complete = True
@@ -260,7 +273,7 @@ class Forwarding(Context):
         self._attempt.head_s = time.monotonic()
         client, self._client = self._client, None
         if client is not None and connection is not None:
-            headers.append(self._gateway.server_header)
+            self._complete_head(101, headers)
             client.tunnel(self, connection, headers, rest)
 
     def tunnel_over(self) -> None:

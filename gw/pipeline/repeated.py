@@ -3,7 +3,8 @@
 Most clients that keep a connection send the same fields with each request, whatever they ask for; HTTP/2 compresses
 them away for that reason. Here what such fields mean is found out once. An edge keeps one of these per connection, for
 the fields of its last requests, and gives it to the requests that have them (`Request.repeated`); the pipeline fills
-it. It holds for requests without a body or an upgrade, as long as no plugin may change their headers.
+it. It holds for requests without an upgrade whose body, if any, is here and as long as the fields say, as long as no
+plugin may change their headers.
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ _new_request: Final = object.__new__
 
 
 class Repeated:
-    """`tail`: the head from its version on, as it must come again. `keeps_alive`: what it asks for.
+    """`tail`: the head from its version on, as it must come again. `keeps_alive`: what it asks for. `body_bytes`: the
+    length of the body that belongs to it.
 
     `lines`: how the fields leave for an upstream whose Host is `host`, empty until the first did. `is_settled`: whether
     `request` may be called.
     """
 
-    __slots__ = ("_attributes", "host", "is_settled", "keeps_alive", "lines", "longest_bytes", "tail")
+    __slots__ = ("_attributes", "body_bytes", "host", "is_settled", "keeps_alive", "lines", "longest_bytes", "tail")
 
-    def __init__(self, tail: bytes, longest_bytes: int, *, keeps_alive: bool) -> None:
+    def __init__(self, tail: bytes, longest_bytes: int, body_bytes: int, *, keeps_alive: bool) -> None:
         """`longest_bytes`: of a head with this tail that keeps all limits."""
         self.tail = tail
         self.longest_bytes = longest_bytes
+        self.body_bytes = body_bytes
         self.keeps_alive = keeps_alive
         self.host = b""
         self.lines = b""

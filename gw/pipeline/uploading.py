@@ -36,13 +36,8 @@ class Uploading(Forwarding):
         """A piece of the request's body. Before `start`, too: it is held until there is somewhere to write it."""
         if self.finished or not piece:
             return
-        body = self._body
+        body = self._added(piece)
         if body is None:
-            body = self._body = RequestBody(self._gateway.max_body_bytes)
-        try:
-            body.add(piece)
-        except BodyTooLarge:
-            self._break_off(BODY_TOO_LARGE)
             return
         if self._connection is not None:
             self._write_body(self._connection, body)
@@ -52,20 +47,45 @@ class Uploading(Forwarding):
         elif body.is_larger_than_wanted:
             self._wake_reader()
 
-    def request_end(self, trailers: Headers = NO_TRAILERS) -> None:
-        """The request's body is complete."""
+    def request_end(self, last: bytes = b"", trailers: Headers = NO_TRAILERS) -> None:
+        """The request's body is complete with its `last` piece. Before `start`, too: nobody is paused for it."""
         if self.finished:
             return
-        body = self._body
-        if body is None:  # all of an empty one came before `start`
-            body = self._body = RequestBody(self._gateway.max_body_bytes)
+        body = self._added(last)
+        if body is None:
+            return
         body.ended = True
         body.trailers = trailers
-        self._wake_reader()
+        if self._body_waiter is not None:
+            self._wake_reader()
         if self._connection is not None:
+            self._write_body(self._connection, body)
             self._end_request(self._connection, body)
 
+    def _added(self, piece: bytes) -> RequestBody | None:
+        """The body with one more piece; None where that is too much, which has been answered."""
+        body = self._body
+        if body is None:
+            body = self._body = RequestBody(self._gateway.max_body_bytes)
+        if piece:
+            try:
+                body.add(piece)
+            except BodyTooLarge:
+                self._break_off(BODY_TOO_LARGE)
+                return None
+        return body
+
     # What plugins call.
+
+    @property
+    def max_body_to_match_bytes(self) -> int:
+        """See gw.pipeline.context.Context."""
+        return self._gateway.max_body_to_match_bytes
+
+    @property
+    def max_graphql_bytes(self) -> int:
+        """See gw.pipeline.context.Context."""
+        return self._gateway.max_graphql_bytes
 
     async def read_body(self, limit_bytes: int) -> bytes:
         """See gw.pipeline.context.Context."""

@@ -138,7 +138,10 @@ class UpstreamRuntime:
     def _build(self, after: Balancer[NodeRuntime] | None) -> Balancer[NodeRuntime]:
         down = frozenset[str]() if self._health is None else self._health.down
         serving = [self._candidates[node] for node in serving_nodes(self._nodes, down)]
-        return build_balancer(self._type, serving, chance=random.random, after=after)
+        if down and len(serving) == 1:
+            serving = [serving[0]._replace(weight=1)]  # it may have none: see serving_nodes
+        whole = list(self._candidates.values()) if self._type == "chash" else ()
+        return build_balancer(self._type, serving, chance=random.random, after=after, whole=whole)
 
     def pick(self, ctx: Context, tried: Sequence[NodeRuntime] = ()) -> NodeRuntime | None:
         """Choose the node for an attempt; None when there is none but those that were tried."""
@@ -222,7 +225,9 @@ def _candidate(node: Node, upstream: Upstream) -> Weighted[NodeRuntime]:
         tls = TlsIdentity(server_name_of(node.host) if name is None else name, verify, read_material(upstream.tls))
     host_header = (upstream.upstream_host if rewrites else None) or node.host_header(upstream.scheme)
     runtime = _shared_node(node.host, node.port, tls, host_header, node.authority)
-    return Weighted(runtime, node.weight, node.authority.encode("latin-1", "replace"), node.priority)
+    # The name under which APISIX hashes a node has NUL for each colon.
+    hashed_as = node.authority.replace(":", "\0").encode("latin-1", "replace")
+    return Weighted(runtime, node.weight, hashed_as, node.priority)
 
 
 @lru_cache(SHARED)

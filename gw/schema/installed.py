@@ -45,6 +45,11 @@ class InstalledPlugin:
     schema_path: Path | None
 
     @property
+    def is_ours(self) -> bool:
+        """Whether it comes with the gateway."""
+        return self.module.startswith(_OURS)
+
+    @property
     def metadata_schema_path(self) -> Path | None:
         """Where the schema of its plugin_metadata lies, if it has one."""
         return None if self.schema_path is None else self.schema_path.with_name(f"{self.name}.metadata.json")

@@ -25,7 +25,8 @@ _EXCLUSIVE: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
 
 # APISIX's, to the letter, since clients are told them. (`A-z` lets some punctuation through, which does no harm.)
 _HEADER_KEY: Final = "^[a-zA-Z0-9-_]+$"
-_KEY_PATTERNS: Final[Mapping[str, str]] = {
+# What chash may hash, by `hash_on`.
+KEY_PATTERNS: Final[Mapping[str, str]] = {
     "vars": (
         "^((uri|server_name|server_addr|request_uri|remote_port|remote_addr|query_string|host|hostname|mqtt_client_id)"
         "|arg_[0-9a-zA-z_-]+)$"
@@ -33,7 +34,7 @@ _KEY_PATTERNS: Final[Mapping[str, str]] = {
     "header": _HEADER_KEY,
     "cookie": _HEADER_KEY,
 }
-_KEYS: Final = {hash_on: re.compile(pattern[:-1] + r"\Z") for hash_on, pattern in _KEY_PATTERNS.items()}
+_KEYS: Final = {hash_on: re.compile(pattern[:-1] + r"\Z") for hash_on, pattern in KEY_PATTERNS.items()}
 
 
 def check_rules(kind: str, resource: Mapping[str, Any]) -> Complaint | None:
@@ -83,7 +84,7 @@ def _chash(upstream: Mapping[str, Any]) -> Iterator[Complaint]:
     if key is None:
         yield Complaint(("key",), "missing key", stands_alone=True)
     elif hash_on in _KEYS and not _KEYS[hash_on].match(key):
-        yield Complaint(("key",), f'failed to match pattern "{_KEY_PATTERNS[hash_on]}" with {quote(key)}')
+        yield Complaint(("key",), f'failed to match pattern "{KEY_PATTERNS[hash_on]}" with {quote(key)}')
 
 
 def _own_upstream(resource: Mapping[str, Any]) -> Iterator[Complaint]:

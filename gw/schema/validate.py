@@ -122,9 +122,14 @@ def _settle_empties(kind: str, id: str, resource: Any, plugins: PluginSchemas) -
     """Whether there was something to settle, in the resource or in the plugins' configurations."""
     is_changed = settle_empties(load_schema(schema_name(kind, id)), resource)
     of_plugins = resource.get("plugins") if isinstance(resource, dict) and kind in HOLDERS else None
-    for name, conf in of_plugins.items() if isinstance(of_plugins, dict) else ():
+    if not isinstance(of_plugins, dict):
+        return is_changed
+    for name, conf in list(of_plugins.items()):
         schema = plugins.schema_for(kind, name)
-        if schema is not None and settle_empties(schema.schema, conf):
+        if conf == []:
+            of_plugins[name] = {}
+            is_changed = True
+        elif schema is not None and settle_empties(schema.schema, conf):
             is_changed = True
     return is_changed
 

@@ -233,10 +233,10 @@ class _AsgiClient:
                 if message["type"] != "http.request":
                     exchange.request_cut()
                     return
-                exchange.request_body(message.get("body", b""))
                 if not message.get("more_body", False):
-                    exchange.request_end()
+                    exchange.request_end(message.get("body", b""))
                     return
+                exchange.request_body(message.get("body", b""))
         except Exception:
             logger.exception("reading a request's body")
             exchange.request_cut()

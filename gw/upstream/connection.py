@@ -25,7 +25,13 @@ from gw.errors import UpstreamError
 from gw.upstream.contract import Home, Sink
 from gw.upstream.deadline import Deadline
 from gw.upstream.errors import BadResponse, Closed, ReadTimedOut, SendTimedOut
-from gw.upstream.reading import MAX_HEAD_BYTES, ResponseReading, bad_response
+from gw.upstream.reading import (
+    MAX_HEAD_BYTES,
+    ResponseReading,
+    bad_response,
+    ends_lines_with_lf,
+    lenient_parser,
+)
 from gw.upstream.response import Headers, ResponseHead
 from gw.upstream.target import KeepAlive, Target, Timeouts
 
@@ -92,9 +98,10 @@ class UpstreamConnection(ResponseReading):
         """Whether an idle connection has something to be read that the loop has not come to yet.
 
         It is its end, or an answer to nothing, which would be taken for the answer to the next request. Behind TLS it
-        may be neither (a session ticket), so nothing is said there but that it is closing.
+        could also be a key update or a late session ticket: too rare to be told apart. Nothing whole waits within TLS:
+        the loop hands on at once what it decrypts, and reading goes on before a connection is idle.
         """
-        return self._transport.is_closing() or (self.target.tls is None and bool(self._poll.poll(0)))
+        return self._transport.is_closing() or bool(self._poll.poll(0))
 
     def begin(
         self,
@@ -227,6 +234,12 @@ class UpstreamConnection(ResponseReading):
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             if not self._complete:
+                if begins and not self._parser_spent and ends_lines_with_lf(data):
+                    self._parser = lenient_parser(self)
+                    self._parser_spent = True  # the next response is read by another
+                    self.response_started = False
+                    self.data_received(data)
+                    return
                 if self._head_waits and self._piece:
                     # What came of the body before the nonsense is the client's.
                     self._pass_head()

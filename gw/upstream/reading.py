@@ -31,6 +31,8 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 _MAX_REASON_BYTES: Final = 256
 # Whatever Content-Length says there, no body follows.
 _BODILESS: Final = frozenset((204, 304))
+# Of those behind it llhttp does not know that they have no body.
+_LAST_KNOWN_INTERIM: Final = 103
 # Of a head that is kept: far more than usual ones have.
 _REMEMBERED_HEAD_BYTES: Final = 2048
 _NOTHING_KNOWN: Final = ResponseHead(0, b"", [])
@@ -147,8 +149,12 @@ class ResponseReading(asyncio.Protocol):
         """Raises BadResponse."""
         if status < 100:
             raise BadResponse(f"status {status}")
-        headers = self._head_reader.end_to_end(is_http_1_0=False)
-        self._head_reader.reset()
+        reader = self._head_reader
+        headers = reader.end_to_end(is_http_1_0=False)
+        if status > _LAST_KNOWN_INTERIM and (reader.is_chunked or not reader.ends_with_connection(headers)):
+            # llhttp would read a body behind it, out of what is the response.
+            raise BadResponse(f"{status} with a length")
+        reader.reset()
         if status == 101:
             if not self._may_upgrade:
                 raise BadResponse("101 to a request without Upgrade")
@@ -158,7 +164,8 @@ class ResponseReading(asyncio.Protocol):
         self._is_1_1 = False  # what comes next speaks for itself
         self._reason = b""
         if status != 100 and self._sink is not None:
-            self._sink.upstream_interim(status, headers)
+            # RFC 9110 section 8.6: there is no length in a 1xx, and who believes one waits for a body.
+            self._sink.upstream_interim(status, [pair for pair in headers if pair[0] != b"content-length"])
 
     def on_body(self, piece: bytes) -> None:
         if self._complete:
@@ -195,6 +202,23 @@ class ResponseReading(asyncio.Protocol):
             self._known = head
             self._known_head = whole[:head_bytes]
             self._known_bytes = len(whole)
+
+
+def ends_lines_with_lf(data: bytes) -> bool:
+    """Whether each line of a head that begins here ends with LF alone (RFC 9112 section 2.2 lets one take that).
+
+    Where some end with CRLF, an LF alone may be a client's, in a value that the upstream repeats.
+    """
+    end = data.find(b"\n\n")
+    head = data if end < 0 else data[:end]
+    return b"\n" in data and b"\r" not in head
+
+
+def lenient_parser(reading: ResponseReading) -> httptools.HttpResponseParser:
+    """For a response whose lines end with LF alone."""
+    parser = httptools.HttpResponseParser(reading)
+    parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)
+    return parser
 
 
 def bad_response(error: httptools.HttpParserError) -> UpstreamError:

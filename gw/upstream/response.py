@@ -88,7 +88,8 @@ class HeadReader:
             if value != b"keep-alive":
                 self._connection += b"," + value.lower()
         elif plain == b"transfer-encoding":
-            self._is_coded = self._is_coded or self._is_chunked or value.lower() != b"chunked"
+            # llhttp leaves blanks at the end of a value.
+            self._is_coded = self._is_coded or self._is_chunked or value.rstrip(b" \t").lower() != b"chunked"
             self._is_chunked = True
         else:
             is_dropped = plain in _DROPPED

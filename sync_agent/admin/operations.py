@@ -245,6 +245,10 @@ class Operations:
         if wanted.kind == "credentials" and shown.is_empty:
             return Answer(Outcome.NOT_FOUND, "Key not found", revision=revision)  # as in APISIX, for this kind alone
         items, total = shown.finish()
+        for store_key in shown.keys_to_read():
+            found, _ = await self._store.get(store_key)
+            if found is not None and (item := shown.take_again(found)) is not None:
+                await emit([item])
         return Answer(Outcome.OK, items=items, total=total, revision=revision)
 
     async def _create(self, wanted: Create) -> Answer:

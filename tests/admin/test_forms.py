@@ -92,6 +92,8 @@ def test_who_does_not_serve_it_yet_is_told_in_each_form(tmp_path: Path) -> None:
     [
         ("", f"Jitterway/{__version__}"),
         ("gw: {admin: {server_header: auto}}\n", f"Jitterway/{__version__}"),
+        ("apisix: {enable_server_tokens: false}\n", "Jitterway"),
+        ("apisix: {enable_server_tokens: false}\ngw: {admin: {server_header: A/1}}\n", "A/1"),
         ("gw: {admin: {server_header: APISIX/3.14.1}}\n", "APISIX/3.14.1"),
         ("gw: {admin: {server_header: APISIX web server}}\n", "APISIX web server"),
     ],

@@ -188,6 +188,7 @@ REFUSED: dict[str, bytes] = {
     "two spaces before the version": b"GET /p  HTTP/1.1\r\n" + HOST + b"\r\n",
     "version 1.10": get(version=b"1.10"),
     "version 01.1": get(version=b"01.1"),
+    "another protocol": get().replace(b"HTTP/1.1", b"RTSP/1.0"),
     "version in lower case": get().replace(b"HTTP", b"http"),
     "no version": b"GET /p\r\n" + HOST + b"\r\n",
     "a fragment": get(b"/p#x"),

@@ -344,7 +344,10 @@ def test_the_upstreams_phrase_is_passed_on(world: World, name: str, line: bytes)
     assert answer.split(b"\r\n")[0] == b"HTTP/1.1 " + line
 
 
-@pytest.mark.parametrize(("method", "status"), [("OPTIONS", 200), ("PROPFIND", 200), ("TRACE", 405)])
+@pytest.mark.parametrize(
+    ("method", "status"),
+    [("OPTIONS", 200), ("PROPFIND", 200), ("BREW", 200), ("SETUP", 200), ("X-Y_1", 200), ("TRACE", 405)],
+)
 def test_methods(world: World, method: str, status: int) -> None:
     assert world.gateway.call("/raw/a", method).status == status
 

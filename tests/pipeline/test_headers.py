@@ -143,7 +143,8 @@ def test_mapped_address_is_an_ipv4_address() -> None:
     [
         ([], None, False, False),
         ([(b"content-length", b"0")], b"content-length: 0", False, False),
-        ([(b"content-length", b"00")], b"content-length: 00", False, False),
+        ([(b"content-length", b"00")], b"content-length: 0", False, False),
+        ([(b"content-length", b"0010")], b"content-length: 10", True, False),
         ([(b"content-length", b"5")], b"content-length: 5", True, False),
         ([(b"transfer-encoding", b"Chunked")], b"transfer-encoding: chunked", True, True),
         ([(b"transfer-encoding", b"chunked"), (b"expect", b"100-continue")], b"transfer-encoding: chunked", True, True),

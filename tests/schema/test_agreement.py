@@ -56,6 +56,7 @@ BASES: dict[str, dict[str, Any]] = {
     "secrets/vault": {"uri": "http://a", "prefix": "p", "token": "t"},
     "secrets/aws": {"access_key_id": "a", "secret_access_key": "b"},
     "secrets/gcp": {"auth_file": "/a"},
+    "secrets/kubernetes": {"endpoint": "https://a"},
     "stream_routes": {"upstream": {"nodes": NODES}},
 }
 IDS = {"consumers": "jack", "credentials": "jack/1", "plugins": ""}

@@ -16,7 +16,7 @@ from gw.schema.plugin_schemas import PluginSchema
 from gw.schema.validate import COMBINATIONS
 
 # Open to any member, as in APISIX.
-OPEN = {"plugin_metadata", "secrets/vault", "secrets/aws", "secrets/gcp"}
+OPEN = {"plugin_metadata", "secrets/vault", "secrets/aws", "secrets/gcp", "secrets/kubernetes"}
 SCHEMA_MAPS = ("properties", "patternProperties")
 SCHEMA_LISTS = ("allOf", "anyOf", "oneOf")
 SCHEMAS = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")

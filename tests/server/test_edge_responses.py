@@ -5,7 +5,22 @@ import asyncio
 import pytest
 
 from gw.upstream.reading import MAX_HEAD_BYTES
-from tests.support.edge import OK, Wire, eventually, get, proxy, replying, run
+from tests.support.edge import (
+    OK,
+    Wire,
+    compiled,
+    eventually,
+    get,
+    proxy,
+    refusing_port,
+    replying,
+    run,
+    scripted_upstream,
+    upstream_dict,
+)
+from tests.support.edge import (
+    edge as open_edge,
+)
 
 pytestmark = pytest.mark.usefixtures("each_edge")
 
@@ -18,6 +33,7 @@ OK_LINE = b"HTTP/1.1 200 OK\r\n"
         (OK, 200, b"ok", True),
         (OK_LINE + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n\r\n", 200, b"abc", True),
         (OK_LINE + b"Transfer-Encoding: chunked\r\nTrailer: X\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\n", 200, b"a", True),
+        (OK_LINE + b"Transfer-Encoding:  Chunked \r\n\r\n2\r\nab\r\n0\r\n\r\n", 200, b"ab", True),
         (OK_LINE + b"Content-Length: 0\r\n\r\n", 200, b"", True),
         (OK_LINE + b"Connection: close\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", False),
         (b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", True),
@@ -28,6 +44,7 @@ OK_LINE = b"HTTP/1.1 200 OK\r\n"
         # interim responses are not the answer
         (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, 200, b"ok", True),
         (b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" * 3 + OK, 200, b"ok", True),
+        (b"HTTP/1.1 103 Early Hints\r\nContent-Length: 2\r\n\r\n" + OK, 200, b"ok", True),
         # an upgrade that nobody asked for, but not taken either
         (OK_LINE + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nok", 200, b"ok", True),
         # bytes behind the end: never used again, and never read as the next answer
@@ -63,6 +80,41 @@ def test_answers(raw: bytes, status: int, body: bytes, is_reused: bool, in_piece
 @pytest.mark.parametrize(
     "raw",
     [
+        b"HTTP/1.1 200 OK\nContent-Length: 2\nX: y\n\nok",
+        b"HTTP/1.1 200 Yes\nTransfer-Encoding: chunked\n\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 103 Hints\nLink: x\n\nHTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+        b"HTTP/1.1 200 OK\nConnection: close\n\nok",
+    ],
+)
+@pytest.mark.parametrize("first_bytes", [1 << 20, 20])
+def test_lines_that_all_end_with_lf(raw: bytes, first_bytes: int) -> None:
+    async def play(wire: Wire) -> None:
+        while True:
+            head = await wire.head()
+            if b" /usual " in head:
+                wire.send(OK if b"x-mixed" not in head else OK.replace(b"OK\r", b"OK"))
+                continue
+            wire.send(raw[:first_bytes])
+            await asyncio.sleep(0.01)
+            wire.send(raw[first_bytes:])
+            if b"close" in raw:
+                wire.close()
+
+    async def main() -> None:
+        async with proxy(play) as (edge, upstream):
+            for path in ("/odd", "/usual", "/odd"):
+                answer = await edge.ask(get(path))
+                assert (answer.status, answer.body, answer.complete) == (200, b"ok", True)
+            assert upstream.connections == (2 if b"close" in raw else 1)
+            # A connection that spoke so is not given more than others afterwards.
+            assert (await edge.ask(get("/usual", headers="X-Mixed: 1\r\n"))).status == 502
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
         b"SSH-2.0-OpenSSH_9\r\n",
         b"HTTP/0.9 200 OK\r\n\r\nx",
         b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
@@ -83,12 +135,17 @@ def test_answers(raw: bytes, status: int, body: bytes, is_reused: bool, in_piece
         OK_LINE + b"X: a\x01b\r\nContent-Length: 0\r\n\r\n",
         OK_LINE + b"X: a\rb\r\nContent-Length: 0\r\n\r\n",
         OK_LINE + b"X: a\nContent-Length: 0\r\n\r\n",
+        OK_LINE[:-2] + b"\nX: a\r\nContent-Length: 0\n\n",
+        OK_LINE[:-2] + b"\nTransfer-Encoding: chunked\n\n2\nok\n0\n\n",
         OK_LINE + b"X : a\r\nContent-Length: 0\r\n\r\n",
         OK_LINE + b": a\r\nContent-Length: 0\r\n\r\n",
         OK_LINE + b"X: " + b"a" * MAX_HEAD_BYTES + b"\r\nContent-Length: 0\r\n\r\n",
         OK_LINE + b"X: a\r\n" * (MAX_HEAD_BYTES // 2) + b"Content-Length: 0\r\n\r\n",
         OK_LINE + b"X: " + b"a" * MAX_HEAD_BYTES,
         b"HTTP/1.1 100 Continue\r\nX: 1\r\n\r\n" * (MAX_HEAD_BYTES // 16),
+        # llhttp takes what follows for its body, which would go out before any head
+        b"HTTP/1.1 199 Odd\r\nContent-Length: 5\r\n\r\n" + OK,
+        b"HTTP/1.1 104 Odd\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n" + OK,
     ],
 )
 def test_bad_answers_are_502_and_the_connection_is_closed(raw: bytes) -> None:
@@ -232,7 +289,7 @@ def test_an_idle_connection_that_ends_is_forgotten() -> None:
     run(main())
 
 
-def test_status_of_the_upstream_is_shown_for_5xx_only() -> None:
+def test_status_of_the_upstream_is_shown_for_5xx_unless_all_are_asked_for() -> None:
     async def main() -> None:
         async with proxy(replying(b"HTTP/1.1 503 X\r\nContent-Length: 0\r\nServer: nginx\r\n\r\n")) as (edge, _):
             answer = await edge.ask(get())
@@ -240,5 +297,19 @@ def test_status_of_the_upstream_is_shown_for_5xx_only() -> None:
             assert answer.header("server") == "Jitterway/0.1.0"
         async with proxy(replying(OK)) as (edge, _):
             assert (await edge.ask(get())).header("x-apisix-upstream-status") is None
+        async with scripted_upstream(replying(OK)) as upstream:
+            with refusing_port() as port:
+                nodes = [
+                    {"host": "127.0.0.1", "port": port, "weight": 1, "priority": 1},
+                    {"host": "127.0.0.1", "port": upstream.port, "weight": 1},
+                ]
+                routes = {
+                    "/": compiled("1", upstream_dict(upstream.port)),
+                    "/second": compiled("2", upstream_dict(0, nodes=nodes)),
+                }
+                async with open_edge(routes, shows_every_status=True) as all_shown:
+                    for path, shown in (("/", "200"), ("/second", "502, 200"), ("/", "200"), ("/", "200")):
+                        answer = await all_shown.ask(get(path))
+                        assert answer.header("x-apisix-upstream-status") == shown
 
     run(main())

@@ -45,5 +45,6 @@ SAMPLES: Final[dict[str, Sample]] = {
         {"access_key_id": "a"},
     ),
     "secrets/gcp/1": Sample({"auth_config": _GCP}, {"auth_file": "/a"}, {}),
+    "secrets/kubernetes/1": Sample({}, {"ssl_verify": False}, {"ssl_verify": 1}),
     "stream_routes/1": Sample({"server_port": 9100}, {"sni": "a.com"}, {"server_addr": "a.com"}),
 }

@@ -124,12 +124,14 @@ class H1Connection(Answering):
     def data_received(self, data: bytes) -> None:
         if self._is_ready:
             self._is_ready = False
-            known, head_bytes = self._repetition.known, len(data)
-            if known is not None and data.endswith(known.tail) and head_bytes <= known.longest_bytes:
-                line = request_line(data, 0, head_bytes - len(known.tail))
-                if line is not None:
-                    self._take_repeated(known, line, head_bytes)
-                    return
+            known = self._repetition.known
+            if known is not None:
+                head_bytes = len(data) - known.body_bytes
+                if 0 < head_bytes <= known.longest_bytes and data.endswith(known.tail, 0, head_bytes):
+                    line = request_line(data, 0, head_bytes - len(known.tail))
+                    if line is not None:
+                        self._take_repeated(known, line, data, head_bytes)
+                        return
         exchange = self._exchange
         # PERF: a head that comes whole and alone, as nearly all do.
         if (
@@ -237,24 +239,35 @@ class H1Connection(Answering):
             rest = data[end:]
             if self._body is not None:
                 self._take_body(self._exchange, rest)
+                if self._body is None and head.length == len(rest):
+                    self._start_alone(data[:end])
+                    return
             else:
                 self._hold(rest)
         self._start()
 
     def _start_alone(self, data: bytes) -> None:
-        """Begin with the head that this read brought, and nothing else; its fields may come again."""
+        """Begin with the head that this read brought, with its whole body or none; its fields may come again."""
         exchange = self._exchange
         if exchange is not None:
             head = self._head
-            is_bare = self._body is None and (head.is_plain or not head.upgrade)
+            is_bare = self._body is None and (head.is_plain or not (head.upgrade or head.expects_continue))
+            body_bytes = 0 if head.is_plain else head.length or 0
             repetition = self._repetition
-            repetition.note(data, exchange.request, is_bare=is_bare, keeps_alive=self._keeps_alive)
-            exchange.start()
+            repetition.note(data, exchange.request, body_bytes, is_bare=is_bare, keeps_alive=self._keeps_alive)
+            self._start()
             repetition.settle()
 
     def _start(self) -> None:
         if self._exchange is not None:
+            if self._body is not None and not self._request_paused:
+                self._deadline.after(self._times.body_s)
             self._exchange.start()
+
+    def _may_be_usual(self, request: Request) -> bool:
+        """See Answering._is_usual, for a request that is here with all its body."""
+        is_plain = request.http_version == "1.1" and request.method != "HEAD"
+        return is_plain and self._keeps_alive and self._times.idle_s > 0
 
     def _begin_head(self, data: bytes) -> None:
         """The first part of a head. Raises Refused."""
@@ -277,8 +290,8 @@ class H1Connection(Answering):
         head.headers = _NO_FIELDS  # while the connection is idle, nobody needs them
         exchange = self._exchange = Exchange(self._gateway, self, request, head_bytes)
         self._keeps_alive = head.keeps_alive
-        self._is_usual = head.keeps_alive and head.version == "1.1" and head.method != "HEAD" and self._times.idle_s > 0
         if head.is_plain:
+            self._is_usual = self._may_be_usual(request)
             return
         if head.is_chunked:
             self._body = ChunkedBody()
@@ -288,19 +301,22 @@ class H1Connection(Answering):
             self._is_usual = False
             self._continue_due = head.expects_continue
             self._request_paused = False
-            self._deadline.after(self._times.body_s)
-        elif head.upgrade.lower() == _WEBSOCKET and head.method == "GET":
+            return
+        self._is_usual = self._may_be_usual(request)
+        if head.upgrade.lower() == _WEBSOCKET and head.method == "GET":
             exchange.upgrade = _WEBSOCKET
 
-    def _take_repeated(self, repeated: Repeated, line: re.Match[bytes], head_bytes: int) -> None:
-        """A head whose fields are known."""
+    def _take_repeated(self, repeated: Repeated, line: re.Match[bytes], data: bytes, head_bytes: int) -> None:
+        """A head whose fields are known, and the body that they announce."""
         self._requests = requests = self._requests + 1
         self._keeps_alive = keeps_alive = repeated.keeps_alive
         method, target, query = line.groups(b"")
         request = repeated.request(METHODS[method], target, query, requests)
         self._is_usual = keeps_alive and method != b"HEAD" and request.http_version == "1.1" and self._times.idle_s > 0
         self._deadline.at_s = math.inf
-        exchange = self._exchange = Exchange(self._gateway, self, request, head_bytes)
+        exchange = self._exchange = Exchange(self._gateway, self, request, len(data))
+        if repeated.body_bytes:
+            exchange.request_end(data[head_bytes:])
         exchange.start()
 
     def _take_body(self, exchange: Exchange | None, data: bytes) -> None:
@@ -316,20 +332,22 @@ class H1Connection(Answering):
         exchange.received_bytes += taken.used_bytes
         # Whoever sends tiny chunks is not to have each of them written, and framed, by itself.
         pieces = taken.pieces
-        if pieces:
-            exchange.request_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if taken.is_complete:
+            exchange.request_end(piece, body.trailers)
             if self._is_closing:
                 return  # refused: the rest is let pass
-        if taken.is_complete:
             self._body = None
+            self._is_usual = self._may_be_usual(exchange.request)
             self._continue_due = False
             self._deadline.at_s = math.inf
             self._resume_reading()
-            exchange.request_end(body.trailers)
             if taken.used_bytes < len(data):
                 self._hold(data[taken.used_bytes :])
-        elif not self._request_paused:
-            self._deadline.at_s = self._loop.time() + self._times.body_s
+        else:
+            exchange.request_body(piece)
+            if not (self._is_closing or self._request_paused):
+                self._deadline.at_s = self._loop.time() + self._times.body_s
 
     def _spoil(self, exchange: Exchange, refusal: Refused) -> None:
         """The body turned out malformed: an upstream must not take what it got for all of it."""
@@ -380,7 +398,7 @@ class H1Connection(Answering):
         over = partial(self._tunnel_over, exchange)
         tunnel = self._tunnel = Tunnel(self._loop, self._transport, upstream, idle_s, over)
         head = response_head(101, b"", headers, is_head=False, is_http_1_0=False, keeps_alive=True).data
-        self._write(head[:-2] + b"connection: Upgrade\r\nupgrade: %b\r\n\r\n" % exchange.upgrade + rest)
+        self._write(head[:-2] + b"connection: upgrade\r\nupgrade: %b\r\n\r\n" % exchange.upgrade + rest)
         if pending:
             exchange.received_bytes += len(pending)
             upstream.write(pending)

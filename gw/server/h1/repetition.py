@@ -1,8 +1,8 @@
 """Finds out that a client repeats the fields of its requests, so that they need not be read again.
 
-Two heads in a row that came alone and are the same bytes behind their target make a `Repeated`; it counts once the
-pipeline has filled it. Bodies, upgrades and very long heads are left to be read each time. What all connections of a
-worker keep this way is bounded.
+Two heads in a row that came alone, or with the body they announce and nothing else, and are the same bytes behind
+their target make a `Repeated`; it counts once the pipeline has filled it. Bodies that come in parts or in chunks,
+upgrades and very long heads are left to be read each time. What all connections of a worker keep this way is bounded.
 """
 
 from __future__ import annotations
@@ -42,8 +42,11 @@ class Repetition:
         self._candidate: Repeated | None = None
         self.known: Repeated | None = None
 
-    def note(self, data: bytes, request: Request, *, is_bare: bool, keeps_alive: bool) -> None:
-        """A head that came alone, as `request`. `is_bare`: neither a body nor a wish to upgrade belongs to it."""
+    def note(self, data: bytes, request: Request, body_bytes: int, *, is_bare: bool, keeps_alive: bool) -> None:
+        """A head that came as `request`, behind it in the same read a body of so many bytes and nothing else.
+
+        `is_bare`: no more of a body is to come, and no wish to upgrade or to be told to go on belongs to it.
+        """
         tail = data[data.find(b"\r\n") - _VERSION_BYTES :]
         candidate = self._candidate
         if candidate is not None:
@@ -57,12 +60,12 @@ class Repetition:
             return
         came_before, self._hash = self._hash, hash(tail)
         if came_before == self._hash:
-            request.repeated = self._keep(tail, keeps_alive=keeps_alive)
+            request.repeated = self._keep(tail, body_bytes, keeps_alive=keeps_alive)
 
-    def _keep(self, tail: bytes, *, keeps_alive: bool) -> Repeated:
+    def _keep(self, tail: bytes, body_bytes: int, *, keeps_alive: bool) -> Repeated:
         line_bytes = self._limits.line_bytes - _VERSION_BYTES
         longest_bytes = min(len(tail) + line_bytes, self._limits.head_bytes)
-        candidate = self._candidate = Repeated(tail, longest_bytes, keeps_alive=keeps_alive)
+        candidate = self._candidate = Repeated(tail, longest_bytes, body_bytes, keeps_alive=keeps_alive)
         _holders[self] = None
         if len(_holders) > MAX_HOLDERS:
             next(iter(_holders)).forget()

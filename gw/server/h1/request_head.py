@@ -28,8 +28,10 @@ _VERSIONS: Final = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 _VERSION_BYTES: Final = len("HTTP/1.1")
 _methods: Final[dict[bytes, str]] = {}  # those that came; llhttp knows some fifty, and refuses others
 _BLANK: Final = 0x20
-# An unknown method is well-formed, and not ours to serve (RFC 9110 section 15.6.2).
-_UNKNOWN_METHOD: Final = re.compile(rb"[A-Z][A-Z0-9_-]{0,31} /[\x21-\x7e]* HTTP/1\.[01]\r\n").match
+# A line whose method llhttp may not know. PRI is no method of a request (RFC 9113 section 11.6).
+_ANY_LINE: Final = re.compile(rb"(?!PRI )([A-Z][A-Z0-9_-]{0,31}) [^ \r\n]+ HTTP/1\.[01]\r\n").match
+# A method that llhttp knows, and takes as any other.
+_STAND_IN: Final = b"POST"
 # Names as they are spelled, to their lower case. The bounds keep a client that invents names from growing the table.
 _MAX_REMEMBERED_NAMES: Final = 1024
 _MAX_REMEMBERED_BYTES: Final = 64
@@ -113,8 +115,8 @@ class RequestHead:
             self._parser = None
         except httptools.HttpParserError as error:
             self._parser = None
-            is_unknown = str(error).startswith("Invalid method") and _UNKNOWN_METHOD(head)
-            raise Refused(501 if is_unknown else 400, str(error)) from None
+            self._read_otherwise(head, error)
+            return
         # PERF: method and version out of the raw line; llhttp's take three times as long to ask for.
         line_bytes = head.find(b"\r\n")
         version_at = line_bytes - _VERSION_BYTES
@@ -131,6 +133,19 @@ class RequestHead:
             self.keeps_alive = version == "1.1"
         else:
             self._take_specials()
+
+    def _read_otherwise(self, head: bytes, error: httptools.HttpParserError) -> None:
+        """Read a head that llhttp refused; where that was for its method, under another. Raises Refused.
+
+        Clients and upstreams may have methods of their own, which nginx hands on, too.
+        """
+        if any(name == b"transfer-encoding" and _is_unknown(value.lower()) for name, value in self._specials):
+            raise Refused(501, str(error)) from None
+        line = _ANY_LINE(head) if "method" in str(error) else None
+        if line is None or line[1] == _STAND_IN:
+            raise Refused(400, str(error)) from None
+        self.read(_STAND_IN + head[line.end(1) :])
+        self.method = line[1].decode("ascii")
 
     def _check(self, head: bytes) -> None:
         """What a short head cannot break. Raises Refused."""
@@ -153,7 +168,9 @@ class RequestHead:
         if version not in _VERSIONS.values():
             raise Refused(505, f"version {version}")
         method = parser.get_method()
-        if line_bytes != len(method) + len(self.target) + 2 + _VERSION_BYTES:
+        is_http = head.startswith(b"HTTP/", line_bytes - _VERSION_BYTES)  # llhttp knows RTSP, too
+        if not is_http or line_bytes != len(method) + len(self.target) + 2 + _VERSION_BYTES:
+            self._parser = None
             raise Refused(400, "malformed request line")
         return version, _methods.setdefault(method, method.decode("ascii"))
 
@@ -202,9 +219,10 @@ class RequestHead:
             elif name == b"transfer-encoding":
                 self._take_coding(value.lower())
             elif name == b"expect":
-                if value.lower() != b"100-continue":
+                if value.lower() == b"100-continue":
+                    self.expects_continue = self.version == "1.1"
+                elif value:
                     raise Refused(417, "unknown expectation")
-                self.expects_continue = self.version == "1.1"
             elif name == b"upgrade":
                 upgrade = upgrade + b"," + value if upgrade else value
             elif name == b"proxy-connection":
@@ -224,10 +242,13 @@ class RequestHead:
 
     def _take_coding(self, value: bytes) -> None:
         if value != b"chunked" or self.is_chunked or self.version != "1.1":
-            # A coding that is none we know, and does not claim to frame, is only not implemented.
-            is_unknown = b"chunked" not in value and value.replace(b"-", b"").isalnum() and value != b"identity"
-            raise Refused(501 if is_unknown else 400, "unsupported Transfer-Encoding")
+            raise Refused(501 if _is_unknown(value) else 400, "unsupported Transfer-Encoding")
         self.is_chunked = True
+
+
+def _is_unknown(coding: bytes) -> bool:
+    """Whether a coding is only not implemented (RFC 9112 section 6.1): none we know, and claiming to frame nothing."""
+    return b"chunked" not in coding and coding.replace(b"-", b"").isalnum() and coding != b"identity"
 
 
 def _check_lines(head: bytes, limits: HeadLimits) -> None:

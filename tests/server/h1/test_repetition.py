@@ -62,12 +62,12 @@ TARGETS = [
 ]
 METHODS = [b"GET", b"HEAD", b"POST", b"DELETE", b"PURGE", b"CONNECT", b"TRACE"]
 VERSIONS = [b"HTTP/1.1", b"HTTP/1.0"]
-# Most alike, so that they repeat.
+# Most alike, so that they repeat, some of them with a body.
 REQUESTS = st.tuples(
     st.sampled_from([METHODS[0]] * 4 + METHODS),
     st.sampled_from(TARGETS[:2] * 4 + TARGETS),
     st.sampled_from(VERSIONS[:1] * 4 + VERSIONS),
-    st.sampled_from(FIELDS[:2] * 6 + FIELDS),
+    st.sampled_from(FIELDS[:2] * 4 + FIELDS[8:9] * 4 + FIELDS),
 )
 # What the upstream says to each in turn; so few that they repeat.
 HEADS = [
@@ -138,6 +138,7 @@ class AskingRoutes(StaticRoutes):
 _OF_THE_MOMENT = frozenset(
     (
         *("remote_port", "realip_remote_port", "connection", "connection_requests", "request_id"),
+        *("apisix_request_id", "apisix_upstream_response_time"),
         *("upstream_connect_time", "upstream_header_time", "upstream_response_time"),
     )
 )
@@ -222,6 +223,8 @@ async def both_ways(running: Edge, upstream: Upstream, requests: list[Any], answ
 @example([((b"GET", b"/", b"HTTP/1.1", fields), HEADS[0]) for each in FIELDS for fields in [each] * 4])
 @example([((method, b"/", b"HTTP/1.1", FIELDS[0]), HEADS[0]) for each in METHODS for method in [b"GET", b"GET", each]])
 @example([((method, b"/", b"HTTP/1.1", FIELDS[9]), HEADS[0]) for method in [b"POST", b"POST", b"GET"]])
+@example([((b"POST", target, b"HTTP/1.1", FIELDS[8]), HEADS[0]) for target in TARGETS for _ in (1, 2, 3)])
+@example([((b"POST", b"/", b"HTTP/1.1", FIELDS[8]), said) for head in HEADS for said in [head] * 3])
 @example(
     [
         ((b"GET", target, b"HTTP/1.0", b"Connection: keep-alive\r\n"), HEADS[0])
@@ -259,7 +262,8 @@ def test_what_is_repeated_means_what_it_means_alone(
         (b"Host: a\r\nContent-Length: 0\r\n", True),
         (b"Host: a\r\nUpgrade: h2c\r\n", True),
         (b"Host: a\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n", False),
-        (b"Host: a\r\nContent-Length: 2\r\n", False),
+        (b"Host: a\r\nContent-Length: 2\r\n", True),
+        (b"Host: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n", False),
         (FIELDS[-1], False),
     ],
 )
@@ -271,6 +275,39 @@ def test_which_fields_are_known_when_they_come_again(fields: bytes, is_known: bo
                 assert (await ask(wire, (b"POST", b"/", b"HTTP/1.1", fields))).status == 200
             (connection,) = running.connections._live
             assert (connection._repetition.known is not None) is is_known
+            wire.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("parts", "asked"),
+    [
+        ([b"hi"], [b"hi"]),
+        ([b"h", b"i"], [b"hi"]),
+        ([b"", b"hi"], [b"hi"]),
+        ([b"\r\n"], [b"\r\n"]),
+        ([b"hiPOST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nho"], [b"hi", b"ho"]),
+        ([b"hiPOST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n", b"ho"], [b"hi", b"ho"]),
+    ],
+    ids=["whole", "in halves", "behind its head", "that looks like an end", "pipelined", "pipelined, in parts"],
+)
+def test_a_known_head_takes_the_body_that_comes_with_it(parts: list[bytes], asked: list[bytes]) -> None:
+    async def main() -> None:
+        upstream = Upstream()
+        async with proxy(upstream) as (running, _):
+            wire = await running.connect()
+            for _ in range(4):
+                assert (await ask(wire, (b"POST", b"/", b"HTTP/1.1", FIELDS[8]))).status == 200
+            upstream.asked.clear()
+            first, *others = parts
+            wire.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n" + first)
+            for part in others:
+                await asyncio.sleep(0.02)  # it reaches the gateway in a read of its own
+                wire.send(part)
+            for _ in asked:
+                assert (await wire.answer()).status == 200
+            assert [each[-2:] for each in upstream.asked] == asked
             wire.close()
 
     run(main())

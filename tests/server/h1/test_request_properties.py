@@ -17,7 +17,7 @@ LIMITS = HeadLimits(line_bytes=200, fields=20, field_bytes=200, head_bytes=2000)
 
 # What the reference takes: RFC 9112's grammar, and nothing optional in it (obs-fold, bare LF). What a target may
 # hold is for gw.pipeline.path to say.
-_LINE = re.compile(rb"([A-Z][A-Z-]*) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([01])")
+_LINE = re.compile(rb"([A-Z][A-Z0-9_-]*) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([01])")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 
@@ -106,7 +106,7 @@ NAMED = st.sampled_from(
     ]
 )
 FIELDS = st.one_of(NAMED, st.builds(lambda name, value: name + b": " + value, TOKENS, VALUES))
-METHODS = st.sampled_from([b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"])
+METHODS = st.sampled_from([b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"X_1-Y"])
 HEADS = st.builds(
     lambda method, target, minor, fields: b"%b /%b HTTP/1.%d\r\n%b\r\n"
     % (method, target, minor, b"".join(field + b"\r\n" for field in fields)),

@@ -168,6 +168,7 @@ async def _take(wire: Wire) -> None:
         # No body: nothing is waited for.
         (EXPECTING + b"\r\n", b"", []),
         (EXPECTING + b"Content-Length: 0\r\n\r\n", b"", []),
+        (EXPECTING.replace(b"100-continue", b"") + LENGTH, BODY, []),
         # HTTP/1.0 knows no interim responses (RFC 9110 section 10.1.1).
         (EXPECTING.replace(b"1.1", b"1.0") + b"Connection: keep-alive\r\n" + LENGTH, BODY, []),
     ],
@@ -202,6 +203,8 @@ def test_expect(head: bytes, body: bytes, interim: list[int], waits: bool) -> No
         (EXPECTING + b"Content-Length: 11\r\n\r\n", 413),
         (EXPECTING.replace(b"POST", b"TRACE") + LENGTH, 405),
         (EXPECTING + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (EXPECTING + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 400),
+        (EXPECTING + b"Transfer-Encoding: brotli-1\r\n\r\n", 501),
     ],
 )
 def test_an_expectation_that_is_refused_gets_no_100(head: bytes, status: int) -> None:
@@ -231,6 +234,28 @@ def test_trailers_of_a_request_pass_that_would_pass_as_headers() -> None:
             wire = await upstream.accept()
             assert "trailer" not in dict(fields_of(await wire.head()))
             assert await wire.chunked() == (b"abc", [b"x-sum: 6", b"x-more: a b", b"x-empty: "])
+            wire.send(OK)
+            assert (await client.answer()).status == 200
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("body", "length"),
+    [(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", "5"), (b"0\r\n\r\n", "0"), (b"5\r\nabcde\r\n0\r\nX-Sum: 1\r\n\r\n", None)],
+)
+def test_a_chunked_body_that_comes_with_its_head_leaves_with_its_length(body: bytes, length: str | None) -> None:
+    async def main() -> None:
+        async with proxy() as (running, upstream):
+            client = await running.connect()
+            client.send(f"POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n".encode() + body)
+            wire = await upstream.accept()
+            fields = dict(fields_of(await wire.head()))
+            assert (fields.get("content-length"), "transfer-encoding" in fields) == (length, length is None)
+            if length is not None:
+                assert await wire.exactly(int(length)) == BODY[: int(length)]
+            else:
+                assert await wire.chunked() == (BODY, [b"x-sum: 1"])
             wire.send(OK)
             assert (await client.answer()).status == 200
 
@@ -312,7 +337,7 @@ def test_an_answer_with_trailers_ends_once(body: bytes, trailers: bytes, in_piec
 @pytest.mark.parametrize(
     ("raw", "interim"),
     [
-        (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nKeep-Alive: 1\r\n\r\n" * 2 + OK, [103, 103]),
+        (b"HTTP/1.1 103 Hints\r\nLink: </a>\r\nKeep-Alive: 1\r\nContent-Length: 3\r\n\r\n" * 2 + OK, [103, 103]),
         (b"HTTP/1.1 102 Processing\r\n\r\n" + OK, [102]),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, []),
         (b"HTTP/1.1 199 Odd\r\n\r\n" + OK, [199]),
@@ -321,9 +346,14 @@ def test_an_answer_with_trailers_ends_once(body: bytes, trailers: bytes, in_piec
 def test_interim_responses_pass_to_who_knows_them(raw: bytes, interim: list[int], version: str) -> None:
     async def main() -> None:
         async with proxy(replying(raw)) as (running, _):
-            answer = await running.ask(get(version=version))
-            assert (answer.status, answer.body) == (200, b"ok")
-            assert answer.interim == (interim if version == "1.1" else [])
+            client = await running.connect()
+            client.send(get(version=version))
+            for status in interim if version == "1.1" else []:
+                head = await client.head()
+                assert head.split(b" ")[1] == b"%d" % status
+                assert not dict(fields_of(head)).keys() & {"content-length", "keep-alive"}
+            answer = await client.answer()
+            assert (answer.status, answer.body, answer.interim) == (200, b"ok", [])
 
     run(main())
 
