@@ -33,6 +33,8 @@ END = b"--xX1--\r\n"
         (TYPE, part("Content-Disposition: form-data") + part("X: y") + END, {}),
         (TYPE, b"--xX1\r\nno end of a head", {}),
         (TYPE, b"--XX1\r\n" + field("a")[7:], {}),
+        (TYPE, (field("a", "1\r\n2") + field("b") + END).replace(b"\r\n", b"\n"), {"a": "1\n2", "b": "v"}),
+        (TYPE, field("a") + (field("b") + END).replace(b"\r\n", b"\n"), {"a": "v"}),
         (TYPE, b"", {}),
         (
             'multipart/form-data; charset="x"; Boundary="x X"',
