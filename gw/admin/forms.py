@@ -117,10 +117,11 @@ def _directory(wanted: List, items: Sequence[Item]) -> str:
 def _send(resp: falcon.asgi.Response, answer: Answer, body: bytes, laggards: Laggards = ()) -> None:
     resp.status = falcon.code_to_http_status(STATUSES[answer.outcome])
     resp.set_header(REVISION_HEADER, str(answer.revision))
-    resp.data = body
     if laggards:
         resp.status = falcon.HTTP_202
-        resp.data = b'%b,"laggards":%b}' % (body[:-1], json.dumps(laggards, separators=(",", ":")).encode())
+        body = b'%b,"laggards":%b}' % (body[:-1], json.dumps(laggards, separators=(",", ":")).encode())
+    # As APISIX ends them, and a terminal likes it.
+    resp.data = body + b"\n"
 
 
 def _joined(items: Iterable[Item]) -> bytes:

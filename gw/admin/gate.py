@@ -18,7 +18,7 @@ no key there; here nothing is had without one.)
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
@@ -61,17 +61,20 @@ class AdminAccess(Protocol):
 class Gate:
     """Falcon middleware. `host_names` are the names, besides addresses and localhost, that `Host` may hold.
 
-    `marks` are headers that every answer carries, whoever made it.
+    `server` is the header `Server` of every answer, whoever made it. `version`, in `X-API-VERSION`, is the form of what
+    callers with a key get; others are told none, as in APISIX.
     """
 
     def __init__(
         self,
         access: AdminAccess,
         client: AgentClient,
-        marks: Mapping[str, str],
+        server: str,
+        version: str,
         host_names: Collection[str] = (),
     ) -> None:
-        self._marks = dict(marks)
+        self._server = server
+        self._version = version
         self._networks = tuple(access.allow_admin)
         self._cors = access.enable_admin_cors
         self._client = client
@@ -87,6 +90,7 @@ class Gate:
         is_probe = req.method == "HEAD" and req.path == PREFIX
         writes = not is_probe and req.method not in _READING
         raise_for(await self._client.call(Authorize(write=writes), req.get_header("X-API-KEY")))
+        resp.set_header("X-API-VERSION", self._version)
         _check_path(req)
         resp.complete = is_probe
 
@@ -94,7 +98,7 @@ class Gate:
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, resource: Any, req_succeeded: bool
     ) -> None:
         """Mark every answer, whoever made it."""
-        resp.set_headers(self._marks)
+        resp.set_header("Server", self._server)
         if resp.content_type is None:
             resp.content_type = falcon.MEDIA_JSON
         resp.cache_control = ("no-store",)

@@ -56,9 +56,10 @@ def listing(req: falcon.asgi.Request, kind: str, parent: str | None = None) -> L
 
     One page takes `page` (below 1: the first) and `page_size`; one alone changes nothing.
     """
-    page, page_size = _number(req, "page"), _number(req, "page_size")
+    page_size = _number(req, "page_size")  # first, as in APISIX: its answer is the one that clients know
     if page_size is not None and page_size not in PAGE_SIZES:
         raise error_of(400, f"page_size must be between {PAGE_SIZES.start} and {PAGE_SIZES.stop - 1}")
+    page = _number(req, "page")
     return List(
         kind,
         page=min(max(page or 1, 1), _MAX_PAGE),

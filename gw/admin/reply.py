@@ -59,7 +59,7 @@ def raise_for(answer: Answer) -> None:
 def send_error(resp: falcon.asgi.Response, error: AdminError) -> None:
     """An error, in place of whatever was prepared."""
     resp.status = falcon.code_to_http_status(error.status)
-    resp.data = json_bytes(error.body)
+    resp.data = json_bytes(error.body) + b"\n"
     resp.set_headers(dict(error.headers))
 
 

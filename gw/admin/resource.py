@@ -108,5 +108,6 @@ def _place(req: falcon.asgi.Request, segments: dict[str, str]) -> Place:
 def _id_of(place: Place) -> str:
     """Raises AdminError 400 where none is named. As APISIX answers."""
     if place.id is None:
-        raise error_of(400, f"missing {place.noun} id")
+        # Where the path begins with the manager APISIX looks for more of it.
+        raise error_of(400, "no secret id" if place.kind == "secrets" else f"missing {place.noun} id")
     return place.id

@@ -14,7 +14,7 @@ from gw.balancer.chash import ConsistentHash
 from gw.balancer.ewma import Ewma, ResponseTimes
 from gw.balancer.least_conn import Connections, LeastConn
 from gw.balancer.priority import Priority
-from gw.balancer.ring import Ring
+from gw.balancer.ring import Ring, points_for
 from gw.balancer.roundrobin import Only, RoundRobin
 
 T = TypeVar("T")
@@ -28,9 +28,11 @@ def build_balancer(
     *,
     chance: Callable[[], float],
     after: Balancer[T] | None = None,
+    whole: Sequence[Weighted[T]] = (),
 ) -> Balancer[T]:
     """Make the balancer of an upstream, which picks from `candidates`: those that are up.
 
+    `whole`: these and those that are down. Where it is given, hashing moves no key but those of who is down.
     `after`: the balancer that this one takes the place of. `done` may be called on either for what was picked before.
     `chance`: uniform from 0 to below 1. Raises ValueError for a type that is not one of TYPES, and for a candidate
     without a name where the type is chash.
@@ -39,7 +41,7 @@ def build_balancer(
     able = eligible(candidates)
     for each in able:
         by_priority[each.priority].append(each)
-    make = _maker(type, able, chance, _groups(after))
+    make = _maker(type, able, chance, _groups(after), eligible(whole) if whole else able)
     groups = [make(by_priority[priority]) for priority in sorted(by_priority, reverse=True)] or [make([])]
     return groups[0] if len(groups) == 1 else Priority(groups)
 
@@ -51,9 +53,13 @@ def _groups(balancer: Balancer[T] | None) -> Sequence[Balancer[T]]:
 
 
 def _maker(
-    type: str, able: Sequence[Weighted[T]], chance: Callable[[], float], before: Sequence[Balancer[T]]
+    type: str,
+    able: Sequence[Weighted[T]],
+    chance: Callable[[], float],
+    before: Sequence[Balancer[T]],
+    whole: Sequence[Weighted[T]],
 ) -> Callable[[Sequence[Weighted[T]]], Balancer[T]]:
-    """What makes one group. `able`: the candidates of all groups."""
+    """What makes one group. `able`: the candidates of all groups; `whole`: with those that are down."""
     match type:
         case "roundrobin":
             owed: dict[T, float] = {}
@@ -62,7 +68,8 @@ def _maker(
             return lambda group: _only(group) or RoundRobin(group, owed)
         case "chash":
             rings: list[Ring] = [group.ring for group in before if isinstance(group, ConsistentHash)]
-            return lambda group: _only(group) or ConsistentHash(group, rings)
+            points = _points(whole)
+            return lambda group: _only(group) or ConsistentHash(group, rings, points)
         case "ewma":
             times = next((group.times for group in before if isinstance(group, Ewma)), None) or ResponseTimes[T]()
             times.admit([each.candidate for each in able])
@@ -73,6 +80,14 @@ def _maker(
             connections.forget_idle({each.candidate for each in able})
             return lambda group: LeastConn(group, connections)
     raise ValueError(f"the balancer type {type!r} is not one of {', '.join(TYPES)}")
+
+
+def _points(whole: Sequence[Weighted[T]]) -> dict[bytes, int]:
+    """How many points each has, among those of its priority."""
+    weights: dict[int, dict[bytes, int]] = defaultdict(dict)
+    for each in whole:
+        weights[each.priority][each.name] = each.weight
+    return {name: count for group in weights.values() for name, count in points_for(group).items()}
 
 
 def _only(group: Sequence[Weighted[T]]) -> Only[T] | None:

@@ -1,29 +1,33 @@
-"""The ring of consistent hashing: names on a circle of 2^32 positions, worked out an arc at a time.
+"""The ring of consistent hashing: names on a circle of 2^32 positions, those of APISIX and of nginx's `consistent`.
 
-Each name has 160 points per unit of weight, as in lua-resty-chash (weights over their greatest common divisor). They
-are drawn evenly: 5 on each of the 32 arcs. A key belongs to the next point on its own arc, and past the last one to the
-arc's first, so an arc is all that a lookup needs. It is made when a key first falls on it: with 1,000 names a ring at
-once would hold the event loop for 150 ms, an arc takes 4.
+Each name has 160 points per unit of weight (weights over their greatest common divisor): each is the CRC32 of the name
+and of the point before, 32 bits little endian, beginning at 0. A key belongs to the next point at or after its own
+CRC32. So a fleet in which APISIX serves as well, or did until yesterday, sends a key to the node whose cache has it.
+Source: lua-resty-chash 0.04, apisix/balancer/chash.lua; t/node/chash-balance.t there pins where keys go.
 
 A name's points follow from the name alone, so when another name leaves or joins, no key moves but from or to that one.
-They come from blake2b: CRC32 of name#1, name#2, ... differs by the same bits for all similar names (10.0.0.1:80,
-10.0.0.2:80), and ten such nodes got between 38 % and 214 % of their shares (a standard deviation of 55 %).
-lua-resty-chash makes each point from the one before by CRC32, which spreads as well as blake2b does (8 %, what chance
-gives with 160 points), but an arc could not be made alone then, and takes 160 calls for each name where this takes 32.
-For keys CRC32 does: the points are spread already.
 
-Memory: 8 bytes a point, so 1,280 bytes for each name and unit of weight, and 2.5 KB for the arcs. Where weights ask for
-too many points, all have half as many, or a quarter, ... (`points_for`).
+The points of all names are put in order an arc at a time, 32 of them, when a key first falls on one: with 1,000 names
+a ring at once would hold the event loop for 150 ms, an arc takes 3. A name's points cannot be drawn for one arc alone,
+and one by one they would take 30 us a name; but CRC32 is linear, so that the first 160 are a sum of what the bits of
+the name's own CRC32 come to (`_draw`). Sorted, they take some 15 us a name, at the first pick; rings that follow one
+another hand them on.
+
+Memory: 12 bytes a point, so 1,920 bytes for each name and unit of weight. Where weights ask for too many points, all
+have half as many, or a quarter, ... (`points_for`); there keys go elsewhere than in APISIX, which draws them all.
 """
 
 from __future__ import annotations
 
+import sys
 from array import array
-from collections.abc import Iterable, Mapping
-from hashlib import blake2b
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from itertools import islice, product
 from math import gcd
-from struct import unpack_from
 from typing import Final
+from zlib import crc32
 
 ARC_BITS: Final = 5
 ARCS: Final = 1 << ARC_BITS
@@ -38,12 +42,6 @@ _MOST_POINTS_OF_MANY: Final = 1024
 OWNER_BITS: Final = 20
 OWNER_MASK: Final = (1 << OWNER_BITS) - 1
 _POSITION_BITS: Final = 32 - ARC_BITS
-_DIGEST_POINTS: Final = 16  # 32 bits each of blake2b's 64 bytes
-
-
-# Where a name has not as many points on each arc, who has the lower turn gets one more first: arcs that lie far apart,
-# and always the same ones, so that more weight takes no point away.
-_TURN: Final = [int(f"{arc:0{ARC_BITS}b}"[::-1], 2) for arc in range(ARCS)]
 
 
 def points_for(weights: Mapping[bytes, int]) -> dict[bytes, int]:
@@ -57,27 +55,32 @@ def points_for(weights: Mapping[bytes, int]) -> dict[bytes, int]:
 
 
 class Ring:
-    """Points of names. Read only, so balancers that follow one another can share it."""
+    """Points of names. Nothing is written but what is drawn, so balancers that follow one another can share it."""
 
-    __slots__ = ("arcs", "names", "points")
+    __slots__ = ("_drawn", "arcs", "names", "points")
 
-    def __init__(self, points: Mapping[bytes, int]) -> None:
-        """`points`: see `points_for`."""
+    def __init__(self, points: Mapping[bytes, int], before: Iterable[Ring] = ()) -> None:
+        """`points`: see `points_for`. `before`: rings whose names need not be drawn again."""
         self.points = points
         # In order, so that an owner's number, which decides between equal positions, follows from the names alone.
         self.names = sorted(points)
         self.arcs: list[array[int] | None] = [None] * ARCS
+        self._drawn: dict[bytes, array[int]] = {
+            name: drawn for ring in before for name, drawn in ring._drawn.items() if points.get(name) == len(drawn)
+        }
 
     def arc(self, number: int) -> array[int]:
         """The points of an arc in order, made at first use: position << OWNER_BITS | place of the owner in `names`."""
         made = self.arcs[number]
         if made is None:
-            start = number << _POSITION_BITS
+            start, end = number << _POSITION_BITS, number + 1 << _POSITION_BITS
             points: list[int] = []
             for owner, name in enumerate(self.names):
-                count = self.points[name] // ARCS + (_TURN[number] < self.points[name] % ARCS)
-                drawn = _draw(name, number, count)
-                points += [(start | each >> ARC_BITS) << OWNER_BITS | owner for each in drawn]
+                drawn = self._drawn.get(name)
+                if drawn is None:
+                    drawn = self._drawn[name] = _draw(name, self.points[name])
+                here = drawn[bisect_left(drawn, start) : bisect_left(drawn, end)]
+                points += [position << OWNER_BITS | owner for position in here]
             points.sort()
             made = self.arcs[number] = array("Q", points)
         return made
@@ -90,12 +93,43 @@ class Ring:
         return 2 * len(points) >= len(self.names) and all(self.points.get(name) == points[name] for name in points)
 
 
-def _draw(name: bytes, arc: int, count: int) -> Iterable[int]:
-    """`count` numbers of 32 bits. A larger count begins with the same ones, so more weight takes and gives nothing."""
-    if count <= _DIGEST_POINTS:
-        return unpack_from(f"<{count}I", blake2b(name, salt=arc.to_bytes(8, "little")).digest())
-    digests = (
-        blake2b(name, salt=(block << ARC_BITS | arc).to_bytes(8, "little")).digest()
-        for block in range(-(-count // _DIGEST_POINTS))
-    )
-    return unpack_from(f"<{count}I", b"".join(digests))
+def _draw(name: bytes, count: int) -> array[int]:
+    """`count` positions in order. A larger count has the same ones and more, so more weight takes and gives nothing.
+
+    PERF: tests/balancer/test_chash.py holds it equal to `_one_by_one`; bench/balancer.py has the gain (first_us).
+    """
+    of_name, first = crc32(name), 0
+    for place, sums in enumerate(_sums()):
+        first ^= sums[of_name >> 4 * place & 15]
+    drawn = array("I", first.to_bytes(4 * POINTS, sys.byteorder))
+    if count > POINTS:
+        drawn.extend(islice(_one_by_one(of_name, drawn[-1]), count - POINTS))
+    return array("I", sorted(drawn[:count]))
+
+
+def _one_by_one(of_name: int, position: int = 0) -> Iterator[int]:
+    """The positions of the name whose CRC32 is `of_name`, those that come after `position`."""
+    while True:
+        position = crc32(position.to_bytes(4, "little"), of_name)
+        yield position
+
+
+@cache
+def _sums() -> list[list[int]]:
+    """What each half byte of a name's CRC32 adds (xor) to its first POINTS positions, these as one large number.
+
+    Positions are affine in the CRC32 over GF(2): those of 0 are in the first of the lists, whatever its half byte.
+    """
+
+    def all_at_once(of_name: int) -> int:
+        return int.from_bytes(array("I", islice(_one_by_one(of_name), POINTS)).tobytes(), sys.byteorder)
+
+    of_none = all_at_once(0)
+    bits = [all_at_once(1 << bit) ^ of_none for bit in range(32)]
+    sums = [[0] * 16 for _ in range(8)]
+    for place, half_byte in product(range(8), range(16)):
+        for bit in range(4):
+            if half_byte >> bit & 1:
+                sums[place][half_byte] ^= bits[4 * place + bit]
+    sums[0] = [each ^ of_none for each in sums[0]]
+    return sums

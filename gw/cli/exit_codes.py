@@ -9,5 +9,7 @@ FAILED: Final = 1
 UNCONFIRMED: Final = 3
 # EX_CONFIG of sysexits.h, from `gw start` and from the sync agent: trying again is of no use before somebody edits.
 CONFIG: Final = 78
+# As a shell reports a process that ended because nobody reads what it prints any more (`gw openapi | head`).
+PIPE_CLOSED: Final = 141
 # As a shell reports a process that Ctrl-C ended.
 INTERRUPTED: Final = 130

@@ -16,8 +16,9 @@ from gw.control.convergence import living_processes
 from gw.errors import SegmentError
 from gw.settings import Settings
 from gw.shared.files import remove_state, state_directory
+from gw.shm.layout import FORMAT
 from gw.shm.names import SegmentNames
-from gw.shm.segment import PosixSpace, unlink_all
+from gw.shm.segment import SHM_DIR, PosixSpace, unlink_all
 from gw.shm.trust import Trust
 
 # For the children of a `gw start` that was killed a moment ago: they end by themselves when nothing is in flight.
@@ -43,6 +44,14 @@ def still_living(settings: Settings, clock: Clock, wait_s: float) -> list[tuple[
         if left_s <= 0 or not wait_for_end([pid for _, pid in living], left_s):
             break
     return living
+
+
+def of_other_versions(settings: Settings) -> str:
+    """For people: segments that this code does not read, for another version of it has made them. Empty: none."""
+    space, names = segment_space(settings)
+    formats = {names.format_of(name) for name in space.list(f"/{names.name}.v")} - {None, FORMAT}
+    found = ", ".join(f"{SHM_DIR}/{names.name}.v{number}.*" for number in sorted(filter(None, formats)))
+    return found and f"{found} is of another version of Jitterway: processes that use it are not seen by this one"
 
 
 def wait_for_end(pids: Iterable[int], timeout_s: float) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gw.cli import exit_codes
+from gw.cli.saying import let_go_of
 from gw.errors import ConfigError, JitterwayError
 
 DEFAULT_CONFIG: Final = "conf/config.yaml"
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = importlib.import_module(f"gw.cli.{options.command}")
     try:
         exit_code: int = command.run(options)
+        sys.stdout.flush()  # what a pipe does not take is found here, and not when the interpreter ends
     except ConfigError as error:
         print(f"gw {options.command}: configuration refused\n{error}", file=sys.stderr)
         return exit_codes.CONFIG if options.command in ("start", "serve") else exit_codes.FAILED
@@ -51,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit_codes.FAILED
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
+    except BrokenPipeError:
+        let_go_of(sys.stdout)
+        return exit_codes.PIPE_CLOSED
     return exit_code
 
 

@@ -12,12 +12,12 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from pathlib import Path
 
 from gw.cli.foreground import Foreground
 from gw.cli.leftovers import describe, still_living
 from gw.cli.run_lock import lock_path, run_lock, unit_directory
+from gw.cli.saying import say
 from gw.clock import SystemClock
 from gw.control.convergence import AGENT_TITLE
 from gw.errors import JitterwayError
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments.config)
     choose_plugins(settings.plugins, installed_plugins())  # two packages that claim one name stop the start
     for warning in settings.warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     lock = lock_path(settings, unit_directory(os.environ))
     _check_directory(lock.parent)
     with run_lock(lock):
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             has_agent=False,
             opened=lambda: notify("READY=1\nSTATUS=waiting for a configuration"),
             announce=lambda: notify("STATUS=all workers serve"),
-            say=_say,
+            say=say,
         )
         return foreground.run(lock)
 
@@ -71,7 +71,3 @@ def _refuse_other_workers(settings: Settings) -> None:
             f"workers of {settings.gw.shm.name!r} run on this host already ({describe(living)}); stop them where they "
             "were started"
         )
-
-
-def _say(text: str) -> None:
-    print(f"gw: {text}", file=sys.stderr, flush=True)

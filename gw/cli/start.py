@@ -11,6 +11,7 @@ from gw.cli import greeting
 from gw.cli.foreground import Foreground
 from gw.cli.leftovers import LEFTOVERS_END_S, describe, remove_leftovers, still_living
 from gw.cli.run_lock import lock_path, run_lock
+from gw.cli.saying import print_while_read, say
 from gw.cli.trial import secret_variables
 from gw.clock import SystemClock
 from gw.errors import ConfigError, JitterwayError
@@ -27,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     choose_plugins(settings.plugins, installed_plugins())  # two packages that claim one name stop the start
     text = greeting.of_settings(agent)
     for warning in agent.warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
     withheld = secret_variables(agent, os.environ)
     del agent  # the keys and credentials in it are the sync agent's
     _make_run_dir(settings)
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     with run_lock(lock):
         _refuse_living(settings)
         foreground = Foreground(
-            settings, has_agent=True, withheld=withheld, announce=lambda: print(text, flush=True), say=_say
+            settings, has_agent=True, withheld=withheld, announce=lambda: print_while_read(text, sys.stdout), say=say
         )
         exit_code = foreground.run(lock)
         _clean_up(settings)
@@ -61,10 +62,6 @@ def _refuse_living(settings: Settings) -> None:
 def _clean_up(settings: Settings) -> None:
     """Our children are gone. What still lives is not ours, and so is the shared memory then."""
     if living := still_living(settings, SystemClock(), wait_s=0):
-        _say(f"shared memory is left: in use by {describe(living)}")
+        say(f"shared memory is left: in use by {describe(living)}")
         return
     remove_leftovers(settings)
-
-
-def _say(text: str) -> None:
-    print(f"gw: {text}", file=sys.stderr, flush=True)

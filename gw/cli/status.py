@@ -13,7 +13,7 @@ from typing import Any, Final
 from gw.admin.agent_client import AgentClient
 from gw.cli import exit_codes
 from gw.cli.columns import aligned, short_time
-from gw.cli.leftovers import segment_space
+from gw.cli.leftovers import of_other_versions, segment_space
 from gw.cli.status_traffic import add_traffic, read_traffic, traffic_rows
 from gw.cli.status_wait import AGENT_TIMEOUT_S, wait_until_served
 from gw.clock import SystemClock
@@ -42,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
         waited = wait_until_served(settings, arguments.wait or 0.0, arguments.revision)
     status = _look(settings)
     print(json.dumps(status, indent=2) if arguments.json else table(status, settings.gw.shm.name))
+    if others := of_other_versions(settings):
+        print(f"gw: {others}", file=sys.stderr)
     if waited is None:
         return exit_codes.OK if is_running(status) else exit_codes.FAILED
     for line in waited.lines:

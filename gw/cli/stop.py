@@ -9,7 +9,7 @@ import signal
 import sys
 
 from gw.cli import exit_codes
-from gw.cli.leftovers import LEFTOVERS_END_S, describe, remove_leftovers, still_living
+from gw.cli.leftovers import LEFTOVERS_END_S, describe, of_other_versions, remove_leftovers, still_living
 from gw.cli.run_lock import AlreadyRuns, Holder, lock_path, run_lock
 from gw.cli.supervision import AGENT_STOP_S, GRACE_MARGIN_S
 from gw.clock import SystemClock
@@ -65,4 +65,6 @@ def _clean_up(settings: Settings) -> int:
         return exit_codes.FAILED
     gone = remove_leftovers(settings)
     print(f"gw: nothing runs; removed {', '.join(gone)}" if gone else "gw: nothing runs, nothing was left")
+    if others := of_other_versions(settings):
+        print(f"gw: {others}; stop these where they were started, then remove it", file=sys.stderr)
     return exit_codes.OK

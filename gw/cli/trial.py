@@ -20,6 +20,7 @@ from gw.cli.spawn import module_command
 from gw.errors import ConfigError, JitterwayError
 from gw.server.listeners import listeners
 from gw.settings import AgentSettings, Settings, load_agent_settings, load_settings
+from gw.shm.layout import FORMAT
 
 # Imports and a configuration file; on a busy machine that takes seconds, not minutes.
 TRIAL_TIMEOUT_S: Final = 30.0
@@ -42,6 +43,7 @@ class Plan:
     run_dir: str
     listeners: list[str]
     withheld: list[str]
+    shm_format: int = FORMAT
 
     @classmethod
     def of(cls, settings: Settings, withheld: Collection[str] = ()) -> Plan:
@@ -98,6 +100,8 @@ def unchangeable(running: Plan, planned: Plan) -> list[str]:
         found.append(f"gw.shm.name ({running.name} -> {planned.name})")
     if running.run_dir != planned.run_dir:
         found.append(f"gw.run_dir ({running.run_dir} -> {planned.run_dir})")
+    if running.shm_format != planned.shm_format:
+        found.append(f"the format of shared memory (v{running.shm_format} -> v{planned.shm_format})")
     return found
 
 

@@ -19,7 +19,7 @@ import falcon.asgi
 from gw.control.healthcheck import DEFAULT_PREFIX
 from gw.control.masking import Masking
 from gw.control.streamed import send_array
-from gw.health.checker import is_address
+from gw.model.hosts import is_address
 from gw.model.keys import ResourceKey
 from gw.model.upstream import read_nodes
 

@@ -2,23 +2,24 @@
 
 Answers and errors as in APISIX (apisix/control/v1.lua, docs/en/latest/control-api.md), as JSON or, for a browser, as a
 page. What no worker was asked for yet has no nodes. The list holds what is on the board: an upstream that nobody uses
-is not in it.
+is not in it. What is on the board for some seconds longer than it is configured, nodes among them, is not shown.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, Final, Protocol
 
 import falcon
 import falcon.asgi
 
-from gw.health.checker import Checker, mark_of
+from gw.health.checker import Checker, mark_of, target_name
 from gw.health.checks import Checks
 from gw.health.state import FRESH, Health
 from gw.model.keys import ResourceKey
+from gw.model.upstream import read_nodes
 
 KINDS: Final = ("routes", "services", "upstreams")
 # APISIX names a resource by its key in the store.
@@ -66,7 +67,10 @@ class Healthchecks:
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         found = []
         for part in self._board.checkers():
-            found += [self._report(checker.key, checker.checks.type, checker) for checker in part]
+            for checker in part:
+                upstream = _checked_upstream(self._find(checker.key))
+                if upstream is not None:
+                    found.append(self._report(checker.key, upstream, checker))
             await asyncio.sleep(0)
         found.sort(key=lambda report: str(report["name"]))
         _answer(req, resp, found, found)
@@ -83,20 +87,37 @@ class Healthchecks:
         if resource is None:
             _refuse(resp, falcon.HTTP_404, f"{kind}[{id}] not found")
             return
-        checks = resource.get("checks") or (resource.get("upstream") or {}).get("checks")
-        if not checks:
+        upstream = _checked_upstream(resource)
+        if upstream is None:
             _refuse(resp, falcon.HTTP_404, f"no checker for {kind}[{id}]")
             return
-        report = self._report(key, Checks.from_dict(checks).type, self._board.find_checker(mark_of(key)))
+        report = self._report(key, upstream, self._board.find_checker(mark_of(key)))
         _answer(req, resp, report, [report])
 
-    def _report(self, key: ResourceKey, type: str, checker: Checker | None) -> dict[str, Any]:
-        nodes = [] if checker is None else list(_nodes(checker, self._board.healths(checker)))
-        return {"name": f"{self._prefix}/{key.kind}/{key.id}", "type": type, "nodes": nodes}
+    def _report(self, key: ResourceKey, upstream: Mapping[str, Any], checker: Checker | None) -> dict[str, Any]:
+        checks = Checks.from_dict(upstream["checks"])
+        nodes: list[dict[str, Any]] = []
+        if checker is not None:
+            current = read_nodes(upstream.get("nodes", ()), upstream.get("scheme", "http"))
+            configured = {target_name(node, checks) for node in current}
+            nodes += _nodes(checker, configured, self._board.healths(checker))
+        return {"name": f"{self._prefix}/{key.kind}/{key.id}", "type": checks.type, "nodes": nodes}
 
 
-def _nodes(checker: Checker, healths: Mapping[str, Health]) -> Iterator[dict[str, Any]]:
+def _checked_upstream(resource: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The upstream that is written in a resource, None where there is none that has checks."""
+    if resource is None:
+        return None
+    upstream = resource if "checks" in resource else resource.get("upstream") or {}
+    return upstream if upstream.get("checks") else None
+
+
+def _nodes(
+    checker: Checker, configured: Container[str], healths: Mapping[str, Health]
+) -> Iterator[dict[str, Any]]:
     for target in checker.targets:
+        if target.name not in configured:
+            continue
         state, counts = healths.get(target.name, FRESH)
         hostname = checker.checks.active.host or target.host
         yield {

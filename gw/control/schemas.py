@@ -9,7 +9,7 @@ import falcon.asgi
 
 from gw.control.streamed import send_object
 from gw.plugins.catalogue import Catalogue
-from gw.schema import published_schema, published_schemas
+from gw.schema import published_key_schemas, published_schema, published_schemas
 
 
 class Schemas:
@@ -29,3 +29,4 @@ class Schemas:
 def _main() -> Iterator[tuple[str, Any]]:
     for name, kind in published_schemas().items():
         yield name, published_schema(kind)
+    yield from published_key_schemas().items()

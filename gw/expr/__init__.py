@@ -4,7 +4,8 @@ Both are settled once, when configuration changes. This room knows no request: w
 """
 
 from gw.expr.compile import compile_expression
+from gw.expr.engines import import_engines
 from gw.expr.errors import ExpressionError, SearchTooLong
 from gw.expr.networks import parse_network
 
-__all__ = ["ExpressionError", "SearchTooLong", "compile_expression", "parse_network"]
+__all__ = ["ExpressionError", "SearchTooLong", "compile_expression", "import_engines", "parse_network"]

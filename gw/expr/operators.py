@@ -138,7 +138,7 @@ def _has(get: Getter, wanted: Any, _: Networks) -> Predicate:
 def _ip_match(get: Getter, written: Any, networks: Networks) -> Predicate:
     addresses = [written] if isinstance(written, str) else written
     if not isinstance(addresses, list | tuple) or not addresses:
-        raise ExpressionError("`ipmatch` needs an address, a CIDR block, or a list of them")
+        raise ExpressionError("invalid ip address: `ipmatch` needs an address, a CIDR block, or a list of them")
     try:
         among = networks([address if isinstance(address, str) else "" for address in addresses])
     except ValueError as error:

@@ -121,7 +121,8 @@ def _flags(options: str) -> int:
         if option in _FLAGS:
             flags |= _FLAGS[option]
         elif option not in _WITHOUT_MEANING | _UNICODE and option != "a":
-            raise ExpressionError(f"the option {option!r} of a regular expression is not supported")
+            # In the words of OpenResty's ngx.re.
+            raise ExpressionError(f'unknown flag "{option}" (flags "{options}")')
     return flags
 
 
@@ -132,7 +133,7 @@ def _source(text: str, options: str) -> str:
 
 
 def _compiled(source: AnyStr, flags: int, text: str) -> BoundedPattern[AnyStr]:
-    import regex  # some MB that a configuration without patterns does without
+    import regex  # see gw.expr.engines
 
     # Flags have other numbers there.
     others = regex.VERSION0 | sum(int(getattr(regex, flag.name)) for flag in re.RegexFlag(flags) if flag.name)

@@ -57,7 +57,7 @@ def compile_search(pattern: str, *, ignores_case: bool) -> Search:
 
 def _linear(source: str, pattern: str, ignores_case: bool) -> Search | None:
     """By RE2; None for what it does not know."""
-    import re2  # some MB that a configuration without patterns does without
+    import re2  # see gw.expr.engines
 
     if _MODES(pattern):
         return None

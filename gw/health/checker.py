@@ -6,7 +6,6 @@ one host share a target, as in APISIX (create_checker in apisix/healthcheck_mana
 
 from __future__ import annotations
 
-import ipaddress
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +16,11 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from gw.health.checks import Checks
+from gw.model.hosts import is_address
 from gw.model.keys import ResourceKey
 from gw.model.upstream import Node, Upstream
 
 MARK_BYTES: Final = 8
-# Of one node nothing is asked: it takes the traffic whether it is healthy or not (docs, tutorials/health-check.md).
-LEAST_NODES: Final = 2
 
 
 class Target(NamedTuple):
@@ -76,8 +74,11 @@ def unpack_checker(packed: bytes) -> Checker:
 
 
 def checker_of(key: ResourceKey, upstream: Upstream) -> Checker | None:
-    """What to check of an upstream; None where it has no checks, or too few nodes for them to mean anything."""
-    if upstream.checks is None or len(upstream.nodes) < LEAST_NODES:
+    """What to check of an upstream; None where it has no checks, or no nodes.
+
+    One node takes the traffic whether it is healthy or not, but whoever watches it wants to know.
+    """
+    if upstream.checks is None or not upstream.nodes:
         return None
     checks = Checks.from_dict(upstream.checks)
     targets = {target_name(node, checks): _target(node, checks, upstream) for node in upstream.nodes}
@@ -97,12 +98,3 @@ def _target(node: Node, checks: Checks, upstream: Upstream) -> Target:
     elif upstream.pass_host == "node" and not is_address(node.host):  # noqa: S105
         header = node.host
     return Target(node.host, checks.active.port or node.port, header)
-
-
-def is_address(host: str) -> bool:
-    """True for an IPv4 or IPv6 address (without brackets)."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

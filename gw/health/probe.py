@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from gw.health.checker import Target, is_address
+from gw.health.checker import Target
 from gw.health.checks import UNREADABLE, ActiveChecks, ProbeType
+from gw.model.hosts import is_address
 from gw.model.upstream import split_address
 
 Probe = Callable[[Target, ActiveChecks], Awaitable[int | None]]

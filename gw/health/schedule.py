@@ -2,7 +2,8 @@
 
 A target is due one interval after its last probe began, and never while one runs. The interval is that of its state, so
 a target that goes down by its traffic is looked at soon, however rarely healthy ones are. The first probe comes after a
-random part of the interval, so that a worker that begins to probe does not ask everybody at once.
+random part of the interval, so that a worker that begins to probe does not ask everybody at once; where there are few
+to ask, after a small part, so that a node that is dead from the start is soon known to be.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from gw.health.state import State
 
 # Probes at a time, of all checkers: a descriptor each, from the same limit as the traffic's.
 MOST_RUNNING: Final = 256
+# Targets from which on first probes spread over the whole interval: with the shortest, one every 5 ms, of 0.5 ms each.
+MANY: Final = 200
 
 
 class Chance(Protocol):
@@ -77,6 +80,7 @@ class ProbeSchedule:
         self._heap: list[tuple[float, int, _Slot]] = []
         self._order = count()
         self._running = 0
+        self._targets = 0
 
     def __len__(self) -> int:
         """How many checkers there are."""
@@ -101,21 +105,26 @@ class ProbeSchedule:
             interval_s = checker.checks.active.interval_s(state)
             slot = gone.pop(target.name, None)
             if slot is None:
-                slot = _Slot(checker.mark, target, state, now_s + self._chance.uniform(0.0, interval_s))
+                self._targets += 1
+                spread_s = interval_s * min(1.0, self._targets / MANY)
+                slot = _Slot(checker.mark, target, state, now_s + self._chance.uniform(0.0, spread_s))
                 self._push(slot)
             else:
                 slot.target, slot.state = target, state
                 self._bring_forward(slot, slot.started_s + interval_s, now_s)
             plan.slots[target.name] = slot
-        for slot in gone.values():
-            slot.is_gone = True
+        self._forget(gone)
 
     def drop(self, mark: bytes) -> None:
         """Probe it no more."""
         plan = self._plans.pop(mark, None)
         if plan is not None:
-            for slot in plan.slots.values():
-                slot.is_gone = True
+            self._forget(plan.slots)
+
+    def _forget(self, slots: Mapping[str, _Slot]) -> None:
+        self._targets -= len(slots)
+        for slot in slots.values():
+            slot.is_gone = True
 
     def start_due(self, now_s: float) -> list[Due]:
         """The probes to be begun now. They count as running."""

@@ -10,10 +10,11 @@ from gw.model.upstream import Node
 def serving_nodes(nodes: tuple[Node, ...], down: AbstractSet[str]) -> tuple[Node, ...]:
     """The nodes that are not down; all of them where that leaves none that takes traffic.
 
-    `down` are names (`Node.authority`), as a `Watch` has them. Source: fetch_health_nodes in apisix/balancer.lua, which
-    asks whether any node is left, whatever its weight; one of weight 0 takes no traffic and is none.
+    One of weight 0 takes no traffic, but where it is the only one left it does: better than those that are down.
+    `down` are names (`Node.authority`), as a `Watch` has them. Source: fetch_health_nodes in apisix/balancer.lua, and
+    lua-resty-balancer, where a node that is alone is picked whatever its weight.
     """
     if not down:
         return nodes
     left = tuple(node for node in nodes if node.authority not in down)
-    return left if any(node.weight > 0 for node in left) else nodes
+    return left if len(left) == 1 or any(node.weight > 0 for node in left) else nodes

@@ -135,7 +135,7 @@ class HealthView:
         self._is_needed = asyncio.Event()
 
     def watch(self, key: ResourceKey, upstream: Upstream, on_change: OnChange) -> Watch | None:
-        """Have an upstream checked from now on; None where there is nothing to check (no checks, one node).
+        """Have an upstream checked from now on; None where there is nothing to check (no checks, no nodes).
 
         `key` is that of the resource in which the upstream is written: its route, service or upstream. A watch of the
         same key is replaced, and states go on unless the checks are others. `on_change` is first called for a change:

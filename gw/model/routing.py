@@ -8,7 +8,10 @@ CONDITIONS: Final = ("remote_addr", "remote_addrs", "vars", "filter_func")
 
 
 class RouteKey(NamedTuple):
-    """The part of a route that decides where it stands in the index. Stored as a plain array in a snapshot's index."""
+    """The part of a route that decides where it stands in the index.
+
+    A plain array in a snapshot's index and in records of the log: another field makes another gw.shm.layout.FORMAT.
+    """
 
     uris: Sequence[str]
     hosts: Sequence[str]  # empty: any host, or the service's hosts
@@ -16,7 +19,7 @@ class RouteKey(NamedTuple):
     priority: int
     status: int  # 0: the route is switched off
     service_id: str | None  # its `hosts` hold for a route that names none
-    is_conditional: bool = False  # asks for more than all that: see CONDITIONS
+    is_conditional: bool  # asks for more than all that: see CONDITIONS
 
 
 def route_key(route: Mapping[str, Any]) -> RouteKey:

@@ -25,6 +25,11 @@ class UnresolvedReference(JitterwayError):
     """What a reference names is not there. Its text names the reference, and shows no value."""
 
 
+def is_reference(text: str) -> bool:
+    """Whether a text names a value instead of being one."""
+    return text[: len(_ENV)].lower() == _ENV or text.startswith(_MANAGED)
+
+
 def resolve_references(value: Any, environ: Mapping[str, str]) -> Any:
     """A configuration with what its references name; the same object where there is none.
 

@@ -4,26 +4,27 @@
 At matching the body has not come yet. So a getter that finds nothing to read raises NeedsWait, which tells what to
 await before the question is asked again; a request that meets no such condition waits for nothing and parses nothing.
 
-Bounded: a body beyond BODY_LIMIT_BYTES is refused (413), and one that takes too much to look at, too (400). Neither
-falls through to a route that asks for less: whoever sends it could choose so.
+Bounded: a body beyond apisix.max_post_args_readable_size or graphql.max_size is refused (413), and one that takes too
+much to look at, too (400). Neither falls through to a route that asks for less: whoever sends it could choose so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl
 
 from gw.pipeline.context import Context
 from gw.pipeline.json_path import compile_json_path
+from gw.pipeline.multipart import parse_multipart
 from gw.pipeline.path import UnsafeRequest
+from gw.pipeline.request_body import BodyTooLarge
 
 Getter: TypeAlias = Callable[[Context], Any]
 
-# APISIX's default of graphql.max_size; its forms are bounded by client_max_body_size alone, which is any.
-BODY_LIMIT_BYTES: Final = 1 << 20
 # More than any form has; as many take 10 ms to parse.
 _MOST_FIELDS: Final = 10_000
 # Of a whole number; int() of very many takes long, and Python declines.
@@ -33,6 +34,7 @@ _MOST_GRAPHQL_TOKENS: Final = 5_000
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
+_MULTIPART: Final = "multipart/form-data"
 _UNPARSED: Final = object()
 
 
@@ -82,18 +84,23 @@ def find_body_variable(name: str) -> Getter | None:
 
 async def read_body(ctx: Context) -> None:
     """Await the body. Raises BodyTooLarge."""
-    ctx.state[_Read] = _Read(await ctx.read_body(BODY_LIMIT_BYTES))
+    ctx.state[_Read] = _Read(await ctx.read_body(ctx.max_body_to_match_bytes or sys.maxsize))
 
 
 def forget_body(ctx: Context) -> None:
-    """Let go of what was read, once the route is chosen: a response may go on for hours."""
+    """Let go of what was read, once the route is chosen or the request leaves: a response may go on for hours."""
     if ctx._state:
         ctx._state.pop(_Read, None)
 
 
 async def read_graphql(ctx: Context) -> None:
-    """Parse what the request asks for, in a thread: the library takes 0.3 s to import, and 9 us a token."""
+    """Parse what the request asks for, in a thread: the library takes 0.3 s to import, and 9 us a token.
+
+    Raises BodyTooLarge.
+    """
     read = _read(ctx)
+    if len(read.body) > ctx.max_graphql_bytes:
+        raise BodyTooLarge
     text = _graphql_text(ctx, read)
     read.graphql = await asyncio.get_running_loop().run_in_executor(None, _parse_graphql, text) if text else _NO_GRAPHQL
 
@@ -124,7 +131,9 @@ def _argument_at(path: str) -> Getter | None:
         content_type = _content_type(ctx)
         if _JSON in content_type:
             return follow(_json(_read(ctx)))
-        return follow(_form(_read(ctx))) if _FORM in content_type else None
+        if _FORM in content_type:
+            return follow(_form(_read(ctx)))
+        return follow(_parts(ctx, _read(ctx))) if _MULTIPART in content_type else None
 
     return get
 
@@ -140,6 +149,15 @@ def _form(read: _Read) -> Mapping[str, str]:
             raise UnsafeRequest(f"a form of more than {_MOST_FIELDS} fields")
         fields = parse_qsl(read.body.decode("utf-8", "surrogateescape"), keep_blank_values=True, errors="replace")
         read.form = dict(reversed(fields))
+    return read.form
+
+
+def _parts(ctx: Context, read: _Read) -> Mapping[str, str]:
+    """The same of a multipart body."""
+    if read.form is None:
+        read.form = parse_multipart(read.body, ctx.request.header("content-type") or "", _MOST_FIELDS)
+        if read.form is None:
+            raise UnsafeRequest(f"a form of more than {_MOST_FIELDS} fields, or of very long heads")
     return read.form
 
 

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 from gw.pipeline.fields import Headers, add_field, get_all, get_field, remove_field, set_field, vouch_field
 from gw.pipeline.path import BadTarget, canonical_path, check_query, host_name, split_absolute_form
+from gw.pipeline.request_body import TO_MATCH_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -329,6 +330,16 @@ class Context:
     def started_wall_s(self) -> float:
         """Seconds since the epoch at which the request began."""
         return time.time() - (time.monotonic() - self.started_s)
+
+    @property
+    def max_body_to_match_bytes(self) -> int:
+        """The largest body that conditions of routes may read, 0 for any."""
+        return TO_MATCH_BYTES
+
+    @property
+    def max_graphql_bytes(self) -> int:
+        """The largest body that conditions may parse as GraphQL."""
+        return TO_MATCH_BYTES
 
     async def read_body(self, limit_bytes: int) -> bytes:
         """The whole request body, which still goes to the upstream afterwards.

@@ -28,7 +28,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple
 
 from gw.model.merge import Missing
-from gw.pipeline.body_variables import NeedsWait
+from gw.pipeline.body_variables import NeedsWait, forget_body
 from gw.pipeline.client import Client
 from gw.pipeline.context import Attempt, Request
 from gw.pipeline.fields import Headers
@@ -182,6 +182,8 @@ class Exchange(Uploading):
         elif (refusal := self._admit_fields(request, gateway)) is not None:
             self._reply(refusal)
             return
+        if gateway.path_view is not None:
+            request.path = gateway.path_view(request.path)
         self._match(self.started_s)
 
     def _match(self, now_s: float) -> None:
@@ -341,6 +343,7 @@ class Exchange(Uploading):
 
     def _reread_and_send(self) -> None:
         """Plugins may have changed the headers; how the body is framed is not theirs to change."""
+        forget_body(self)
         request, read = self.request, self._read
         if read is not None and request.headers == read.headers and request.remote_addr == read.remote_addr:
             if self._body is None:

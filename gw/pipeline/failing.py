@@ -1,4 +1,4 @@
-"""Which step a failure belongs to, where one step walks others (gw.pipeline.joining)."""
+"""What a failure is, and which step it belongs to, where one step walks others (gw.pipeline.joining)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
+from gw.expr import SearchTooLong
 from gw.pipeline.phases import Step
 
 # Where an exception carries the step that raised it.
@@ -16,6 +17,14 @@ def failing_step(error: BaseException | None, step: Step) -> Step:
     """The step that raised an error: one that another one walked, or else `step`."""
     found = getattr(error, _STEP, None)
     return found if isinstance(found, Step) else step
+
+
+def search_too_long(error: BaseException | None) -> SearchTooLong | None:
+    """That a text of this request makes a regular expression explode, where that is what failed."""
+    for found in (error, getattr(error, "__cause__", None)):
+        if isinstance(found, SearchTooLong):
+            return found
+    return None
 
 
 def run_step(step: Step, ctx: Any) -> Any:

@@ -2,8 +2,8 @@
 
 Filters may change everything but the framing, which is ours: with a filter that changes the body, whatever length was
 announced no longer holds, so it goes, and the client side frames the body; without one, it stands, or a filter takes it
-away. A filter that raises before the head left makes the answer a 500; later the response breaks off. An interim
-response and a tunnel pass untouched.
+away. A filter that raises before the head left makes the answer a 500, or a 400 where a condition of its cannot be
+decided for this request; later the response breaks off. An interim response and a tunnel pass untouched.
 
 Plain filters run in the callback that brings the piece. Where one of them awaits, everything is queued and a task works
 it off in order; the upstream is paused while too much waits. The exchange is over when that task has passed the end on.
@@ -15,16 +15,18 @@ there is a response.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from gw.pipeline.client import Client
 from gw.pipeline.context import Response
+from gw.pipeline.failing import search_too_long
 from gw.pipeline.fields import Headers
 from gw.pipeline.gateway import Gateway
 from gw.pipeline.phases import Phases, Step
-from gw.pipeline.reply import failed_reply
+from gw.pipeline.reply import error_reply, failed_reply
 from gw.upstream.response import ResponseHead
 
 if TYPE_CHECKING:
@@ -245,7 +247,8 @@ class Filtering:
         if self.head_left:
             client.response_cut()
         else:
-            reply = failed_reply(exchange.request_id)
+            undecided = search_too_long(sys.exception()) is not None
+            reply = error_reply(400) if undecided else failed_reply(exchange.request_id)
             exchange.status = reply.status
             length = (b"content-length", b"%d" % len(reply.body))
             client.response_head(reply.status, b"", [*reply.headers, length, self._gateway.server_header])

@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 
 from gw.pipeline.addresses import AddressSet
 from gw.pipeline.fields import Headers
+from gw.pipeline.path import REMEMBERED_HOST_BYTES
 from gw.settings.network import Network
 
 _PROTO: Final = b"x-forwarded-proto"
@@ -86,17 +87,24 @@ class Observed(NamedTuple):
     port: bytes
 
 
-# Hosts repeat from request to request; the bound keeps a client that invents hosts from growing the cache.
-@lru_cache(maxsize=1024)
 def observed(scheme: str, host_header: bytes | None, server_port: int | None) -> Observed:
     """`host_header`: as the client wrote it, admitted; its port, if it names one, is the one the client meant.
 
     Without a Host (HTTP/1.0) the host is empty, without a port (a Unix socket) the port is.
     """
+    is_remembered = host_header is None or len(host_header) <= REMEMBERED_HOST_BYTES
+    observe = _remembered_observed if is_remembered else _observed
+    return observe(scheme, host_header, server_port)
+
+
+def _observed(scheme: str, host_header: bytes | None, server_port: int | None) -> Observed:
     host = host_header or b""
     named = _PORT_OF_HOST(host)
     port = named[1] if named else b"" if server_port is None else b"%d" % server_port
     return Observed(scheme.encode("ascii"), host, port)
+
+
+_remembered_observed = lru_cache(1024)(_observed)
 
 
 def has_forgeries(trust: Trust, headers: Headers) -> bool:

@@ -212,7 +212,7 @@ class Forwarding(Context):
     def _complete_head(self, status: int, headers: Headers) -> None:
         """Add what is ours to the headers of a response."""
         headers.append(self._gateway.server_header)
-        if status >= 500:
+        if status >= self._gateway.shows_status_from:
             headers.append((b"x-apisix-upstream-status", b"%b%d" % (self._earlier, status)))
         if self.upstream_method == "HEAD" and self.request.method != "HEAD":
             # A plugin asked for the head alone: the length in it is of a body that does not come.
@@ -246,7 +246,8 @@ class Forwarding(Context):
         attempt.status = self.status = status
         attempt.head_s = attempt.ended_s = now_s
         if not head.is_complete:
-            if status >= 500 or self.upstream_method is not None:  # what is added depends on the exchange
+            # What is added depends on the exchange.
+            if status >= self._gateway.shows_status_from or self.upstream_method is not None:
                 head = ResponseHead(status, head.reason, head.headers.copy())
             self._complete_head(status, head.headers)
             head.is_complete = True
@@ -272,7 +273,7 @@ class Forwarding(Context):
         self._attempt.head_s = time.monotonic()
         client, self._client = self._client, None
         if client is not None and connection is not None:
-            headers.append(self._gateway.server_header)
+            self._complete_head(101, headers)
             client.tunnel(self, connection, headers, rest)
 
     def tunnel_over(self) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from gw.pipeline.context import Context, Request
-from gw.pipeline.failing import failing_step
+from gw.pipeline.failing import failing_step, search_too_long
+from gw.pipeline.path_view import PathView
 from gw.pipeline.phases import Step
+from gw.pipeline.request_body import TO_MATCH_BYTES
 from gw.pipeline.route import Routes
 from gw.shm.counter_layout import ROW_BYTES
 from gw.shm.counters import TrafficCounters
@@ -26,7 +28,8 @@ class Gateway:
     """The configuration, the connections, the gateway's name.
 
     `on_ended` is told of each exchange when it is over. `locate`, where there is one, works out the client's address
-    from what trusted proxies say.
+    from what trusted proxies say. `shows_every_status`: clients are told what upstreams answered, and not only of
+    failures (APISIX's show_upstream_status_in_response_header).
     """
 
     __slots__ = (
@@ -36,8 +39,12 @@ class Gateway:
         "locate",
         "loop",
         "max_body_bytes",
+        "max_body_to_match_bytes",
+        "max_graphql_bytes",
+        "path_view",
         "routes",
         "server_header",
+        "shows_status_from",
         "upstreams",
     )
 
@@ -48,22 +55,32 @@ class Gateway:
         *,
         server_name: str,
         max_body_bytes: int = 0,
+        max_body_to_match_bytes: int = TO_MATCH_BYTES,
+        max_graphql_bytes: int = TO_MATCH_BYTES,
+        path_view: PathView | None = None,
         locate: Callable[[Request], None] | None = None,
         counters: TrafficCounters | None = None,
         on_ended: Ended | None = None,
+        shows_every_status: bool = False,
     ) -> None:
         """`server_name`: the value of `Server` in every response, such as `Jitterway/0.1.0`.
 
-        `max_body_bytes`: a request with a larger body is answered 413; 0 lets any pass.
+        `max_body_bytes`: a request with a larger body is answered 413; 0 lets any pass. `max_body_to_match_bytes`: the
+        same, where a route's condition asks for the body; `max_graphql_bytes`: where it is to be parsed as GraphQL.
+        `path_view`: what of a path counts, None for all of it.
         """
         self.routes = routes
         self.upstreams = upstreams
         self.loop = upstreams.loop
         self.max_body_bytes = max_body_bytes
+        self.max_body_to_match_bytes = max_body_to_match_bytes
+        self.max_graphql_bytes = max_graphql_bytes
+        self.path_view = path_view
         self.server_header: Final = (b"server", server_name.encode("ascii"))
         self.locate = locate
         self.counters = counters or TrafficCounters(memoryview(bytearray(ROW_BYTES)))
         self._on_ended = on_ended
+        self.shows_status_from = 0 if shows_every_status else 500
         self._tasks: dict[asyncio.Task[Any], float] = {}
 
     def spawn(
@@ -80,8 +97,16 @@ class Gateway:
 
     def plugin_failed(self, step: Step, ctx: Context) -> None:
         """Say which plugin of which resource raised, for which request. Called while the exception is handled."""
+        error = sys.exception()
+        step = failing_step(error, step)
+        if (too_long := search_too_long(error)) is not None:
+            # No failure of the plugin: clients could cause it as often as they like.
+            logger.warning(
+                "plugin %s of %s: %s (route %s, request %s)",
+                step.plugin, step.owner, too_long, ctx.route_id, ctx.request_id,
+            )  # fmt: skip
+            return
         self.counters.plugin_failed()
-        step = failing_step(sys.exception(), step)
         logger.exception(
             "plugin %s of %s failed (route %s, request %s)", step.plugin, step.owner, ctx.route_id, ctx.request_id
         )

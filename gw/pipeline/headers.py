@@ -18,7 +18,7 @@ from typing import Final
 from gw.pipeline.context import Request
 from gw.pipeline.fields import Headers, field_line
 from gw.pipeline.forwarded import observed
-from gw.pipeline.path import BadTarget, UnsafeRequest
+from gw.pipeline.path import REMEMBERED_HOST_BYTES, BadTarget, UnsafeRequest
 
 __all__ = ["UnsafeRequest", "admit", "announces_more_than", "may_trail", "request_head", "request_line"]
 
@@ -57,8 +57,6 @@ _USUAL_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTI
 _MAX_REMEMBERED_NAMES: Final = 1024
 _MAX_REMEMBERED_BYTES: Final = 64
 _fate_of: Final[dict[bytes, int]] = dict(_FATES)
-# Of a name (RFC 1035: 253) with a port.
-_MAX_REMEMBERED_HOST_BYTES: Final = 259
 # More than any limit has, and far fewer than what int() refuses or takes long for.
 _MAX_DIGITS: Final = 18
 _ZERO: Final = 0x30
@@ -206,7 +204,7 @@ def request_head(
         pieces += (b"x-forwarded-for: ", forwarded_for, b", ")
     if request.claims is None:
         host_header = request.host_header
-        is_remembered = host_header is None or len(host_header) <= _MAX_REMEMBERED_HOST_BYTES
+        is_remembered = host_header is None or len(host_header) <= REMEMBERED_HOST_BYTES
         lines_of = _forwarding if is_remembered else _forwarding.__wrapped__
         pieces.append(lines_of(request.remote_addr, request.scheme, host_header, request.server_port, is_first))
     else:

@@ -54,6 +54,9 @@ _DOT_SEGMENTS = frozenset((b".", b".."))
 # Paths of an API repeat; the bounds keep a client that invents paths from growing the cache (at most some 2 MB).
 _MAX_REMEMBERED: Final = 4096
 _MAX_REMEMBERED_BYTES: Final = 128
+# Of a name (RFC 1035: 253) with a port. Hosts repeat from request to request; bounds on their number and length keep a
+# client that invents hosts from growing what is remembered of them.
+REMEMBERED_HOST_BYTES: Final = 259
 
 
 def canonical_path(raw: bytes) -> CanonicalPath:
@@ -141,10 +144,12 @@ def split_absolute_form(raw: bytes) -> tuple[bytes, bytes]:
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]*)?").fullmatch
 
 
-# Hosts repeat from request to request; the bound only keeps a client that invents hosts from growing the cache.
-@lru_cache(maxsize=1024)
 def host_name(value: bytes) -> str:
     """The name to match routes by: lower case, without port and final dot, as nginx's `$host`. Raises BadTarget."""
+    return _remembered_host_name(value) if len(value) <= REMEMBERED_HOST_BYTES else _host_name(value)
+
+
+def _host_name(value: bytes) -> str:
     match = _HOST(value)
     if match is None:
         raise BadTarget("malformed Host")
@@ -152,3 +157,6 @@ def host_name(value: bytes) -> str:
     if not name or ".." in name or name.endswith("."):
         raise BadTarget("malformed Host")
     return name
+
+
+_remembered_host_name = lru_cache(1024)(_host_name)

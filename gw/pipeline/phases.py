@@ -8,13 +8,12 @@ Where a plugin may find out which consumer a request comes from, the route's rew
 gateway's own (gw.pipeline.joining), which walks what comes after it: the plugins may be others for that consumer.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import Any, Final, NamedTuple, Protocol
 
-from gw.expr import SearchTooLong
-from gw.pipeline.reply import BAD_REQUEST, Reply
+from gw.pipeline.meta_filter import MetaFilter, only_where
 
 REQUEST_PHASES: Final = ("rewrite", "access", "before_proxy")
 RESPONSE_PHASES: Final = ("header_filter", "body_filter", "log")
@@ -68,7 +67,7 @@ class Instance(NamedTuple):
     meta: Mapping[str, Any]
 
 
-class MetaFilter(Protocol):
+class CompileFilter(Protocol):
     """Compiles `_meta.filter`, a `vars` expression, to a predicate over the context. Raises ValueError."""
 
     def __call__(self, expression: Any) -> Callable[[Any], bool]: ...
@@ -77,7 +76,7 @@ class MetaFilter(Protocol):
 def settle(
     global_rules: Iterable[Instance],
     route: Iterable[Instance],
-    compile_filter: MetaFilter | None = None,
+    compile_filter: CompileFilter | None = None,
     join: Step | None = None,
 ) -> Phases:
     """Put steps in order: instances of global rules, and of one route (already merged, each plugin once).
@@ -97,7 +96,7 @@ def settle_joined(
     global_rules: Iterable[Instance],
     route: Iterable[Instance],
     rewritten: Collection[str],
-    compile_filter: MetaFilter | None = None,
+    compile_filter: CompileFilter | None = None,
 ) -> Phases:
     """What a request goes on with when its consumer is known. `route`: the instances of the route for this consumer.
 
@@ -115,13 +114,14 @@ class _Chains:
     """The steps of two groups of instances by phase."""
 
     def __init__(
-        self, global_rules: Iterable[Instance], route: Iterable[Instance], compile_filter: MetaFilter | None
+        self, global_rules: Iterable[Instance], route: Iterable[Instance], compile_filter: CompileFilter | None
     ) -> None:
         groups = {"global": sorted(global_rules, key=_order), "route": sorted(route, key=_order)}
         self._instances = [instance for instances in groups.values() for instance in instances]
+        filters = {id(instance): _filter_of(instance, compile_filter) for instance in self._instances}
         self._steps = {
             (group, phase): [
-                _step(instance, phase, compile_filter) for instance in instances if _takes_part(instance, phase)
+                step for instance in instances for step in _steps_of(instance, phase, filters[id(instance)])
             ]
             for group, instances in groups.items()
             for phase in PHASES
@@ -161,48 +161,54 @@ def _takes_part(instance: Instance, phase: str) -> bool:
     return getattr(instance.plugin, phase, None) is not None
 
 
+def _is_asked_before(instance: Instance, phase: str) -> bool:
+    """Whether `_meta.filter` of a body filter is asked in this phase: the head can still say that it has no answer."""
+    is_asked = "filter" in instance.meta and "body_filter" not in _unconditional(instance)
+    return phase == "header_filter" and is_asked and _takes_part(instance, "body_filter")
+
+
+def _unconditional(instance: Instance) -> Collection[str]:
+    phases: Collection[str] = getattr(instance.plugin, "unconditional_phases", ())
+    return phases
+
+
 def _may_change_body(instance: Instance) -> bool:
     return _takes_part(instance, "body_filter") and not getattr(instance.plugin, "only_reads_body", False)
 
 
-def _step(instance: Instance, phase: str, compile_filter: MetaFilter | None) -> Step:
-    method = getattr(instance.plugin, phase)
+def _filter_of(instance: Instance, compile_filter: CompileFilter | None) -> MetaFilter | None:
+    expression = instance.meta.get("filter")
+    if expression is None or compile_filter is None:
+        return None
+    return MetaFilter(instance.owner, instance.plugin.name, compile_filter(expression))
+
+
+def _steps_of(instance: Instance, phase: str, meta_filter: MetaFilter | None) -> Iterator[Step]:
+    """The plugin's own step where it takes part, and before its first one that which awaits what its filter reads."""
+    if meta_filter is not None and meta_filter.waits:
+        first = "rewrite" if _takes_part(instance, "rewrite") else "access"
+        if phase == first:
+            yield Step(meta_filter.prepare, instance.plugin.name, instance.owner, True)
+    if _takes_part(instance, phase) or _is_asked_before(instance, phase):
+        yield _step(instance, phase, meta_filter)
+
+
+def _step(instance: Instance, phase: str, meta_filter: MetaFilter | None) -> Step:
+    method = getattr(instance.plugin, phase, _nothing)
     run, is_async = method, iscoroutinefunction(method)
     if phase == "body_filter" and not _may_change_body(instance):
         run = _only_reading(run, is_async)
     if (response := instance.meta.get("error_response")) is not None and phase in REQUEST_PHASES:
         run = _with_error_response(run, response, is_async)
-    expression = instance.meta.get("filter")
-    unconditional = getattr(instance.plugin, "unconditional_phases", ())
-    if expression is not None and compile_filter is not None and phase not in unconditional:
-        run = _only_where(run, _Filter(instance, compile_filter(expression)), phase, is_async)
+    if meta_filter is not None and phase not in _unconditional(instance):
+        run = only_where(
+            run, meta_filter, of_body=phase == "body_filter", refuses=phase in REQUEST_PHASES, is_async=is_async
+        )
     return Step(run, instance.plugin.name, instance.owner, is_async)
 
 
-class _Filter:
-    """`_meta.filter` of one instance: asked once per request, whatever plugins change of the request afterwards."""
-
-    __slots__ = ("_holds", "_key")
-
-    def __init__(self, instance: Instance, holds: Callable[[Any], bool]) -> None:
-        self._holds = holds
-        self._key = ("_meta.filter", instance.owner, instance.plugin.name)
-
-    def __call__(self, ctx: Any) -> bool:
-        """Raises SearchTooLong, once: the answer then goes on without this plugin."""
-        answers = ctx.state
-        answer: bool | None = answers.get(self._key)
-        if answer is None:
-            answers[self._key] = False
-            answer = answers[self._key] = bool(self._holds(ctx))
-        return answer
-
-    def or_refusal(self, ctx: Any) -> bool | Reply:
-        """The same, and what to answer where neither yes nor no is to be had."""
-        try:
-            return self(ctx)
-        except SearchTooLong:
-            return BAD_REQUEST
+def _nothing(_ctx: Any) -> None:
+    pass
 
 
 def _with_error_response(run: Callable[..., Any], response: Any, is_async: bool) -> Callable[..., Any]:
@@ -233,31 +239,5 @@ def _only_reading(run: Callable[..., Any], is_async: bool) -> Callable[..., Any]
     def ran(ctx: Any, piece: bytes, is_last: bool) -> bytes:
         run(ctx, piece, is_last)
         return piece
-
-    return ran
-
-
-def _only_where(run: Callable[..., Any], holds: _Filter, phase: str, is_async: bool) -> Callable[..., Any]:
-    if phase == "body_filter":
-        if is_async:
-
-            async def filtered(ctx: Any, piece: bytes, is_last: bool) -> bytes:
-                return (await run(ctx, piece, is_last)) if holds(ctx) else piece
-
-            return filtered
-        return lambda ctx, piece, is_last: run(ctx, piece, is_last) if holds(ctx) else piece
-    # Of a response nothing can be refused any more.
-    ask = holds.or_refusal if phase in REQUEST_PHASES else holds
-    if is_async:
-
-        async def awaited(ctx: Any) -> Any:
-            answer = ask(ctx)
-            return await run(ctx) if answer is True else answer or None
-
-        return awaited
-
-    def ran(ctx: Any) -> Any:
-        answer = ask(ctx)
-        return run(ctx) if answer is True else answer or None
 
     return ran

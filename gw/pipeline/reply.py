@@ -1,7 +1,7 @@
 """Answers that the gateway gives itself, instead of an upstream's. Returning one ends a request; it is not an error.
 
-Bodies are JSON, `{"error_msg": ...}` and a line feed, as APISIX's own 404; nginx's HTML pages, which APISIX shows for
-the other statuses, are not copied.
+Bodies are JSON, `{"error_msg": ...}` and a line feed, as APISIX's own 404. Of nginx's HTML pages, which APISIX shows
+for the other statuses, only the words are copied: clients and tests look for them.
 """
 
 import json
@@ -10,6 +10,16 @@ from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 from gw.pipeline.fields import field
+
+# What nginx calls a status, where that is not what RFC 9110 calls it (ngx_http_special_response.c).
+_NGINX_PHRASES: Final = {
+    405: "Not Allowed",
+    408: "Request Time-out",
+    413: "Request Entity Too Large",
+    414: "Request-URI Too Large",
+    503: "Service Temporarily Unavailable",
+    504: "Gateway Time-out",
+}
 
 
 class Reply(NamedTuple):
@@ -58,8 +68,8 @@ def _encode(body: Any) -> tuple[bytes, bytes]:
 
 
 def error_reply(status: int, message: str | None = None) -> Reply:
-    """The answer for a status, with APISIX's body; without a message the body names the status."""
-    text = message or f"{status} {HTTPStatus(status).phrase}"
+    """The answer for a status, with APISIX's body; without a message the body names the status, as nginx does."""
+    text = message or f"{status} {_NGINX_PHRASES.get(status) or HTTPStatus(status).phrase}"
     body = json.dumps({"error_msg": text}, separators=(",", ":")).encode() + b"\n"
     return Reply(status, ((b"content-type", b"application/json"),), body)
 
@@ -71,7 +81,7 @@ ROUTE_NOT_FOUND: Final = error_reply(404, "404 Route Not Found")
 METHOD_NOT_ALLOWED: Final = error_reply(405).closing()
 # The rest of the body is not waited for.
 REQUEST_TIMEOUT: Final = error_reply(408).closing()
-BODY_TOO_LARGE: Final = error_reply(413, "413 Request Entity Too Large").closing()
+BODY_TOO_LARGE: Final = error_reply(413).closing()
 INTERNAL_ERROR: Final = error_reply(500)
 BAD_GATEWAY: Final = error_reply(502)
 SERVICE_UNAVAILABLE: Final = error_reply(503)

@@ -11,6 +11,9 @@ from gw.pipeline.fields import Headers
 
 # Bodies that fit are nearly all that APIs send; larger ones are uploads, which would fill the memory.
 REPLAY_BYTES: Final = 64 * 1024
+# What conditions of routes read of a body where nothing else is configured: APISIX's default of graphql.max_size. Its
+# own for other bodies, 64 MiB, would take seconds to parse, in which the worker could do nothing else.
+TO_MATCH_BYTES: Final = 1 << 20
 
 
 class BodyTooLarge(Exception):

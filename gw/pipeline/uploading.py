@@ -77,6 +77,16 @@ class Uploading(Forwarding):
 
     # What plugins call.
 
+    @property
+    def max_body_to_match_bytes(self) -> int:
+        """See gw.pipeline.context.Context."""
+        return self._gateway.max_body_to_match_bytes
+
+    @property
+    def max_graphql_bytes(self) -> int:
+        """See gw.pipeline.context.Context."""
+        return self._gateway.max_graphql_bytes
+
     async def read_body(self, limit_bytes: int) -> bytes:
         """See gw.pipeline.context.Context."""
         body = self._body

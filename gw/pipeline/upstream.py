@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 from gw.balancer.base import Balancer, Weighted
-from gw.balancer.build import build_balancer
+from gw.balancer.build import TYPES, build_balancer
 from gw.errors import UpstreamError
 from gw.health.serving import serving_nodes
 from gw.model.upstream import DEFAULT_TIMEOUT, Node, Timeout, Upstream
@@ -27,6 +27,8 @@ from gw.upstream.tls import UnusableTls, fixed_server_name, material_fault, read
 # Thousands of routes lead to a few nodes, with the same few time-outs: equal ones are one object in memory.
 SHARED: Final = 4096
 _SCHEMES: Final = ("http", "https")
+# What anybody wrote for a balancer ends in logs.
+_LONGEST_TOLD: Final = 64
 _GATEWAY_CHOSEN_HOST: Final = ("node", "rewrite")  # values of pass_host; `pass` is the third
 _TIMED_OUT: Final = (ConnectTimedOut, SendTimedOut, ReadTimedOut)
 # APISIX's: keepalive_pool in apisix/schema_def.lua and nginx_config.http.upstream of its default configuration.
@@ -99,7 +101,7 @@ class UpstreamRuntime:
         self._passes_host = upstream.pass_host not in _GATEWAY_CHOSEN_HOST
         self.uses_clients_name = upstream.scheme == "https" and self._passes_host
         self._key = hash_key(upstream) if upstream.type == "chash" else NO_KEY
-        self._type = upstream.type
+        self._type = upstream.type if upstream.type in TYPES else TYPES[0]
         self._health: NodeHealth | None = None
         try:
             self.unsupported = _unsupported(upstream)
@@ -136,7 +138,10 @@ class UpstreamRuntime:
     def _build(self, after: Balancer[NodeRuntime] | None) -> Balancer[NodeRuntime]:
         down = frozenset[str]() if self._health is None else self._health.down
         serving = [self._candidates[node] for node in serving_nodes(self._nodes, down)]
-        return build_balancer(self._type, serving, chance=random.random, after=after)
+        if down and len(serving) == 1:
+            serving = [serving[0]._replace(weight=1)]  # it may have none: see serving_nodes
+        whole = list(self._candidates.values()) if self._type == "chash" else ()
+        return build_balancer(self._type, serving, chance=random.random, after=after, whole=whole)
 
     def pick(self, ctx: Context, tried: Sequence[NodeRuntime] = ()) -> NodeRuntime | None:
         """Choose the node for an attempt; None when there is none but those that were tried."""
@@ -200,6 +205,8 @@ def shared_timeouts(timeout: Timeout) -> Timeouts:
 def _unsupported(upstream: Upstream) -> str | None:
     if upstream.scheme not in _SCHEMES:
         return f"scheme {upstream.scheme} is not supported"
+    if upstream.type not in TYPES:
+        return f"type {upstream.type[:_LONGEST_TOLD]!r} is none of {', '.join(TYPES)}"
     if upstream.service_name is not None and not upstream.nodes:
         return "service discovery is not supported"
     if upstream.scheme != "https":
@@ -218,7 +225,9 @@ def _candidate(node: Node, upstream: Upstream) -> Weighted[NodeRuntime]:
         tls = TlsIdentity(server_name_of(node.host) if name is None else name, verify, read_material(upstream.tls))
     host_header = (upstream.upstream_host if rewrites else None) or node.host_header(upstream.scheme)
     runtime = _shared_node(node.host, node.port, tls, host_header, node.authority)
-    return Weighted(runtime, node.weight, node.authority.encode("latin-1", "replace"), node.priority)
+    # The name under which APISIX hashes a node has NUL for each colon.
+    hashed_as = node.authority.replace(":", "\0").encode("latin-1", "replace")
+    return Weighted(runtime, node.weight, hashed_as, node.priority)
 
 
 @lru_cache(SHARED)

@@ -174,6 +174,7 @@ NAMED: Final[dict[str, Getter]] = {
     "request_uri": _request_uri,
     "real_request_uri": _real_request_uri,
     "request": _request_line,
+    "request_line": _request_line,
     "request_method": lambda ctx: ctx.request.method,
     "method": lambda ctx: ctx.request.method,
     "args": _args,
@@ -192,6 +193,7 @@ NAMED: Final[dict[str, Getter]] = {
     "realip_remote_addr": lambda ctx: ctx.request.link.peer,
     "realip_remote_port": lambda ctx: _number(ctx.request.link.peer_port),
     "request_id": lambda ctx: ctx.request_id,
+    "apisix_request_id": lambda ctx: ctx.request_id,
     "request_length": lambda ctx: str(ctx.received_bytes),
     "connection": _connection,
     "connection_requests": lambda ctx: str(ctx.request.connection_requests),
@@ -205,6 +207,7 @@ NAMED: Final[dict[str, Getter]] = {
     "upstream_connect_time": _of_attempts(lambda attempt: _seconds(attempt.connect_s)),
     "upstream_header_time": _of_attempts(lambda attempt: _seconds(attempt.header_s)),
     "upstream_response_time": _of_attempts(_response_time),
+    "apisix_upstream_response_time": _of_attempts(_response_time),
     "upstream_scheme": _upstream_scheme,
     "upstream_host": _upstream_host,
     "upstream_uri": _upstream_uri,
@@ -217,6 +220,11 @@ NAMED: Final[dict[str, Getter]] = {
     "service_name": lambda ctx: (ctx.route.service_name if ctx.route is not None else None) or None,
     "consumer_name": lambda ctx: ctx.consumer_name or None,
     "consumer_group_id": lambda ctx: ctx.consumer_group_id or None,
+    # What APISIX says of a request that no plugin for language models had to do with (apisix/cli/ngx_tpl.lua).
+    "request_type": lambda ctx: "traditional_http",
+    "request_llm_model": lambda ctx: "",
+    "llm_model": lambda ctx: "",
+    **dict.fromkeys(("llm_time_to_first_token", "llm_prompt_tokens", "llm_completion_tokens"), lambda ctx: "0"),
     # Of protocols that are not proxied here.
     "mqtt_client_id": lambda ctx: None,
     "redis_cmd_line": lambda ctx: None,
@@ -378,7 +386,7 @@ def of_process() -> dict[str, Getter]:
 
 _FROM_HEADER_LINES: Final = frozenset(
     (
-        *("request", "real_request_uri", "args", "query_string", "host", "remote_user"),
+        *("request", "request_line", "real_request_uri", "args", "query_string", "host", "remote_user"),
         *("content_type", "content_length", "upstream_host", "upstream_uri"),
     )
 )

@@ -25,7 +25,8 @@ log: Final = logging.getLogger(__name__)
 
 # As lua-resty-http's connections, which live until their server ends them; ours are let go of after a while.
 _MAX_REQUESTS: Final = 1000
-# A body that goes to the service is gathered first. `plugin_attr.forward-auth.max_req_body_bytes` says otherwise.
+# A body that goes to the service is gathered first. `max_req_body_size`, or for all configurations
+# `plugin_attr.forward-auth.max_req_body_bytes`, says otherwise.
 _MAX_BODY_BYTES: Final = 1 << 20
 # One line a second for what every request may meet.
 _QUIET_S: Final = 1.0
@@ -57,7 +58,8 @@ class ForwardAuth(Plugin):
         if self.env.fetcher is None:
             raise RuntimeError("forward-auth: there is no client to ask the service with")
         self._sends_body = conf.get("request_method", "GET") == "POST"
-        self._max_body_bytes: int = self.env.attr(self.name).get("max_req_body_bytes", _MAX_BODY_BYTES)
+        of_all: int = self.env.attr(self.name).get("max_req_body_bytes", _MAX_BODY_BYTES)
+        self._max_body_bytes: int = conf.get("max_req_body_size", of_all)
         self._timeout_s = conf.get("timeout", 3000) / 1000
         self._keepalive = _keepalive(conf)
         described = (b"content-encoding",) if self._sends_body else ()

@@ -32,6 +32,9 @@ DEFAULT_HEADERS: Final = {
 _LARGEST: Final = 2**53 - 1
 _WHOLE: Final = re.compile(r"\s*\+?(\d{1,16})(?:\.0*)?\s*", re.ASCII).fullmatch
 _NOT_DELAYED: Final = -1
+_SHORTEST_SYNC_S: Final = 0.1
+# Of a header's name: what a rule's own prefix stands before.
+_PREFIXED: Final = "RateLimit-"
 # One line a second for what every request may meet.
 _QUIET_S: Final = 1.0
 
@@ -51,14 +54,18 @@ class _Names(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """One limit, settled. `quota`: None where it comes from the request. `names`: None for those of the metadata."""
+    """One limit, settled. `quota`: None where it comes from the request. `place`: which of the configuration's it is.
+
+    `shown`: what stands before RateLimit- in its headers; None for one that is not of `rules`.
+    """
 
     quota: Quota | None
     limit: _Number
     window_s: _Number
     key: _Key
     prefix: str
-    names: _Names | None
+    place: int
+    shown: str | None
 
 
 class LimitCount(Plugin):
@@ -74,9 +81,9 @@ class LimitCount(Plugin):
 
     def prepare(self) -> None:
         conf = self.conf
-        self._rules = [_rule(each, f"{number}:", number) for number, each in enumerate(conf.get("rules", ()), 1)]
+        self._rules = [_rule_of_many(each, place) for place, each in enumerate(conf.get("rules", ()))]
         if not self._rules:
-            self._rules = [_rule(conf, "", None)]
+            self._rules = [_Rule(*_limits(conf), _key(conf), "", 0, None)]
         self._shows_quota: bool = conf.get("show_limit_quota_header", True)
         self._degrades: bool = conf.get("allow_degradation", False)
         self._refusal = _refusal(conf.get("rejected_code", 503), conf.get("rejected_msg"))
@@ -85,7 +92,7 @@ class LimitCount(Plugin):
         self._scope = f"{conf['group']}:" if "group" in conf else f"{self.owner}:{_fingerprint(conf)}:"
         self._state_key = (self.name, self.owner)
         self._metadata: Mapping[str, Any] = {}
-        self._names = _names(*DEFAULT_HEADERS.values())
+        self._names = self._named({})
         self._quiet_until_s = 0.0
         self._open_counter()
 
@@ -122,21 +129,22 @@ class LimitCount(Plugin):
         """What is counted under which key against what. Raises CountingFailed when that is nothing, as APISIX."""
         asked = []
         for rule in self._rules:
-            if (quota := rule.quota or _resolved(rule, ctx)) is None:
-                continue
             if (key := rule.key(ctx)) is None:
-                if rule.names is not None:
+                if rule.shown is not None:
                     continue
                 key = ctx.request.remote_addr
+            # A rule that applies is never skipped: a client could choose a number that is none.
+            if (quota := rule.quota or _resolved(rule, ctx)) is None:
+                raise CountingFailed("a count or time_window comes to no whole number above 0")
             asked.append((rule, f"{self._scope}{rule.prefix}{key}", quota))
         if not asked:
-            raise CountingFailed("no rule has a count, a time_window and a key for this request")
+            raise CountingFailed("no rule has a key for this request")
         return asked
 
     def _answer(self, rule: _Rule, quota: Quota, verdict: Verdict, fields: _Fields) -> Reply | None:
         """Add the headers of one verdict; the refusal, if it is one."""
         if self._shows_quota:
-            names = rule.names or self._names_of_metadata()
+            names = self._names_of_metadata()[rule.place]
             fields.append((names.limit, b"%d" % quota.limit))
             fields.append((names.remaining, b"%d" % verdict.remaining))
             fields.append((names.reset, _seconds(verdict.reset_s)))
@@ -148,13 +156,18 @@ class LimitCount(Plugin):
         if fields:
             ctx.state[self._state_key] = fields
 
-    def _names_of_metadata(self) -> _Names:
+    def _named(self, metadata: Mapping[str, Any]) -> list[_Names]:
+        """The names for each rule. Raises ValueError for what is no header name."""
+        names = [metadata.get(key, default) for key, default in DEFAULT_HEADERS.items()]
+        return [_names(*(_prefixed(name, rule.shown) for name in names)) for rule in self._rules]
+
+    def _names_of_metadata(self) -> list[_Names]:
         """Settled when the metadata is another. Names that are none are logged, and those before stay."""
         metadata = self.env.metadata(self.name)
         if metadata is not self._metadata:
             if metadata != self._metadata:
                 try:
-                    self._names = _names(*(metadata.get(key, default) for key, default in DEFAULT_HEADERS.items()))
+                    self._names = self._named(metadata)
                 except ValueError as error:
                     log.error("plugin_metadata/limit-count is not taken up: %s", error)
             self._metadata = metadata
@@ -175,14 +188,23 @@ class _LimitCountElsewhere(LimitCount):
         conf, env = self.conf, self.env
         interval_s, window_s = conf.get("sync_interval", _NOT_DELAYED), conf.get("time_window")
         is_delayed = interval_s != _NOT_DELAYED
-        if is_delayed and isinstance(window_s, int) and interval_s > window_s:
+        if is_delayed and interval_s < _SHORTEST_SYNC_S:
+            raise ValueError(f"limit-count: sync_interval should not be smaller than {_SHORTEST_SYNC_S}")
+        if is_delayed and isinstance(window_s, int) and interval_s >= window_s:
             raise ValueError("limit-count: sync_interval should be smaller than time_window")
         lease = Lease(Options.of(conf), env.loop)
         remote = RemoteCounter(lease, env.clock, is_sliding=conf.get("window_type") == "sliding")
         self._remote: RemoteCounter | DelayedCounter = remote
+        self._direct = remote
+        # Of windows that a request names; one that ends before it is told would be no limit.
+        self._longest_direct_s = interval_s if is_delayed else 0
         if is_delayed:
             spawn = env.spawn or env.loop.create_task
             self._remote = DelayedCounter(remote, self._shared(), env.clock, spawn, interval_s=interval_s)
+
+    async def _count(self, key: str, quota: Quota) -> Verdict:
+        counter = self._direct if quota.window_s <= self._longest_direct_s else self._remote
+        return await counter.count(key, quota)
 
     def close(self) -> None:
         self._remote.close(self.env.spawn)
@@ -191,7 +213,7 @@ class _LimitCountElsewhere(LimitCount):
         fields: _Fields = []
         try:
             for rule, key, quota in self._asked(ctx):
-                if (reply := self._answer(rule, quota, await self._remote.count(key, quota), fields)) is not None:
+                if (reply := self._answer(rule, quota, await self._count(key, quota), fields)) is not None:
                     return reply
         except CountingFailed as error:
             return self._failed(error)
@@ -199,16 +221,21 @@ class _LimitCountElsewhere(LimitCount):
         return None
 
 
-def _rule(conf: Mapping[str, Any], prefix: str, number: int | None) -> _Rule:
-    """`number`: which of `rules` it is, None for a configuration without them."""
+def _limits(conf: Mapping[str, Any]) -> tuple[Quota | None, _Number, _Number]:
     count, window_s = conf["count"], conf["time_window"]
     quota = Quota(count, window_s) if isinstance(count, int) and isinstance(window_s, int) else None
-    limits = (quota, _number(count), _number(window_s))
-    if number is None:
-        return _Rule(*limits, _key(conf), prefix, None)
-    shown = f"X-{conf.get('header_prefix', number)}-RateLimit"
-    names = _names(f"{shown}-Limit", f"{shown}-Remaining", f"{shown}-Reset")
-    return _Rule(*limits, _combination(conf["key"]), prefix, names)
+    return quota, _number(count), _number(window_s)
+
+
+def _rule_of_many(conf: Mapping[str, Any], place: int) -> _Rule:
+    number = place + 1
+    shown = conf.get("header_prefix", str(number))
+    return _Rule(*_limits(conf), _combination(conf["key"]), f"{number}:", place, shown)
+
+
+def _prefixed(name: str, shown: str | None) -> str:
+    """`X-RateLimit-Limit` -> `X-bob-RateLimit-Limit`; a name without RateLimit- stays, as in APISIX."""
+    return name if shown is None else name.replace(_PREFIXED, f"{shown}-{_PREFIXED}", 1)
 
 
 def _names(limit: str, remaining: str, reset: str) -> _Names:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import isfunction, signature
@@ -18,6 +19,7 @@ from typing import Any, Final
 from gw.errors import JitterwayError
 from gw.pipeline.phases import PHASES
 from gw.plugins.api import Environment, Plugin
+from gw.plugins.resolving import resolved_conf
 from gw.schema.installed import InstalledPlugin, choose_plugins, installed_plugins
 from gw.schema.plugin_schemas import NO_PLUGINS, PluginSchemas, load_plugin_schemas
 
@@ -71,14 +73,16 @@ class Registry:
     def maker(self, env: Environment) -> Callable[[str, Mapping[str, Any], str], Plugin]:
         """What makes instances: (name, configuration without `_meta`, owner such as `routes/1`) -> the instance.
 
-        It raises PluginError for a plugin that is not enabled or cannot be run, and whatever its `prepare` raises.
+        It raises PluginError for a plugin that is not enabled or cannot be run, UnresolvedReference and UnfitReference
+        for references, and whatever its `prepare` raises.
         """
 
         def make(name: str, conf: Mapping[str, Any], owner: str) -> Plugin:
             registered = self._by_name.get(name)
             if registered is None:
                 raise PluginError(f"it {self.problems.get(name) or 'is not enabled (`plugins` in config.yaml)'}")
-            return registered.cls(conf, env, owner)
+            schema = self.schemas.schema_for(owner.partition("/")[0], name)
+            return registered.cls(resolved_conf(conf, schema, os.environ), env, owner)
 
         return make
 

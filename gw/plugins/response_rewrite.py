@@ -125,6 +125,10 @@ class ResponseRewrite(Plugin):
         _forget_body(response)
 
     def _limit(self) -> int:
+        """The configuration's own, or else that of all."""
+        own: int | None = self.conf.get("max_resp_body_size")
+        if own is not None:
+            return own
         limit: Any = self.env.attr(self.name).get("max_body_bytes", _DEFAULT_MAX_BODY_BYTES)
         if not isinstance(limit, int) or isinstance(limit, bool) or limit <= 0:
             raise ValueError(f"plugin_attr.{self.name}.max_body_bytes must be a number of bytes over 0, not {limit!r}")

@@ -14,8 +14,8 @@ from gw.model.keys import ResourceKey
 from gw.model.merge import PluginConf
 from gw.pipeline.phases import (
     NO_PHASES,
+    CompileFilter,
     Instance,
-    MetaFilter,
     Phases,
     Step,
     attaches_consumers,
@@ -57,7 +57,7 @@ class _Refusal:
 class ChainMaker:
     """Makes chains out of instances. `compile_filter` None: no `_meta.filter` can be understood."""
 
-    def __init__(self, instances: Instances, compile_filter: MetaFilter | None) -> None:
+    def __init__(self, instances: Instances, compile_filter: CompileFilter | None) -> None:
         self._instances = instances
         self._compile_filter = compile_filter
 

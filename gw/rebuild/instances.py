@@ -9,7 +9,6 @@ not anybody asks for it again.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -17,7 +16,6 @@ from gw.errors import JitterwayError
 from gw.model.digest import fingerprint
 from gw.model.keys import ResourceKey
 from gw.model.merge import Layer, PluginConf, merge_plugins
-from gw.model.secret_references import resolve_references
 from gw.parted import PartedDict
 from gw.pipeline.phases import Instance
 from gw.rebuild.entry import Entry
@@ -173,7 +171,7 @@ def _configured(entry: Entry) -> dict[str, int]:
 
 def _made(make: MakePlugin, conf: PluginConf, mark: int) -> _Kept:
     try:
-        return _Kept(mark, make(conf.name, resolve_references(conf.conf, os.environ), str(conf.owner)), "")
+        return _Kept(mark, make(conf.name, conf.conf, str(conf.owner)), "")
     except JitterwayError as error:
         return _Kept(mark, None, str(error))
     except Exception as error:

@@ -26,7 +26,7 @@ from gw.pipeline.body_variables import forget_body
 from gw.pipeline.caller import Caller
 from gw.pipeline.context import Context
 from gw.pipeline.joining import join_step
-from gw.pipeline.phases import MetaFilter, Phases
+from gw.pipeline.phases import CompileFilter, Phases
 from gw.pipeline.route import CompiledRoute, RouteHandle, compile_route
 from gw.pipeline.route_condition import FilterFuncFailed, RouteCondition, compile_route_condition
 from gw.pipeline.upstream import UpstreamRuntime, compile_upstream
@@ -110,7 +110,7 @@ class ConfigState:
     def use_plugins(
         self,
         make: MakePlugin,
-        compile_filter: MetaFilter | None = None,
+        compile_filter: CompileFilter | None = None,
         credential_fields: Mapping[str, str] = _NO_AUTH_PLUGINS,
     ) -> None:
         """Make plugins this way from now on. To be called before the first `rebuild`.

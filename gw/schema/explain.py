@@ -30,9 +30,12 @@ class Complaint(NamedTuple):
 
 
 # Words that make no demand. `encrypt_fields` is APISIX's; a value whose schema is `writeOnly` is never quoted.
+# `x-alternatives`: APISIX writes this schema as `anyOf`, and says of whatever fits none of it no more than that. What
+# is one rule here can be checked and told apart faster; only the words are to be the same.
 ANNOTATIONS: Final = frozenset(
-    {"$schema", "$comment", "title", "description", "default", "writeOnly", "encrypt_fields"}
+    {"$schema", "$comment", "title", "description", "default", "writeOnly", "encrypt_fields", "x-alternatives"}
 )
+_NO_ALTERNATIVE: Final = "object matches none of the required"
 
 
 def explain(schema: Schema | bool, value: Any) -> Complaint | None:
@@ -42,6 +45,10 @@ def explain(schema: Schema | bool, value: Any) -> Complaint | None:
     for word, check in _CHECKS:
         if word in schema:
             for complaint in check(schema, value):
+                # One type is asked for before the alternatives, several are alternatives.
+                is_one_type = word == "type" and isinstance(schema["type"], str)
+                if "x-alternatives" in schema and not is_one_type:
+                    return complaint._replace(reason=_NO_ALTERNATIVE)
                 return complaint
     return None
 
@@ -202,7 +209,7 @@ def _max_length(schema: Schema, value: Any) -> Iterator[Complaint]:
 
 def _pattern(schema: Schema, value: Any) -> Iterator[Complaint]:
     if isinstance(value, str) and not compile_pattern(schema["pattern"]).search(value):
-        yield Complaint((), f'failed to match pattern "{schema["pattern"]}" with {_shown(schema, value)}')
+        yield Complaint((), f"failed to match pattern {json.dumps(schema['pattern'])} with {_shown(schema, value)}")
 
 
 def _shown(schema: Schema, value: str) -> str:
@@ -260,8 +267,9 @@ def _all_of(schema: Schema, value: Any) -> Iterator[Complaint]:
 def _any_of(schema: Schema, value: Any) -> Iterator[Complaint]:
     if all(explain(inner, value) for inner in schema["anyOf"]):
         objects = [inner for inner in schema["anyOf"] if isinstance(inner, dict)]
-        required = " or ".join(json.dumps(inner["required"]) for inner in objects if "required" in inner)
-        yield Complaint((), f"object matches none of the required{': ' if required else ''}{required}")
+        listed = (json.dumps(inner["required"], separators=(",", ":")) for inner in objects if "required" in inner)
+        required = " or ".join(listed)
+        yield Complaint((), f"{_NO_ALTERNATIVE}{': ' if required else ''}{required}")
 
 
 def _one_of(schema: Schema, value: Any) -> Iterator[Complaint]:

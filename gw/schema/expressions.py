@@ -10,8 +10,8 @@ from gw.schema.explain import Complaint
 from gw.schema.formats import is_ip_or_cidr
 from gw.schema.wording import Place, bare
 
-# As APISIX words it for both (apisix/admin/routes.lua, check_single_plugin_schema in apisix/plugin.lua).
-_FAILED: Final = "failed to validate the 'vars' expression: "
+# As APISIX words it for all (apisix/admin/routes.lua, check_single_plugin_schema in apisix/plugin.lua, log-util.lua).
+_FAILED: Final = "failed to validate the '{}' expression: "
 _OF_BODY: Final = "post_arg."
 # The paths that gw.pipeline.json_path reads, which this room may not import; a test holds both equal.
 _STEPS: Final = re.compile(
@@ -19,13 +19,13 @@ _STEPS: Final = re.compile(
 )
 
 
-def expression_complaint(place: Place, expression: object) -> Complaint | None:
-    """What is wrong with the expression at `place`, in APISIX's words; None when it is one."""
+def expression_complaint(place: Place, expression: object, name: str = "vars") -> Complaint | None:
+    """What is wrong with the expression at `place`, in APISIX's words; None when it is one. `name` stands in them."""
     try:
         compile_expression(expression, find=_any_variable, networks=_checked_networks)
     except ExpressionError as error:
         within = tuple(int(step) for step in error.place.strip("[]").split("][") if step)
-        return Complaint((*place, *within), _FAILED + error.reason, stands_alone=True)
+        return Complaint((*place, *within), _FAILED.format(name) + error.reason, stands_alone=True)
     return None
 
 

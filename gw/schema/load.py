@@ -27,6 +27,7 @@ FILES: Final = {
     "secrets/vault": "secret_vault.json",
     "secrets/aws": "secret_aws.json",
     "secrets/gcp": "secret_gcp.json",
+    "secrets/kubernetes": "secret_kubernetes.json",
     "stream_routes": "stream_route.json",
 }
 DEFINITIONS: Final = "definitions.json"

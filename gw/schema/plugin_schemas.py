@@ -11,6 +11,7 @@ objects and the items of arrays. What stands at the end of one is a text, or an 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
@@ -24,7 +25,9 @@ from gw.schema.explain import Complaint, Schema, explain
 from gw.schema.expressions import expression_complaint
 from gw.schema.installed import InstalledPlugin, choose_plugins, installed_plugins
 from gw.schema.load import load_plugin_meta
-from gw.schema.wording import bare
+from gw.schema.plugin_rules import own_words, rule_complaint
+from gw.schema.referring import holds_reference, referring
+from gw.schema.wording import bare, quote_value
 
 FINGERPRINT_BYTES: Final = 32
 # Kinds whose field `plugins` holds configurations of plugins.
@@ -48,6 +51,9 @@ _ANY_METADATA: Final[Schema] = {"type": "object"}
 _DRAFT_7: Final = "http://json-schema.org/draft-07/schema"
 # Kinds whose plugins are credentials, with a schema of their own where the plugin has one (TYPE_CONSUMER in APISIX).
 _OF_CONSUMERS: Final = frozenset({"consumers", "credentials"})
+# How APISIX marks a schema that `_meta` was added to (plugin_injected_schema in apisix/schema_def.lua).
+_MARK: Final = "this is a mark for our injected plugin schema"
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 # A field that no answer and no error may show; a word of draft 7, and an annotation there.
 _HIDDEN: Final = "writeOnly"
 
@@ -79,13 +85,29 @@ class PluginSchema:
     def _check(self) -> Check:
         return compile_check(self.schema, knows_const=True)
 
+    @cached_property
+    def _of_references(self) -> tuple[Schema, Check]:
+        schema = referring(self.schema)
+        return schema, compile_check(schema, knows_const=True)
+
+    def own_complaint(self, value: dict[str, Any]) -> Complaint | None:
+        """What is wrong with values as they are. Defaults are filled into them."""
+        return _complaint(self.schema, self._check, value)
+
     def complaint(self, value: dict[str, Any]) -> Complaint | None:
-        """What is wrong with a configuration. Defaults are filled into it."""
-        try:
-            self._check(value)
-        except fastjsonschema.JsonSchemaException as failure:
-            return explain(self.schema, value) or Complaint((), bare(str(failure)))
-        return None
+        """What is wrong with a configuration, whatever its references name. Defaults are filled into it."""
+        complaint = self.own_complaint(value)
+        if complaint is not None and holds_reference(value):
+            complaint = _complaint(*self._of_references, value)
+        return complaint
+
+
+def _complaint(schema: Schema, check: Check, value: dict[str, Any]) -> Complaint | None:
+    try:
+        check(value)
+    except fastjsonschema.JsonSchemaException as failure:
+        return explain(schema, value) or Complaint((), bare(str(failure)))
+    return None
 
 
 class PluginSchemas:
@@ -136,6 +158,8 @@ class PluginSchemas:
         if kind not in HOLDERS:
             return None
         for name, conf in resource.get("plugins", {}).items():
+            if misfit := _misfit(kind, name, conf, quotes=refuse_unknown):
+                return misfit
             schema = self.schema_for(kind, name)
             if schema is None:
                 if refuse_unknown:
@@ -144,9 +168,13 @@ class PluginSchemas:
             elif refuse_unknown and kind == "credentials" and name not in self._consumer_schemas:
                 reason = "only supports auth type plugins in consumer credential"
                 return Complaint(("plugins", name), reason, stands_alone=True)
-            elif complaint := schema.complaint(conf) or (refuse_unknown and _filter_complaint(conf)) or None:
-                before = _BEFORE_REASONS.get(kind, "")
-                reason = f"{before}failed to check the configuration of plugin {name} err: {complaint.reason}"
+            elif complaint := _conf_complaint(name, conf, schema, refuse_unknown=refuse_unknown):
+                reason = _BEFORE_REASONS.get(kind, "") + complaint.reason
+                return Complaint(("plugins", name, *complaint.place), reason, stands_alone=True)
+            elif refuse_unknown and (complaint := _filter_complaint(conf)):
+                # APISIX's words name no plugin: where there are several it would not be clear whose filter is meant.
+                named = f" (plugin {name})" if len(resource["plugins"]) > 1 else ""
+                reason = f"{_BEFORE_REASONS.get(kind, '')}{complaint.reason}{named}"
                 return Complaint(("plugins", name, *complaint.place), reason, stands_alone=True)
         return None
 
@@ -157,9 +185,38 @@ class PluginSchemas:
         if schema is None:
             return None
         metadata = {field: value for field, value in resource.items() if field not in _STORE_FIELDS}
-        complaint = schema.complaint(metadata)
+        complaint = schema.own_complaint(metadata)
         resource.update(metadata)
         return complaint
+
+
+def _misfit(kind: str, name: str, conf: object, *, quotes: bool) -> Complaint | None:
+    """What is wrong with a member of `plugins`, whatever plugin it is of.
+
+    With `quotes` the value is shown, as in APISIX: to whoever sent it, and in no log, since it may be a secret.
+    """
+    if not isinstance(conf, dict):
+        shown = f" {quote_value(conf)}" if quotes else ""
+        reason = f"invalid plugin conf{shown} for plugin [{bare(name)}]"
+    elif _CONTROL.search(name):
+        reason = f"invalid plugin name [{bare(name)}]: control characters"
+    else:
+        return None
+    return Complaint(("plugins", name), _BEFORE_REASONS.get(kind, "") + reason, stands_alone=True)
+
+
+def _conf_complaint(
+    name: str, conf: dict[str, Any], schema: PluginSchema, *, refuse_unknown: bool
+) -> Complaint | None:
+    """What is wrong with one configuration. Defaults are filled into it."""
+    complaint = schema.complaint(conf)
+    if complaint is not None:
+        complaint = complaint._replace(reason=own_words(name, conf) or complaint.reason)
+    elif refuse_unknown and not holds_reference(conf):
+        complaint = rule_complaint(name, conf)
+    if complaint is None:
+        return None
+    return complaint._replace(reason=f"failed to check the configuration of plugin {name} err: {complaint.reason}")
 
 
 def _filter_complaint(conf: Mapping[str, Any]) -> Complaint | None:
@@ -223,7 +280,7 @@ def _with_meta(schema: Schema, source: object, *, is_sound: bool = False) -> Plu
     properties = schema.get("properties", {})
     if not isinstance(properties, dict) or "_meta" in properties:
         raise UnusableSchema(f"{source}: its properties must be an object without _meta, which is added to each plugin")
-    schema = {**schema, "properties": {**properties, "_meta": load_plugin_meta()}}
+    schema = {**schema, "$comment": _MARK, "properties": {**properties, "_meta": load_plugin_meta()}}
     return PluginSchema(schema, source, is_sound=is_sound)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from gw.model.keys import KINDS
 from gw.model.operations import NOUNS
 from gw.schema.load import FILES
+from gw.schema.rules import KEY_PATTERNS
 from gw.schema.validate import schema_of
 
 _PLUGINS: Final = "plugins"
@@ -27,3 +28,11 @@ def published_schema(kind: str) -> dict[str, Any]:
     schema = schema_of(kind)
     whole: dict[str, Any] = schema["properties"][_PLUGINS] if kind == _PLUGINS else schema
     return whole
+
+
+def published_key_schemas() -> dict[str, Any]:
+    """What the control API shows beside the kinds: of the `key` of an upstream, by which clients check theirs."""
+    return {
+        f"upstream_hash_{hash_on}_schema": {"type": "string", "pattern": KEY_PATTERNS[hash_on]}
+        for hash_on in ("vars", "header")
+    }

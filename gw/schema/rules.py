@@ -1,8 +1,7 @@
 """Rules between fields that a schema cannot say. Plain functions over a resource that already fits its schema.
 
-They are those of APISIX's `check_upstream_conf` (apisix/upstream.lua, 3.x) with its texts, and two of our own: the
-addresses that nodes are keyed by must be addresses, and a chash key's pattern means what it was meant to (APISIX's
-`A-z` also lets `[`, `\\`, `]`, `^` and a backtick through).
+They are those of APISIX's `check_upstream_conf` (apisix/upstream.lua, 3.x) with its texts, and one of our own: the
+addresses that nodes are keyed by must be addresses.
 """
 
 import re
@@ -24,16 +23,18 @@ _EXCLUSIVE: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "routes": (("host", "hosts"), ("remote_addr", "remote_addrs")),
 }
 
-_HEADER_KEY: Final = "^[a-zA-Z0-9_-]+$"
-_KEY_PATTERNS: Final[Mapping[str, str]] = {
+# APISIX's, to the letter, since clients are told them. (`A-z` lets some punctuation through, which does no harm.)
+_HEADER_KEY: Final = "^[a-zA-Z0-9-_]+$"
+# What chash may hash, by `hash_on`.
+KEY_PATTERNS: Final[Mapping[str, str]] = {
     "vars": (
-        "^(uri|server_name|server_addr|request_uri|remote_port|remote_addr|query_string|host|hostname|mqtt_client_id"
-        "|arg_[0-9a-zA-Z_-]+)$"
+        "^((uri|server_name|server_addr|request_uri|remote_port|remote_addr|query_string|host|hostname|mqtt_client_id)"
+        "|arg_[0-9a-zA-z_-]+)$"
     ),
     "header": _HEADER_KEY,
     "cookie": _HEADER_KEY,
 }
-_KEYS: Final = {hash_on: re.compile(pattern[:-1] + r"\Z") for hash_on, pattern in _KEY_PATTERNS.items()}
+_KEYS: Final = {hash_on: re.compile(pattern[:-1] + r"\Z") for hash_on, pattern in KEY_PATTERNS.items()}
 
 
 def check_rules(kind: str, resource: Mapping[str, Any]) -> Complaint | None:
@@ -83,7 +84,7 @@ def _chash(upstream: Mapping[str, Any]) -> Iterator[Complaint]:
     if key is None:
         yield Complaint(("key",), "missing key", stands_alone=True)
     elif hash_on in _KEYS and not _KEYS[hash_on].match(key):
-        yield Complaint(("key",), f'failed to match pattern "{_KEY_PATTERNS[hash_on]}" with {quote(key)}')
+        yield Complaint(("key",), f'failed to match pattern "{KEY_PATTERNS[hash_on]}" with {quote(key)}')
 
 
 def _own_upstream(resource: Mapping[str, Any]) -> Iterator[Complaint]:

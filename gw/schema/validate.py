@@ -8,7 +8,8 @@ halves:
 - what it says about which properties go together (`oneOf: [{required: [uri]}, ...]`), which depends on nothing but the
   set of property names, so the answer is kept per set: as generated code it would cost twice the rest.
 
-Only when one of them says no does `explain` walk the whole schema, to word the reason.
+Only when one of them says no does `explain` walk the whole schema, to word the reason, and `empties` look whether only
+an empty container was written as one of the other kind.
 """
 
 from copy import deepcopy
@@ -20,11 +21,12 @@ import fastjsonschema
 from gw.errors import InvalidResource
 from gw.schema.code import code_complaint
 from gw.schema.compiled import Check, compile_check
+from gw.schema.empties import settle_empties
 from gw.schema.explain import Complaint, Schema, explain
 from gw.schema.expressions import expression_complaint
 from gw.schema.ids import body_complaint, id_complaint
 from gw.schema.load import FILES, load_schema, schema_name
-from gw.schema.plugin_schemas import NO_PLUGINS, PluginSchemas
+from gw.schema.plugin_schemas import HOLDERS, NO_PLUGINS, PluginSchemas
 from gw.schema.rules import check_exclusive, check_rules
 from gw.schema.screen import Unfit, copy_json
 from gw.schema.wording import bare, path_of, reason_at
@@ -65,9 +67,9 @@ def validate(
         checked = copy_json(_as_object(kind, resource))
         if not refuse_unknown:
             _leave_out_old_fields(kind, checked)
-        complaint = _complaint(kind, id, checked) or plugins.complaint(
-            kind, id, checked, refuse_unknown=refuse_unknown
-        )
+        complaint = _complaint(kind, id, checked, plugins, refuse_unknown=refuse_unknown)
+        if complaint and _settle_empties(kind, id, checked, plugins):
+            complaint = _complaint(kind, id, checked, plugins, refuse_unknown=refuse_unknown)
         if refuse_unknown:
             complaint = complaint or _runs_complaint(kind, checked, allow_code=allow_code)
     except Unfit as unfit:
@@ -110,7 +112,29 @@ def _leave_out_old_fields(kind: str, resource: Any) -> None:
             resource.pop(name, None)
 
 
-def _complaint(kind: str, id: str, resource: Any) -> Complaint | None:
+def _complaint(
+    kind: str, id: str, resource: Any, plugins: PluginSchemas, *, refuse_unknown: bool
+) -> Complaint | None:
+    return _own_complaint(kind, id, resource) or plugins.complaint(kind, id, resource, refuse_unknown=refuse_unknown)
+
+
+def _settle_empties(kind: str, id: str, resource: Any, plugins: PluginSchemas) -> bool:
+    """Whether there was something to settle, in the resource or in the plugins' configurations."""
+    is_changed = settle_empties(load_schema(schema_name(kind, id)), resource)
+    of_plugins = resource.get("plugins") if isinstance(resource, dict) and kind in HOLDERS else None
+    if not isinstance(of_plugins, dict):
+        return is_changed
+    for name, conf in list(of_plugins.items()):
+        schema = plugins.schema_for(kind, name)
+        if conf == []:
+            of_plugins[name] = {}
+            is_changed = True
+        elif schema is not None and settle_empties(schema.schema, conf):
+            is_changed = True
+    return is_changed
+
+
+def _own_complaint(kind: str, id: str, resource: Any) -> Complaint | None:
     name = schema_name(kind, id)
     try:
         _shape_check(name)(resource)

@@ -21,9 +21,20 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
 
 def quote(text: str) -> str:
     """The text in double quotes, cut to a bounded length, with everything but printable ASCII escaped."""
-    if len(text) > MAX_QUOTED_CHARACTERS:
-        text = text[:MAX_QUOTED_CHARACTERS] + "..."
-    return json.dumps(text).replace("\x7f", "\\u007f")
+    return _escaped(_bounded(text))
+
+
+def quote_value(value: object) -> str:
+    """A JSON value as JSON, cut and escaped as `quote` does."""
+    return quote(value) if isinstance(value, str) else _bounded(_escaped(value))
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= MAX_QUOTED_CHARACTERS else text[:MAX_QUOTED_CHARACTERS] + "..."
+
+
+def _escaped(value: object) -> str:
+    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
 def bare(text: str) -> str:

@@ -25,7 +25,7 @@ from gw.collector import calm_collector, settle_heap
 from gw.control.app import Part, control_app
 from gw.control.convergence import convergence
 from gw.control.dumps import Dumps
-from gw.control.healthcheck import Healthchecks
+from gw.control.healthcheck import DEFAULT_PREFIX, Healthchecks
 from gw.control.masking import Masking
 from gw.control.metrics_app import metrics_app
 from gw.control.schemas import Schemas
@@ -33,6 +33,7 @@ from gw.control.served import Observed
 from gw.control.status_app import status_app
 from gw.control.upkeep import Upkeep
 from gw.errors import AgentUnavailable
+from gw.expr import import_engines
 from gw.metrics.host_view import HostView, view_host
 from gw.model.operations import Status
 from gw.plugins.reloading import PluginReload
@@ -52,6 +53,7 @@ from gw.server.traffic import Traffic, open_traffic
 from gw.server.waiting import ServedWait
 from gw.server.worker import Assignment
 from gw.settings import Settings
+from gw.settings.roles import DOCUMENT_FORMS
 from gw.shm.names import SegmentNames
 from gw.shm.reader import SnapshotReader
 from gw.shm.segment import PosixSpace
@@ -100,6 +102,7 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
     """Open everything, follow the configuration, and close everything again."""
     settings, table = assignment.settings, assignment.table
     configure_logging(settings.gw.log_level)
+    import_engines()
     calm_collector()
     # Before the cell says that this worker lives: what the last owner of the row left open is not ours.
     counters = assignment.counters.take(assignment.cell)
@@ -142,9 +145,11 @@ async def running_gateway(assignment: Assignment) -> AsyncIterator[Gateway]:
 
 
 def _control_parts(settings: Settings, traffic: Traffic) -> Iterator[Part]:
+    # In APISIX, too, keys of what comes as a document are without the prefix of a store.
+    prefix = "" if settings.deployment.config_provider in DOCUMENT_FORMS else DEFAULT_PREFIX
     if traffic.board is not None:
-        yield Healthchecks(traffic.board, traffic.state.resource)
-    yield Dumps(traffic.state, Masking(traffic.plugins.schemas))
+        yield Healthchecks(traffic.board, traffic.state.resource, prefix)
+    yield Dumps(traffic.state, Masking(traffic.plugins.schemas), prefix)
     yield Schemas(traffic.plugins)
     yield Upkeep(PluginReload(settings))
 

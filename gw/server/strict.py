@@ -23,6 +23,7 @@ from gunicorn.asgi.protocol import (
 )
 
 from gw import __version__
+from gw.pipeline.reply import error_reply
 from gw.server.parser import RequestParser
 
 _CLOSE: Final = (b"connection", b"close")
@@ -89,7 +90,7 @@ class StrictProtocol(ASGIProtocol):
             self.log.info("closing a connection within its response: %s", ascii(message))
             return
         self.log.debug("answered %d: %s", status, ascii(message))
-        body = b'{"error_msg":"%d %b"}\n' % (status, HTTPStatus(status).phrase.encode("ascii"))
+        body = error_reply(status).body
         extra = "".join(f"{name}: {value}\r\n" for name, value in extra_headers)
         head = (
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"

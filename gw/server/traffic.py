@@ -26,9 +26,10 @@ from gw.health.prober import Prober
 from gw.health.view import HealthView
 from gw.model.keys import ResourceKey
 from gw.model.upstream import Upstream
-from gw.pipeline.conditions import compile_condition
 from gw.pipeline.gateway import Gateway
+from gw.pipeline.meta_filter import compile_filter
 from gw.pipeline.origin import Origin
+from gw.pipeline.path_view import compile_path_view
 from gw.pipeline.upstream import UpstreamRuntime, Watching, compile_upstream, keep_alive
 from gw.plugins.api import Environment
 from gw.plugins.catalogue import Catalogue
@@ -36,6 +37,7 @@ from gw.plugins.registry import load_registry
 from gw.rebuild.entry import MakeRuntime
 from gw.rebuild.state import ConfigState
 from gw.settings import Settings
+from gw.settings.matching import body_limits
 from gw.settings.resolver import ResolverSettings
 from gw.shared.files import state_directory
 from gw.shared.store import SharedStore
@@ -89,14 +91,22 @@ def open_traffic(stack: AsyncExitStack, settings: Settings, counters: TrafficCou
     access_log = AccessLog.open(settings.nginx_config.http, settings.access_log_path, loop)
     if access_log is not None:
         stack.callback(access_log.close)
+    to_match_bytes, graphql_bytes = body_limits(settings.apisix, settings.graphql)
     gateway = Gateway(
         state,
         upstreams,
-        server_name=f"Jitterway/{__version__}",
+        server_name=f"Jitterway/{__version__}" if settings.apisix.enable_server_tokens else "Jitterway",
         max_body_bytes=settings.nginx_config.http.client_max_body_size_bytes,
+        max_body_to_match_bytes=to_match_bytes,
+        max_graphql_bytes=graphql_bytes,
+        path_view=compile_path_view(
+            without_final_slash=settings.apisix.delete_uri_tail_slash,
+            like_servlet=settings.apisix.normalize_uri_like_servlet,
+        ),
         locate=Origin.from_settings(settings),
         counters=counters,
         on_ended=None if access_log is None else access_log.add,
+        shows_every_status=settings.apisix.show_upstream_status_in_response_header,
     )
     stack.push_async_callback(gateway.close)
     environment = Environment(
@@ -110,7 +120,7 @@ def open_traffic(stack: AsyncExitStack, settings: Settings, counters: TrafficCou
         consumers=state,
     )
     registry = load_registry(settings.plugins)
-    state.use_plugins(registry.maker(environment), compile_condition, registry.credential_fields)
+    state.use_plugins(registry.maker(environment), compile_filter, registry.credential_fields)
     stack.callback(state.close)
     return Traffic(gateway, state, board, access_log, counters, Catalogue(registry))
 

@@ -26,8 +26,8 @@ class AccessLogSettings:
         help="The file, to which all workers append. /dev/stdout and /dev/stderr are the process's own.",
     )
     access_log_format: str = setting(
-        # A line end in it would make two records of one request.
-        kinds.text("one line of text, with $variables", r"[^\x00-\x1f\x7f]+"),
+        # A line end in it would make two records of one request. APISIX's example writes it as a block (`|`).
+        kinds.line_of_text("one line of text, with $variables", r"[^\x00-\x1f\x7f]+"),
         default=DEFAULT_FORMAT,
         help="The line of a request: text, $variable or ${variable}. An unknown variable is reported, and logged as "
         "one without a value.",

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from gw import __version__
 from gw.settings import kinds, network
@@ -52,6 +53,9 @@ class AdminSettings:
         return Listen(self.admin_listen.ip, self.admin_listen.port)
 
 
+_WITH_VERSION: Final = f"Jitterway/{__version__}"
+
+
 @dataclass(frozen=True, slots=True)
 class AdminAnswers:
     """What is our own about the Admin API's answers."""
@@ -59,7 +63,7 @@ class AdminAnswers:
     server_header: str = setting(
         kinds.either(
             "auto",
-            f"Jitterway/{__version__}",
+            _WITH_VERSION,
             # As RFC 9110 has a field value, without obs-text: it stands in a header as it is.
             kinds.text("at most 128 characters of ASCII, no space at either end", r"[!-~](?:[ -~]{0,126}[!-~])?"),
         ),
@@ -67,3 +71,8 @@ class AdminAnswers:
         help="Server of the Admin API's answers; auto: Jitterway/<version>. Clients made for APISIX look there for the "
         "version to talk to (APISIX/3.14.1).",
     )
+
+
+def without_version(answers: AdminAnswers) -> AdminAnswers:
+    """The same, without our version where no other server_header was chosen: apisix.enable_server_tokens is off."""
+    return replace(answers, server_header="Jitterway") if answers.server_header == _WITH_VERSION else answers

@@ -91,6 +91,16 @@ def text(form: str, pattern: str = r".*", *, secret: bool = False) -> Kind[str]:
     return Kind(form, parse, secret=secret)
 
 
+def line_of_text(form: str, pattern: str) -> Kind[str]:
+    """The same, without the line end that YAML's `|` leaves behind a text."""
+    whole = text(form, pattern)
+
+    def parse(raw: object, context: Context) -> str:
+        return whole.parse(raw.removesuffix("\n") if isinstance(raw, str) else raw, context)
+
+    return Kind(form, parse)
+
+
 def file_path() -> Kind[Path]:
     """A path; a relative one counts from the directory of the configuration file. Absolute in the result."""
 

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 
 from gw.errors import ConfigError
 from gw.settings import kinds, rules
+from gw.settings.admin import without_version
 from gw.settings.agent_tree import AgentSettings, AgentTree
 from gw.settings.declare import Context, Refused, Section, Setting, members
 from gw.settings.encryption import encryption_problems, encryption_warnings
@@ -222,6 +223,7 @@ def _derive(settings: Settings, source: Path) -> Settings:
         ),
         gw=dataclasses.replace(
             gw,
+            admin=gw.admin if apisix.enable_server_tokens else without_version(gw.admin),
             workers=gw.workers or nginx.worker_processes or cpus,
             graceful_timeout_s=nginx.worker_shutdown_timeout_s,
         ),

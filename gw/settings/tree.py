@@ -18,6 +18,7 @@ from gw.settings.access_log import AccessLogSettings
 from gw.settings.admin import AdminAnswers, AdminSettings
 from gw.settings.client_address import RealIpSettings, TrustSettings
 from gw.settings.declare import derived, section, setting
+from gw.settings.matching import GraphqlSettings, MatchingSettings
 from gw.settings.network import Listen
 from gw.settings.reloading import ReloadSettings
 from gw.settings.resolver import ResolverSettings
@@ -84,7 +85,7 @@ class SslSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ApisixSettings(ResolverSettings, TrustSettings):
+class ApisixSettings(MatchingSettings, ResolverSettings, TrustSettings):
     """The gateway's listeners, its router, whom it trusts, and how it finds the addresses of nodes."""
 
     node_listen: tuple[Listen, ...] = setting(
@@ -96,6 +97,15 @@ class ApisixSettings(ResolverSettings, TrustSettings):
     enable_control: bool = setting(kinds.boolean(), default=True, help="Whether the control API is served.")
     disable_upstream_healthcheck: bool = setting(
         kinds.boolean(), default=False, help="Check no upstream, whatever its checks say: every node is healthy then."
+    )
+    enable_server_tokens: bool = setting(
+        kinds.boolean(), default=True, help="Whether Server in answers names the version (with server_header: auto)."
+    )
+    show_upstream_status_in_response_header: bool = setting(
+        kinds.boolean(),
+        default=False,
+        help="Whether every answer of an upstream has X-APISIX-Upstream-Status: what each node came to that was tried. "
+        "Otherwise those that end in a 5xx have it.",
     )
     control: ControlListen = section(ControlListen)
     status: StatusListen = section(StatusListen)
@@ -395,6 +405,7 @@ class Settings:
     apisix: ApisixSettings = section(ApisixSettings)
     deployment: DeploymentSettings = section(DeploymentSettings)
     nginx_config: NginxConfig = section(NginxConfig)
+    graphql: GraphqlSettings = section(GraphqlSettings)
     plugins: tuple[str, ...] = setting(
         kinds.list_of(kinds.text("the name of a plugin", r"[^\s\x00-\x1f]{1,256}"), "a list of names of plugins"),
         default=list(OWN_PLUGINS),

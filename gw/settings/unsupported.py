@@ -18,11 +18,8 @@ IGNORED: Final[dict[str, str]] = {
     **dict.fromkeys(
         (
             "apisix.enable_dev_mode",
-            "apisix.show_upstream_status_in_response_header",
             "apisix.enable_http2",
             "apisix.proxy_cache",
-            "apisix.delete_uri_tail_slash",
-            "apisix.normalize_uri_like_servlet",
             "apisix.router.ssl",
             "apisix.ssl.enable",
             "apisix.ssl.listen",
@@ -30,13 +27,11 @@ IGNORED: Final[dict[str, str]] = {
             "apisix.ssl.ssl_ciphers",
             "apisix.ssl.ssl_session_tickets",
             "apisix.ssl.fallback_sni",
-            "apisix.enable_server_tokens",
             "apisix.lru",
             "apisix.tracing",
             "apisix.global_rule_skip_internal_api",
             "deployment.admin.enable_admin_ui",
             "discovery",
-            "graphql",
             "stream_plugins",
             "plugin_attr.prometheus.metrics",
             "plugin_attr.prometheus.default_buckets",
@@ -79,6 +74,7 @@ IGNORED: Final[dict[str, str]] = {
             "apisix.lua_module_hook",
             "apisix.disable_sync_configuration_during_start",
             "apisix.worker_startup_time_threshold",
+            "apisix.router.router_rebuild_min_interval",
             "apisix.events",
             "plugin_attr.prometheus.refresh_interval",
             "deployment.etcd.use_grpc",
@@ -94,6 +90,7 @@ IGNORED: Final[dict[str, str]] = {
         ),
         _NEVER,
     ),
+    "apisix.match_uri_encoded_slash": "does nothing; an encoded slash never separates segments here",
     "nginx_config.error_log_level": "does nothing; use gw.log_level",
 }
 

@@ -1,6 +1,6 @@
 """Where shared state lies: one directory a gateway, in it one LMDB environment, its lock beside it.
 
-    /dev/shm/<gw.shm.name>.v1.state/   0770
+    /dev/shm/<gw.shm.name>.v2.state/   0770
         open.lock                      0660  flock, held while one process opens, makes or replaces the others
         v1.<lmdb>.<boot>.mdb           0660  reserved in full: a full /dev/shm is an error here, no SIGBUS later
         v1.<lmdb>.<boot>.mdb-lock      0660  the mutex and the readers' slots

@@ -7,7 +7,6 @@ place of another (`gw reload`) both give cells out, and the later one stands as 
 
 import os
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from typing import Final
 
 from gw.errors import SegmentError
@@ -28,8 +27,8 @@ from gw.shm.layout import (
     unpack_cell,
     unpack_cell_owner,
 )
-from gw.shm.names import SegmentNames, aside
-from gw.shm.segment import TABLE_MODE, Segment, SegmentSpace, UntrustedSegment
+from gw.shm.names import SegmentNames
+from gw.shm.segment import TABLE_MODE, Segment, SegmentSpace, UntrustedSegment, create_in_place
 
 # A copy is torn when its owner writes at that moment; the next is whole. A cell torn so often has lost its owner.
 CELL_ATTEMPTS: Final = 4
@@ -70,15 +69,7 @@ class WorkerTable:
 
     @classmethod
     def _create(cls, space: SegmentSpace, names: SegmentNames) -> "WorkerTable":
-        space.unlink(aside(names.workers))
-        segment = space.create(aside(names.workers), TABLE_BYTES, TABLE_MODE)
-        try:
-            segment.store(0, pack_table_header())
-            space.rename(aside(names.workers), names.workers)
-        except BaseException:
-            with suppress(SegmentError):
-                space.unlink(aside(names.workers))
-            raise
+        segment = create_in_place(space, names.workers, TABLE_BYTES, TABLE_MODE, pack_table_header())
         return cls(segment, space, names)
 
     @property

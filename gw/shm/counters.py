@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 from gw.errors import SegmentError
@@ -30,8 +29,8 @@ from gw.shm.counter_layout import (
     row_offset,
 )
 from gw.shm.layout import HEADER_BYTES
-from gw.shm.names import SegmentNames, aside
-from gw.shm.segment import TABLE_MODE, Segment, SegmentSpace, UntrustedSegment
+from gw.shm.names import SegmentNames
+from gw.shm.segment import TABLE_MODE, Segment, SegmentSpace, UntrustedSegment, create_in_place
 
 # Plain numbers: an enum's members are looked up by name each time.
 _PROCESSES: Final = int(Count.PROCESSES)
@@ -209,15 +208,7 @@ class CounterTable:
 
     @classmethod
     def _create(cls, space: SegmentSpace, names: SegmentNames) -> CounterTable:
-        space.unlink(aside(names.counters))
-        segment = space.create(aside(names.counters), COUNTERS_BYTES, TABLE_MODE)
-        try:
-            segment.store(0, pack_counters_header())
-            space.rename(aside(names.counters), names.counters)
-        except BaseException:
-            with suppress(SegmentError):
-                space.unlink(aside(names.counters))
-            raise
+        segment = create_in_place(space, names.counters, COUNTERS_BYTES, TABLE_MODE, pack_counters_header())
         return cls(segment)
 
     def take(self, index: int) -> TrafficCounters:

@@ -69,8 +69,9 @@ from enum import IntEnum
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-# In every name and every header. A change of any struct here is a new format, hence other names.
-FORMAT: Final = 1
+# In every name and every header. A change of any struct here, or of what msgpack in a segment holds (gw.model.routing's
+# RouteKey, encode_record, the snapshot's index), is a new format, hence other names.
+FORMAT: Final = 2
 
 CONTROL_MAGIC: Final = b"JWCTRL\r\n"  # the line ending breaks when somebody copies a segment as text
 LOG_MAGIC: Final = b"JWLOG\0\r\n"

@@ -15,7 +15,7 @@ class SegmentNames:
     Raises ValueError for a name that is empty, longer than 100 characters, or holds more than letters, digits, `_.-`.
     """
 
-    __slots__ = ("_own", "control", "counters", "log", "name", "prefix", "workers")
+    __slots__ = ("_any_format", "_own", "control", "counters", "log", "name", "prefix", "workers")
 
     def __init__(self, name: str) -> None:
         if not _ALLOWED.fullmatch(name):
@@ -26,9 +26,10 @@ class SegmentNames:
         self.log = f"{self.prefix}log"
         self.workers = f"{self.prefix}workers"
         self.counters = f"{self.prefix}counters"
-        # Matched in full: the prefix of a gateway `a` also begins the names of one called `a.v1.b`.
+        # Matched in full: the prefix of a gateway `a` also begins the names of one called `a.v2.b`.
         single = "control|log|workers|counters"
         self._own = re.compile(re.escape(self.prefix) + rf"(?:(?:{single})(?:\.new)?|snapshot\.(\d{{1,19}}))")
+        self._any_format = re.compile(rf"/{re.escape(name)}\.v(\d{{1,9}})\.(?:{single})")
 
     def snapshot(self, number: int) -> str:
         """The base with this number."""
@@ -42,6 +43,11 @@ class SegmentNames:
     def owns(self, name: str) -> bool:
         """Whether a segment of this name is one of ours, those being written aside (`.new`) included."""
         return self._own.fullmatch(name) is not None
+
+    def format_of(self, name: str) -> int | None:
+        """The format of a segment that this gateway has, or had in another version of this code; None for any other."""
+        match = self._any_format.fullmatch(name)
+        return int(match[1]) if match else None
 
 
 def aside(name: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 import posix_ipc
 
 from gw.errors import SegmentError
-from gw.shm.names import SegmentNames
+from gw.shm.names import SegmentNames, aside
 from gw.shm.trust import Trust, owner_and_mode
 
 # Where shm_open of glibc and musl keeps them.
@@ -321,6 +321,23 @@ def no_room(name: str, wanted_bytes: int, free_bytes: int) -> SegmentError:
     return SegmentError(
         f"no room for shared-memory segment {name}: {wanted_bytes} bytes wanted, {free_bytes} free in {SHM_DIR}"
     )
+
+
+def create_in_place(space: SegmentSpace, name: str, size: int, mode: int, header: bytes) -> Segment:
+    """A segment that nobody meets before its header is in it. Takes the place of one of that name.
+
+    Raises UntrustedSegment for a stranger's, SegmentError when there is no room.
+    """
+    space.unlink(aside(name))
+    segment = space.create(aside(name), size, mode)
+    try:
+        segment.store(0, header)
+        space.rename(aside(name), name)
+    except BaseException:
+        with suppress(SegmentError):
+            space.unlink(aside(name))
+        raise
+    return segment
 
 
 def unlink_all(space: SegmentSpace, names: SegmentNames) -> list[str]:

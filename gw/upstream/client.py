@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from gw.errors import UpstreamError
+from gw.model.hosts import is_address
 from gw.upstream.connection import UpstreamConnection
 from gw.upstream.dns_query import MAX_ADDRESSES
-from gw.upstream.errors import ConnectFailed, ConnectTimedOut
+from gw.upstream.errors import ConnectFailed, ConnectTimedOut, NotResolved
 from gw.upstream.lookup import SystemLookup
 from gw.upstream.pool import IdlePool
-from gw.upstream.resolve import Lookup, Resolver
-from gw.upstream.system_names import is_address
+from gw.upstream.resolve import Lookup, NoAddress, Resolver
 from gw.upstream.target import Target, TlsIdentity
 from gw.upstream.tls import TlsContexts, UnusableTls, name_fault
 from gw.upstream.turns import Turns
@@ -110,6 +110,8 @@ class UpstreamClient:
                 connection = await self._connect(target, timeout_s)
         except TimeoutError:
             opener.upstream_failed(ConnectTimedOut())
+        except NoAddress as error:
+            opener.upstream_failed(NotResolved(_words(error)))
         except OSError as error:  # ssl.SSLError is one, too
             opener.upstream_failed(ConnectFailed(_words(error)))
         except Exception:

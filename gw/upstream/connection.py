@@ -98,9 +98,10 @@ class UpstreamConnection(ResponseReading):
         """Whether an idle connection has something to be read that the loop has not come to yet.
 
         It is its end, or an answer to nothing, which would be taken for the answer to the next request. Behind TLS it
-        may be neither (a session ticket), so nothing is said there but that it is closing.
+        could also be a key update or a late session ticket: too rare to be told apart. Nothing whole waits within TLS:
+        the loop hands on at once what it decrypts, and reading goes on before a connection is idle.
         """
-        return self._transport.is_closing() or (self.target.tls is None and bool(self._poll.poll(0)))
+        return self._transport.is_closing() or bool(self._poll.poll(0))
 
     def begin(
         self,

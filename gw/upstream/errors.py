@@ -4,10 +4,17 @@ from gw.errors import UpstreamError
 
 
 class ConnectFailed(UpstreamError):
-    """No connection: refused, unreachable, TLS failed, or the name has no address."""
+    """No connection: refused, unreachable, TLS failed."""
+
+    def __init__(self, reason: str, status: int = 502) -> None:
+        super().__init__(status, f"cannot connect: {reason}")
+
+
+class NotResolved(ConnectFailed):
+    """The name has no address. APISIX leaves such a node out, and answers 503 where that leaves none."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(502, f"cannot connect: {reason}")
+        super().__init__(reason, 503)
 
 
 class ConnectTimedOut(UpstreamError):

@@ -111,6 +111,10 @@ class _Name:
             self.timer = None
 
 
+class NoAddress(OSError):
+    """A name has none, or nobody could be asked."""
+
+
 class Resolver:
     """One per worker, on its loop. `await addresses(name)` is all that connections need."""
 
@@ -136,14 +140,14 @@ class Resolver:
         self._closed = False
 
     async def addresses(self, host: str) -> tuple[str, ...]:
-        """Return at least one address. Raises OSError when the name has none and had none lately."""
+        """Return at least one address. Raises NoAddress when the name has none and had none lately."""
         name = self._used(host)
         if not self._answers(name):
             task = name.task or self._start(name)
             # Not awaited itself: one waiting request that is cancelled does not take the answer from the others.
             await asyncio.wait((task,), timeout=WAKE_S if name.addresses else None)
         if not name.addresses:
-            raise OSError(name.error or f"{host} was not looked up")
+            raise NoAddress(name.error or f"{host} was not looked up")
         return name.addresses
 
     def has_address(self, host: str, address: str) -> bool:

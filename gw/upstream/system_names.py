@@ -7,11 +7,12 @@ hundred thousand lines; whether it changed is one stat, as often as names are lo
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Generic, NamedTuple, TypeVar
+
+from gw.model.hosts import is_address
 
 T = TypeVar("T")
 
@@ -119,12 +120,3 @@ def names_to_try(name: str, search: tuple[str, ...], ndots: int) -> tuple[str, .
         return (name[:-1],)
     beneath = tuple(f"{name}.{suffix}" for suffix in search)
     return (name, *beneath) if name.count(".") >= ndots else (*beneath, name)
-
-
-def is_address(host: str) -> bool:
-    """True for an IPv4 or IPv6 address (without brackets)."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

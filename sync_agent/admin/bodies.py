@@ -12,6 +12,8 @@ from gw.model.operations import NOUNS
 
 # Kept by the agent. Callers may not set them, as in APISIX since 3.7; a PATCH may, as there.
 MANAGED_FIELDS: Final = ("create_time", "update_time")
+# As the schema has it of what is neither text nor a number from 1.
+_NO_ID: Final = 'invalid configuration: property "id" validation failed: object matches none of the required'
 
 
 class InvalidBody(ValueError):
@@ -34,7 +36,7 @@ def id_of(kind: str, id: str | None, body: Mapping[str, Any], parent: str | None
         return _username(id, body)
     in_body = body.get("id")
     if "id" in body and type(in_body) not in (str, int):
-        raise InvalidBody(f"wrong type of {NOUNS[kind]} id")
+        raise InvalidBody(_NO_ID if id is None else f"wrong {NOUNS[kind]} id")
     if id is None and in_body is None:
         # As APISIX words it for the one kind that is not known by an id.
         missing = "plugin name" if kind == "plugin_metadata" else f"{NOUNS[kind]} id"
@@ -42,9 +44,7 @@ def id_of(kind: str, id: str | None, body: Mapping[str, Any], parent: str | None
     if id is not None and in_body is not None and str(in_body) not in (id, id.rpartition("/")[2]):
         raise InvalidBody(f"wrong {NOUNS[kind]} id")
     if type(in_body) is int and in_body < 1:
-        raise InvalidBody(
-            f'invalid configuration: property "id" validation failed: expected {in_body} to be at least 1'
-        )
+        raise InvalidBody(_NO_ID)
     if id is not None:
         return id
     return str(in_body) if parent is None else f"{parent}/{in_body}"

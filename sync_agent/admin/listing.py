@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from gw.model.keys import OLD_NAMES, ResourceKey, credential_key, has_old_name, parse_store_key
 from gw.model.operations import Item, List
 from sync_agent.admin.pattern import Search, compile_search
 from sync_agent.admin.stored import StoredValueError, parse_stored
 from sync_agent.stores.base import KeyValue
+
+# Of a page that ends behind more than these, in the order of creation, keys alone are kept: two of the longest pages.
+KEPT_ITEMS: Final = 1000
 
 
 class InvalidFilter(ValueError):
@@ -65,18 +69,38 @@ class Filter:
         return all(field in resource and str(resource[field]) == id for field, id in self._references)
 
 
+class Candidate(NamedTuple):
+    """What may stand on a page. `store_key` is where it lies, also under a name that APISIX 2.x gave it."""
+
+    store_key: str
+    item: Item
+
+
 class PageOf:
-    """Keeps one page of what it is given, in the order of creation, and no more items than the pages up to it hold."""
+    """Keeps one page of what it is given, in the order of creation.
+
+    Up to the end of the page there may be few resources or nearly all there are. Few are kept as they are; of more, the
+    keys alone, and those of the page are to be read again.
+    """
 
     def __init__(self, page: int, page_size: int) -> None:
         self._first = (page - 1) * page_size
         self._end = page * page_size
+        self._keeps_items = self._end <= KEPT_ITEMS
         # A heap whose root is the youngest of the oldest `_end` items: negated, because heapq keeps the smallest there.
         self._oldest: list[tuple[int, int, Item]] = []
         self._given = 0
+        # Of all that was given, where no items are kept.
+        self._created = array("Q")
+        self._keys: list[str] = []
 
-    def add(self, item: Item) -> None:
+    def add(self, candidate: Candidate) -> None:
         """Take an item into account. Items created at one revision keep the order in which they are given."""
+        item = candidate.item
+        if not self._keeps_items:
+            self._created.append(item.create_revision)
+            self._keys.append(candidate.store_key)
+            return
         self._given += 1
         entry = (-item.create_revision, -self._given, item)
         if len(self._oldest) < self._end:
@@ -85,9 +109,14 @@ class PageOf:
             heapq.heappushpop(self._oldest, entry)
 
     def items(self) -> tuple[Item, ...]:
-        """The page, once everything is given."""
+        """The page, once everything is given; empty where it is to be read again."""
         ordered = sorted(self._oldest, key=lambda entry: (-entry[0], -entry[1]))
         return tuple(item for _, _, item in ordered[self._first : self._end])
+
+    def keys_to_read(self) -> tuple[str, ...]:
+        """The store's keys of the page, once everything is given; empty where `items` has it."""
+        ordered = sorted(range(len(self._keys)), key=self._created.__getitem__)
+        return tuple(self._keys[number] for number in ordered[self._first : self._end])
 
 
 # Makes the item that is shown of a resource: its key, as it lies in the store, and parsed.
@@ -104,7 +133,7 @@ class Shown:
         self._item_of = item_of
         self._page = None if wanted.page_size is None else PageOf(wanted.page, wanted.page_size)
         # By id; None where the filter lets it not through.
-        self._old: dict[str, Item | None] = {}
+        self._old: dict[str, Candidate | None] = {}
         self._total = 0
         self.is_empty = True  # no resource of the kind was there at all
 
@@ -117,38 +146,48 @@ class Shown:
 
     def take(self, stored: Iterable[KeyValue]) -> list[Item]:
         """What can be sent already. A value that is no JSON object is left out: the agent's status names it."""
-        return [item for item in self._passing_items(stored) if self._is_sent_now(item)]
+        return [candidate.item for candidate in self._passing_items(stored) if self._is_sent_now(candidate)]
 
     def finish(self) -> tuple[tuple[Item, ...], int]:
         """What is to be sent after all that was, and how many there are on all pages."""
-        kept = [item for item in self._old.values() if item is not None and self._is_sent_now(item)]
+        kept = [each.item for each in self._old.values() if each is not None and self._is_sent_now(each)]
         return tuple(kept) if self._page is None else self._page.items(), self._total
 
-    def _passing_items(self, stored: Iterable[KeyValue]) -> Iterator[Item]:
+    def keys_to_read(self) -> tuple[str, ...]:
+        """After `finish`: what else is to be sent, read again and given to `take_again` in this order."""
+        return () if self._page is None else self._page.keys_to_read()
+
+    def take_again(self, kv: KeyValue) -> Item | None:
+        """What was on the page a moment ago, as it is now; None where it no longer belongs into the list."""
+        key = parse_store_key(kv.key)
+        candidate = None if key is None else self._passing_item(key, kv)
+        return None if candidate is None else candidate.item
+
+    def _passing_items(self, stored: Iterable[KeyValue]) -> Iterator[Candidate]:
         for kv in stored:
             key = parse_store_key(kv.key)
             if key is None or key.kind != self._wanted.kind:
                 continue
             self.is_empty = False
-            item = self._passing_item(key, kv)
+            candidate = self._passing_item(key, kv)
             if has_old_name(kv.key):
-                self._old[key.id] = item
+                self._old[key.id] = candidate
                 continue
             self._old.pop(key.id, None)
-            if item is not None:
-                yield item
+            if candidate is not None:
+                yield candidate
 
-    def _passing_item(self, key: ResourceKey, kv: KeyValue) -> Item | None:
+    def _passing_item(self, key: ResourceKey, kv: KeyValue) -> Candidate | None:
         with contextlib.suppress(StoredValueError):
             resource = parse_stored(kv.value)
             if self._passing.passes(resource):
-                return self._item_of(key, kv, resource)
+                return Candidate(kv.key, self._item_of(key, kv, resource))
         return None
 
-    def _is_sent_now(self, item: Item) -> bool:
+    def _is_sent_now(self, candidate: Candidate) -> bool:
         self._total += 1
         if self._page is not None:
-            self._page.add(item)
+            self._page.add(candidate)
         return self._page is None
 
 

@@ -245,6 +245,10 @@ class Operations:
         if wanted.kind == "credentials" and shown.is_empty:
             return Answer(Outcome.NOT_FOUND, "Key not found", revision=revision)  # as in APISIX, for this kind alone
         items, total = shown.finish()
+        for store_key in shown.keys_to_read():
+            found, _ = await self._store.get(store_key)
+            if found is not None and (item := shown.take_again(found)) is not None:
+                await emit([item])
         return Answer(Outcome.OK, items=items, total=total, revision=revision)
 
     async def _create(self, wanted: Create) -> Answer:
@@ -275,7 +279,7 @@ class Operations:
             for lost in range(WRITE_ATTEMPTS):
                 await self._pause_after(lost)
                 found, _head = await self._find(key)
-                value = self._stamped(key, body, found)
+                value = self._stamped(key, body, found, keeps_id=wanted.id is None)
                 async with self._checked(key, value) as encoded:
                     expect = 0 if found is None else found.mod_revision
                     name = str(key) if found is None else found.key
@@ -370,8 +374,13 @@ class Operations:
     def _turn(self, key: ResourceKey) -> asyncio.Lock:
         return self._turns.setdefault(key, asyncio.Lock())
 
-    def _stamped(self, key: ResourceKey, body: Mapping[str, Any], found: KeyValue | None) -> dict[str, Any]:
-        """The resource as it is stored: the body, its id, and the times. What is replaced gives its `create_time`."""
+    def _stamped(
+        self, key: ResourceKey, body: Mapping[str, Any], found: KeyValue | None, *, keeps_id: bool = False
+    ) -> dict[str, Any]:
+        """The resource as it is stored: the body, its id, and the times. What is replaced gives its `create_time`.
+
+        `keeps_id`: the body alone said the id, which stays a number where it is one, as in APISIX.
+        """
         if key.kind in UNSTAMPED:
             return dict(body)
         now = int(self._clock.wall())
@@ -380,7 +389,7 @@ class Operations:
             with contextlib.suppress(StoredValueError):
                 before = parse_stored(found.value).get("create_time")
                 create_time = before if type(before) is int else now
-        id = {} if key.written_id is None else {"id": key.written_id}
+        id = {} if key.written_id is None or keeps_id else {"id": key.written_id}
         return {**body, **id, "create_time": create_time, "update_time": now}
 
     def _patched(self, key: ResourceKey, before: dict[str, Any], wanted: Patch) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,14 +9,6 @@ import pytest
 
 from sync_agent.stores.base import Store
 from tests.support.admin import MakeStore, sqlite_store
-from tests.support.etcd import Etcd, has_etcd
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    """One etcd for the tests of a file; each test has a prefix of its own."""
-    with Etcd(tmp_path_factory.mktemp("etcd")) as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "etcd"])
@@ -25,9 +16,7 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
     """Makes the store of a test; call it inside the event loop."""
     if request.param == "sqlite":
         return lambda: sqlite_store(tmp_path)
-    if not has_etcd():
-        pytest.skip("no etcd")
-    endpoint = request.getfixturevalue("etcd").endpoint
+    endpoint = request.getfixturevalue("shared_etcd").endpoint
 
     def make() -> Store:
         from sync_agent.stores.etcd.options import EtcdOptions

@@ -207,6 +207,15 @@ def test_the_names_of_2x(tmp_path: Path, make_store: MakeStore, old: str, kind: 
     play(scenario, tmp_path, make_store)
 
 
+def test_a_manager_alone_is_no_secret(tmp_path: Path) -> None:
+    async def scenario(admin: World) -> None:
+        for method, path in (("PATCH", "/secrets/vault"), ("DELETE", "/secrets/vault"), ("DELETE", "/secrets")):
+            reply = await admin.ask(method, path, {})
+            assert (reply.status, reply.body) == (400, {"error_msg": "no secret id"}), (method, path)
+
+    play(scenario, tmp_path)
+
+
 def test_filters_of_stream_routes(tmp_path: Path) -> None:
     async def scenario(admin: World) -> None:
         upstream = {"type": "roundrobin", "nodes": {"127.0.0.1:1": 1}}

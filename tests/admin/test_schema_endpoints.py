@@ -86,16 +86,20 @@ def test_answers_are_those_of_apisix(tmp_path: Path) -> None:
 
 
 def test_a_plugins_schema_has_the_members_that_every_plugin_has(tmp_path: Path) -> None:
-    by_plugin, by_schema, all_of_them = ask_all(
+    by_plugin, by_schema, all_of_them, route = ask_all(
         tmp_path,
         [
             ("GET", "/plugins/limit-count?subsystem=http", None),
             ("GET", "/schema/plugins/limit-count", None),
             ("GET", "/plugins?all=true", None),
+            ("GET", "/schema/route", None),
         ],
     )
     assert by_plugin.body == by_schema.body == all_of_them.body["limit-count"]["schema"]
-    assert "_meta" in by_plugin.body["properties"]
+    # Beside the mark by which APISIX's clients know what was added, in its words.
+    assert by_plugin.body["$comment"] == "this is a mark for our injected plugin schema"
+    assert by_plugin.body["properties"]["_meta"]["properties"]["disable"] == {"type": "boolean"}
+    assert route.body["properties"]["plugins"] == {"type": "object"}
     assert set(all_of_them.body) == set(OWN_PLUGINS)
     assert all_of_them.body["limit-count"].keys() == {"priority", "version", "schema", "metadata_schema"}
     assert all_of_them.body["limit-count"]["priority"] == 1002
@@ -115,6 +119,8 @@ def test_plugins_of_authentication_say_so_and_what_consumers_have(tmp_path: Path
     assert (told["type"], told["priority"]) == ("auth", 2520)
     assert told["schema"] == of_routes.body
     assert told["consumer_schema"] == of_consumers.body
+    assert of_routes.body["title"] == "work with route or service object"
+    assert of_consumers.body["title"] == "work with consumer object"
     assert of_consumers.body["required"] == ["username", "password"]
     assert of_consumers.body["encrypt_fields"] == ["password"]
     auth = [name for name, facts in all_of_them.body.items() if facts.get("type") == "auth"]

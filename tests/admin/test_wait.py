@@ -13,7 +13,10 @@ from gunicorn.asgi.protocol import ASGIProtocol
 
 from gw.admin.agent_client import AgentClient
 from gw.admin.app import admin_app
+from gw.admin.configs import SETTLED_WITHIN_S
 from gw.admin.parameters import MAX_WAIT_MS
+from gw.clock import SystemClock
+from sync_agent.stores.standalone.pushed_store import PushedStore
 from tests.support.admin import ADMIN_KEY, ROUTE, VIEWER_KEY, World, admin_settings, agent, sqlite_store, world
 from tests.support.asynchronous import asynchronous
 from tests.support.edge import Worker
@@ -106,6 +109,28 @@ async def test_nobody_waits_who_did_not_ask_or_wrote_nothing(tmp_path: Path) -> 
         assert (await admin.ask("DELETE", "/routes/2?wait=5")).status == 404
         assert (await admin.ask("DELETE", "/routes/1?wait=5", key=VIEWER_KEY)).status == 401
         assert waited.asked == []
+
+
+@asynchronous
+async def test_a_document_settles_also_for_who_did_not_ask(tmp_path: Path) -> None:
+    """A tenth of a second at most: clients of APISIX ask for what they put right behind it."""
+    store = PushedStore(tmp_path / "document.json", SystemClock())
+    waited = Waited(LATE)
+    config = "deployment: {role_traditional: {config_provider: yaml}}"
+    async with world(tmp_path, store, config=config, until_served=waited.until_served) as admin:
+        for number, (query, late, status, body) in enumerate(
+            (
+                ("", [LATE], 202, None),
+                ("?wait=0", [], 202, None),
+                ("?wait=2500", [], 200, None),
+                ("?wait=2500", [LATE], 202, {"laggards": [LATE]}),
+            )
+        ):
+            waited.late = late
+            reply = await admin.ask("PUT", f"/configs{query}", {}, headers={"X-Digest": str(number)})
+            assert (reply.status, reply.body) == (status, body)
+        assert (await admin.ask("PUT", "/configs", {}, headers={"X-Digest": "3"})).status == 204
+    assert [timeout_s for _, timeout_s in waited.asked] == [SETTLED_WITHIN_S, SETTLED_WITHIN_S, 2.5, 2.5]
 
 
 WRONG = ["", "-1", "+1", "1.5", "1e3", "0x10", "1,2", "%201", "a", "true", "%D9%A1", "600001", "9" * 30]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gw.model.keys import ResourceKey
 from gw.model.operations import (
     FRAME_HEADER,
     Answer,
@@ -33,10 +36,12 @@ from gw.model.operations import (
     encode_request,
 )
 from gw.settings import AdminKey
+from sync_agent.admin import listing
 from sync_agent.admin.keys import AdminKeys
-from sync_agent.admin.listing import Filter, InvalidFilter, PageOf
+from sync_agent.admin.listing import KEPT_ITEMS, Candidate, Filter, InvalidFilter, PageOf, Shown
 from sync_agent.admin.operations import AdminLimits
 from sync_agent.admin.patch import InvalidSubPath, merge, place
+from sync_agent.stores.base import KeyValue
 
 OPERATIONS: list[Operation] = [
     Authorize(write=True),
@@ -150,11 +155,39 @@ def test_place() -> None:
 @given(st.lists(st.integers(1, 30), max_size=40), st.integers(1, 5), st.integers(1, 12))
 def test_a_page_is_a_slice_of_all(revisions: list[int], page: int, page_size: int) -> None:
     items = [Item(str(number), b"{}", revision, revision) for number, revision in enumerate(revisions)]
-    page_of = PageOf(page, page_size)
-    for item in items:
-        page_of.add(item)
-    ordered = sorted(items, key=lambda item: item.create_revision)
-    assert page_of.items() == tuple(ordered[(page - 1) * page_size : page * page_size])
+    expected = sorted(items, key=lambda item: item.create_revision)[(page - 1) * page_size : page * page_size]
+    for kept_items in (KEPT_ITEMS, 0):
+        with mock.patch.object(listing, "KEPT_ITEMS", kept_items):
+            page_of = PageOf(page, page_size)
+        for item in items:
+            page_of.add(Candidate(f"services/{item.key}", item))
+        assert page_of.items() == (tuple(expected) if kept_items else ())
+        assert page_of.keys_to_read() == (() if kept_items else tuple(f"services/{item.key}" for item in expected))
+
+
+def test_a_late_page_holds_no_more_than_keys() -> None:
+    def stored(number: int) -> KeyValue:
+        value = json.dumps({"name": f"s{number}", "desc": "x" * 10_000}).encode()
+        return KeyValue(f"services/s{number:04}", value, number + 1, number + 1)
+
+    def item(key: ResourceKey, kv: KeyValue, _: dict[str, Any]) -> Item:
+        return Item(str(key), kv.value, kv.create_revision, kv.mod_revision)
+
+    shown = Shown(List("services", page=100, page_size=50), item)
+    tracemalloc.start()
+    try:
+        for number in range(5000):
+            assert shown.take([stored(number)]) == []
+        assert shown.finish() == ((), 5000)
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most_bytes < 5_000_000, "a tenth of what was given"
+    assert shown.keys_to_read() == tuple(f"services/s{number:04}" for number in range(4950, 5000))
+    again = shown.take_again(stored(4950))
+    assert again is not None
+    assert again.key == "services/s4950"
+    assert shown.take_again(KeyValue("services/s4951", b"gone bad", 1, 1)) is None
 
 
 @pytest.mark.parametrize(

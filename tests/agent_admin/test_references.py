@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +11,7 @@ from gw.model.keys import ResourceKey, parse_store_key
 from gw.model.operations import Outcome
 from sync_agent.admin.references import Missing, can_be_referred_to, depends_on_others, find_missing, find_user
 from tests.support.asynchronous import asynchronous
-from tests.support.etcd import Etcd, has_etcd
-from tests.support.stores import Backend, EtcdBackend, SqliteBackend
+from tests.support.stores import Backend
 
 CLIENT_SSL = {"type": "client", "cert": "$env://C", "key": "$env://K"}
 TLS = {"tls": {"client_cert_id": 3}}
@@ -22,21 +19,6 @@ SPLIT = {"plugins": {"traffic-split": {"rules": [{"weighted_upstreams": [{"weigh
 REDIS = {"protocol": {"name": "redis", "superior_id": 3}}
 ITSELF = "stream route can not set itself as superior_id"
 TRANSCODE = {"plugins": {"grpc-transcode": {"proto_id": 3}}}
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    if not has_etcd():
-        pytest.skip("no etcd is installed")
-    with Etcd(tmp_path_factory.mktemp("etcd")) as etcd:
-        yield etcd
-
-
-@pytest.fixture(params=["sqlite", "etcd"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    if request.param == "sqlite":
-        return SqliteBackend(tmp_path)
-    return EtcdBackend(request.getfixturevalue("etcd"), f"/{tmp_path.name}")
 
 
 def refused(noun: str, id: object = 3, why: str = "response code: 404") -> Missing:

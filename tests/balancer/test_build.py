@@ -174,6 +174,15 @@ def test_a_change_of_health_keeps_the_ring():
     assert second.ring is third.ring is first.ring
 
 
+def test_keys_stay_where_they_are_when_who_is_down_has_a_weight_that_the_others_could_be_divided_by():
+    """6 and 10 alone would be 3 and 5: fewer points of everybody, and keys all over the place."""
+    whole = [candidate("a", 3), candidate("b", 6), candidate("c", 10), candidate("d", 7, priority=1)]
+    all_up = build("chash", whole[:3])
+    after = build_balancer("chash", whole[1:3], chance=random.random, whole=whole)
+    keys = [b"session-%d" % number for number in range(300)]
+    assert all(after.pick(key) == all_up.pick(key, ("a",)) for key in keys)
+
+
 @pytest.mark.parametrize("before", TYPES)
 @types
 def test_a_change_of_type_begins_anew(type: str, before: str):

@@ -3,8 +3,10 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from math import sqrt
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from gw.balancer.base import Weighted
 from gw.balancer.chash import ConsistentHash
-from gw.balancer.ring import ARCS, OWNER_MASK, Ring, points_for
+from gw.balancer.ring import ARCS, OWNER_MASK, Ring, _draw, _one_by_one, points_for
 
 ROOT = Path(__file__).parents[2]
 # As hosts of one rack, and as ports of one host: names that differ little.
@@ -83,19 +85,46 @@ def test_keys_fall_evenly_on_the_ring(keys: list[bytes]):
 
 
 GOLDEN = {
-    b"": "10.0.0.3:80",
+    b"": "10.0.0.6:80",
     b"10.1.2.3": "10.0.0.10:80",
-    b"/hello": "10.0.0.8:80",
-    b"user-00001": "10.0.0.4:80",
-    b"user-00003": "10.0.0.1:80",  # past the last point of its arc
-    b"jack": "10.0.0.2:80",
-    "Jürgen".encode(): "10.0.0.8:80",
+    b"/hello": "10.0.0.3:80",
+    b"user-00001": "10.0.0.5:80",
+    b"user-00003": "10.0.0.6:80",  # past the last point of its arc
+    b"jack": "10.0.0.5:80",
+    "Jürgen".encode(): "10.0.0.6:80",
 }
+
+
+@given(st.binary(max_size=40), st.sampled_from([1, 80, 159, 160, 161, 320, 4096]))
+def test_points_are_those_that_are_drawn_one_by_one(name: bytes, count: int):
+    assert list(_draw(name, count)) == sorted(islice(_one_by_one(crc32(name)), count))
 
 
 def test_the_mapping_is_pinned():
     """Hosts of a fleet run different versions while it is brought up to date: they must agree."""
     assert {key: chash(RACK).pick(key) for key in GOLDEN} == GOLDEN
+
+
+@pytest.mark.parametrize(
+    ("ports", "keys", "counts"),
+    [
+        (2, ["127.0.0.1"], {1980: 1}),
+        (3, ["127.0.0.1"], {1982: 1}),
+        (3, [f"var=2&var2={number}" for number in range(1, 19)], {1980: 5, 1981: 8, 1982: 5}),
+        (3, [str(number) for number in range(1, 19)], {1980: 6, 1981: 7, 1982: 5}),
+        (2, ["jack"], {1981: 1}),
+        (2, ["tom"], {1980: 1}),
+        (2, ["custom-one"], {1980: 1}),
+        (2, ["cuscookie"], {1981: 1}),
+        (2, ["custom-one-custom-two"], {1980: 1}),
+        (2, [f"chash_val_{number}" for number in range(1, 7)], {1980: 3, 1981: 3}),
+    ],
+)
+def test_keys_go_where_apisix_sends_them(ports: int, keys: list[str], counts: dict[int, int]):
+    """What APISIX measured with nodes 127.0.0.1:1980 and on: t/node/chash-balance.t and chash-hashon.t there."""
+    balancer = chash([f"127.0.0.1\x00{1980 + each}" for each in range(ports)])
+    picked = Counter(balancer.pick(key.encode()) for key in keys)
+    assert picked == {f"127.0.0.1\x00{port}": count for port, count in counts.items()}
 
 
 PROGRAM = """
@@ -155,13 +184,6 @@ def test_few_keys_move_where_weights_are_too_many_to_have_all_their_points(leavi
 )
 def test_how_many_points(weights: dict[bytes, int], points: dict[bytes, int]):
     assert points_for(weights) == points
-
-
-def test_points_that_do_not_go_round_lie_far_apart_and_in_one_order():
-    arcs = Ring({b"a": 8, b"b": ARCS}), Ring({b"b": ARCS, b"a": 8})
-    light = [[point for point in arcs[0].arc(number) if point & OWNER_MASK == 0] for number in range(ARCS)]
-    assert [number for number, points in enumerate(light) if points] == list(range(0, ARCS, 4))
-    assert all(arcs[0].arc(number) == arcs[1].arc(number) for number in range(ARCS))
 
 
 def test_one_so_light_that_most_arcs_have_no_point_of_it():

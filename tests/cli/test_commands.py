@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gw.cli import exit_codes
 from gw.cli.greeting import of_settings
 from gw.cli.main import main
 from gw.cli.status import table
@@ -38,6 +39,40 @@ def test_gw_test_says_ok_and_warns(config: Path, capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert "warning: plugin cors is not installed" in out
     assert f"{config}: ok (store sqlite:///{config.parent}/data/config.db, 2 workers)" in out
+    assert not (config.parent / "data").exists()
+
+
+def test_gw_test_judges_the_document_of_a_data_plane(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data_plane = "deployment: {role: data_plane, role_data_plane: {config_provider: yaml}}\nplugins: [limit-count]\n"
+    config.write_text(config.read_text() + data_plane)
+    document = config.parent / "apisix.yaml"
+
+    def judged(text: str) -> tuple[int, str, str]:
+        document.write_text(text)
+        return main(["test", "-c", str(config)]), *capfd.readouterr()
+
+    code, out, _ = judged("routes:\n  - {uri: /a, plugins: {absent: {}}}\nnonsense: 1\n#END\n")
+    assert code == 0
+    assert f"{document}: warning: routes[0] (routes/arr_1): plugins.absent: the Admin API would refuse it" in out
+    assert f"{document}: warning: nonsense: is no kind" in out
+    assert f"{document}: ok (1 resources)" in out
+    code, out, err = judged(
+        "routes:\n  - {id: 1, uri: /a, plugins: {}, priority: high}\n"
+        "  - {id: 1, uri: '${{NOBODY_SET_IT}}', plugins: {}}\n"
+        "services:\n  - {id: s, plugins: {limit-count: {count: 0}}}\n#END\n"
+    )
+    assert code == 1
+    assert "routes[1] (routes/1): stands there more than once" in out
+    assert [line.removeprefix(f"{document}: ")[:44] for line in err.splitlines()] == [
+        "routes[0] (routes/1): priority: property \"pr",
+        "routes[1] (routes/1): uri: environment varia",
+        "services[0] (services/s): plugins.limit-coun",
+    ]
+    code, _, err = judged("routes: []\n")
+    assert (code, err) == (1, f"{document}: has no #END on its last line, so it is still being written\n")
+    document.unlink()
+    assert main(["test", "-c", str(config)]) == 1
+    assert f"{document}: cannot be read: No such file" in capfd.readouterr().err
     assert not (config.parent / "data").exists()
 
 
@@ -78,18 +113,20 @@ def test_status_of_what_does_not_run(config: Path, capsys: pytest.CaptureFixture
 
 def test_stop_cleans_up_what_a_killed_start_left(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = f"jwtest-{os.getpid()}-cli"
-    segment = SHM_DIR / f"{name}.v1.control"
+    segment = SHM_DIR / f"{name}.v2.control"
     segment.write_bytes(bytes(576))
-    other = SHM_DIR / f"{name}.v1.other"
+    other = SHM_DIR / f"{name}.v2.other"
     other.write_bytes(b"not ours")
-    state = SHM_DIR / f"{name}.v1.state"
+    older = SHM_DIR / f"{name}.v1.control"
+    older.write_bytes(bytes(576))
+    state = SHM_DIR / f"{name}.v2.state"
     SharedStore.open(state, 4 << 20, SystemClock()).close()
     try:
         (config.parent / "run").mkdir()
         (config.parent / "run" / f"{name}.agent.sock").touch()
         assert main(["stop", "-c", str(config)]) == 0
         out = capsys.readouterr().out
-        assert f"/{name}.v1.control" in out
+        assert f"/{name}.v2.control" in out
         assert f"{name}.agent.sock" in out
         assert str(state) in out
         assert not segment.exists()
@@ -97,11 +134,27 @@ def test_stop_cleans_up_what_a_killed_start_left(config: Path, capsys: pytest.Ca
         assert other.exists()
         assert os.listdir(config.parent / "run") == []
         assert main(["stop", "-c", str(config)]) == 0
-        assert "nothing was left" in capsys.readouterr().out
+        out, err = capsys.readouterr()
+        assert "nothing was left" in out
+        assert f"/dev/shm/{name}.v1.* is of another version" in err
+        assert main(["status", "-c", str(config)]) == 1
+        assert f"/dev/shm/{name}.v1.* is of another version" in capsys.readouterr().err
     finally:
         segment.unlink(missing_ok=True)
         other.unlink()
+        older.unlink()
         shutil.rmtree(state, ignore_errors=True)
+
+
+@pytest.mark.parametrize("command", [["openapi"], ["plugins", "--json"], ["version"]])
+def test_a_reader_that_goes_away_ends_a_command_in_silence(config: Path, command: list[str]) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [sys.executable, "-m", "gw.cli.main", *command, "-c", str(config)], stdout=write_end, stderr=subprocess.PIPE
+    )
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (exit_codes.PIPE_CLOSED, b"")
 
 
 def test_wrong_usage_is_2_and_version_is_told() -> None:

@@ -61,6 +61,7 @@ def test_which_variables_are_withheld(config: Path) -> None:
         ({"listeners": ["traffic 0.0.0.0:1"]}, "the listeners (traffic 0.0.0.0:9080"),
         ({"name": "other"}, "gw.shm.name (jitterway -> other)"),
         ({"run_dir": "/other"}, "gw.run_dir ("),
+        ({"shm_format": 999}, "the format of shared memory (v"),
         ({"graceful_timeout_s": 1.0, "reload_timeout_s": 2.0, "withheld": ["A"]}, None),
     ],
 )

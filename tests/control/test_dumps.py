@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,13 @@ def test_the_schemas_of_kinds_and_plugins(served: Served) -> None:
     answer = served.ask("/v1/schema").json
     assert answer.keys() == {"main", "plugins", "stream_plugins"}
     assert answer["main"].keys() >= {"route", "service", "upstream", "plugin_config", "global_rule", "plugin_metadata"}
-    assert answer["main"].keys() == set(published_schemas())
+    # What clients check the key of an upstream by, beside the kinds.
+    keys = {"upstream_hash_vars_schema": "arg_a", "upstream_hash_header_schema": "x-a"}
+    assert answer["main"].keys() == set(published_schemas()) | set(keys)
+    for name, key in keys.items():
+        assert answer["main"][name]["type"] == "string"
+        assert re.search(answer["main"][name]["pattern"], key)
+        assert not re.search(answer["main"][name]["pattern"], "a b")
     assert answer["plugins"].keys() == set(OWN_PLUGINS)
     schemas = load_plugin_schemas(OWN_PLUGINS)
     assert answer["plugins"]["request-id"]["schema"] == schemas.schema_of("request-id")

@@ -38,7 +38,7 @@ RESOURCES = {
 
 @pytest.fixture
 def view() -> Iterator[HealthView]:
-    path = SHM_DIR / f"test-{uuid.uuid4().hex[:12]}.v1.state"
+    path = SHM_DIR / f"test-{uuid.uuid4().hex[:12]}.v2.state"
     store = SharedStore.open(path, 4 << 20, SystemClock())
     yield HealthView(Board(store, SystemClock()), SystemClock())
     store.close()
@@ -97,6 +97,21 @@ def test_what_is_used_and_how_it_is(view, client):
     assert client.simulate_get("/v1/healthcheck").json == [route, upstream]
     assert client.simulate_get("/v1/healthcheck/upstreams/1").json == upstream
     assert client.simulate_get("/v1/healthcheck/routes/1").json == route
+
+
+def test_what_is_not_configured_any_more_is_not_shown(view):
+    """For some seconds it stays on the board, for workers that are behind (t/control/healthcheck-stale-nodes.t)."""
+    resources = dict(RESOURCES)
+    client = Client(control_app(_convergence, parts=[Healthchecks(view._board, resources.get)]))
+    for kind in ("upstreams", "routes"):
+        use(view, kind, "1")
+    resources[ResourceKey("upstreams", "1")] = {**UPSTREAM, "nodes": [{"host": "10.0.0.1", "port": 80, "weight": 1}]}
+    kept = [node("10.0.0.1", 80)]
+    assert client.simulate_get("/v1/healthcheck/upstreams/1").json["nodes"] == kept
+    del resources[ResourceKey("routes", "1")]
+    assert [report["nodes"] for report in client.simulate_get("/v1/healthcheck").json] == [kept]
+    resources[ResourceKey("upstreams", "1")] = {"nodes": NODES}
+    assert client.simulate_get("/v1/healthcheck").json == []
 
 
 @pytest.mark.parametrize(

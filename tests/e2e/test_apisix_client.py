@@ -54,7 +54,7 @@ def test_upstreams(client: ApisixClient) -> None:
     assert {each.value.id for each in client.upstream.get_all()} == {id, "u1"}
     assert client.upstream.count() == 2
     assert client.upstream.get("nothing") is None
-    assert client.upstream.create_or_update(Upstream(type="nonsense", nodes=NODES), "u2") is None
+    assert client.upstream.create_or_update(Upstream(scheme="nonsense", nodes=NODES), "u2") is None
     assert [client.upstream.delete(each) for each in (id, "u1", "u1")] == [1, 1, 0]
     assert client.upstream.count() == 0
 

@@ -1,16 +1,18 @@
-"""1 GiB through a real worker, up and down, in bounded memory."""
+"""1 GiB through a real worker, up and down, and peers that take a byte at a time, in bounded memory."""
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.gateway import Gateway, running_gateway
+from tests.support.memory import forget_peak, peak_mb, resident_mb
+from tests.support.slow_peers import OFFERED_BYTES, PATHS, Seen, run_slow_peers
 
 GIB = 1 << 30
 PIECE = bytes(1 << 20)
@@ -23,17 +25,12 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield gateway
 
 
-def resident_bytes(pid: int, field: str) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(field))
-
-
-def peak_growth_bytes(pid: int, work: Callable[[], None]) -> int:
+def peak_growth_bytes(pid: int, work: Callable[[], None]) -> float:
     """By how much the process ever exceeds, during `work`, what it holds now."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak counts from here on
-    before = resident_bytes(pid, "VmRSS")
+    forget_peak(pid)
+    before_mb = resident_mb(pid)
     work()
-    return resident_bytes(pid, "VmHWM") - before
+    return (peak_mb(pid) - before_mb) * (1 << 20)
 
 
 def read_head(connection: socket.socket) -> bytes:
@@ -109,3 +106,26 @@ def test_an_upload_of_1_gib(gateway: Gateway):
     assert peak_growth_bytes(gateway.worker_pids()[0], upload) < ALLOWED_GROWTH_BYTES
     thread.join(10)
     assert counted == [GIB]
+
+
+def test_slow_peers_hold_nobody_up_and_little_memory(gateway: Gateway):
+    """Some of each of five kinds, two of which are offered far more than they take; longer: bench/slow_peers.py."""
+    found: list[Seen] = []
+    each = 10
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        for path in PATHS:
+            gateway.put_route(path[1:], path, listener.getsockname()[1])
+        assert gateway.gw("status", "--wait", "10").returncode == 0
+
+        def run() -> None:
+            found.append(asyncio.run(run_slow_peers(gateway.port, listener, each=each, tick_s=0.1, run_s=3)))
+
+        growth_bytes = peak_growth_bytes(gateway.worker_pids()[0], run)
+    (seen,) = found
+    assert not seen.failed
+    assert not seen.cut
+    assert seen.fine > 10
+    assert len(seen.moved) == 5
+    assert all(moved >= each for moved in seen.moved.values()), seen
+    assert growth_bytes < 2 * each * OFFERED_BYTES / 16, "of two kinds the gateway could have taken all that is offered"
+    print(f"{growth_bytes=} {seen}")

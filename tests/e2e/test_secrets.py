@@ -366,24 +366,31 @@ def test_an_upstream_is_shown_the_certificate_that_it_names(world: World) -> Non
 def test_a_variable_of_the_environment_is_used_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """GHSA-j8px-rmrx-76h9: what a client sends is no reference. apisix/apisix 13667: nor is one that fails a value."""
     monkeypatch.setenv("PLANTED", PLANTED)
-    monkeypatch.setenv("PLANTED_JSON", json.dumps({"logs": "Bearer planted-member"}))
+    monkeypatch.setenv("PLANTED_JSON", json.dumps({"logs": "Bearer planted-member", "place": "/placed"}))
     with running_canary() as canary, running_gateway(tmp_path, workers=1) as gateway:
         headers = {"headers": {"set": {"X-Echo": "$http_x_sent"}}}
         echo = {**logging_route(canary, "$env://PLANTED_JSON/logs", "/echo")}
         echo["plugins"]["proxy-rewrite"] = headers
+        moved = {**logging_route(canary, uri="/moved"), "plugins": {"proxy-rewrite": {"uri": "$env://PLANTED_JSON/place"}}}
+        unfit = {**moved, "uri": "/unfit", "plugins": {"proxy-rewrite": {"uri": "$env://PLANTED"}}}
         gateway.apply(
             {
                 "routes_1": logging_route(canary, "$env://PLANTED"),
                 "routes_2": logging_route(canary, "$env://NO_SUCH_VARIABLE", "/missing"),
                 "routes_3": logging_route(canary, "$secret://vault/1/jack/key", "/managed"),
                 "routes_4": echo,
+                "routes_5": moved,
+                "routes_6": unfit,
             }
         )
         assert log_headers(gateway, canary) == {PLANTED}
         assert log_headers(gateway, canary, "/echo") == {"Bearer planted-member"}
-        for path in ("/missing", "/managed"):
+        assert gateway.call("/moved").status == 200
+        assert canary.count("/placed") == 1
+        for path in ("/missing", "/managed", "/unfit"):
             assert gateway.call(path).status == 500
-        wait_until(lambda: gateway.status()["workers"][0]["problems"] == 2, what="both to be reported")
+        wait_until(lambda: gateway.status()["workers"][0]["problems"] == 3, what="all to be reported")
+        assert "it does not fit its schema at uri with what its references name" in gateway.output()
         assert "$env://NO_SUCH_VARIABLE: the workers' environment has no variable" in gateway.output()
         assert "secret managers are not supported yet" in gateway.output()
 

@@ -130,7 +130,7 @@ def test_a_second_agent_of_the_same_name_refuses_and_names_the_first(tmp_path: P
 @pytest.mark.parametrize("segment", ["control", "log", "workers", "counters"])
 def test_a_strangers_segment_is_refused(tmp_path: Path, segment: str):
     gateway = Gateway(tmp_path / "gateway")
-    planted = SHM / f"{gateway.name}.v1.{segment}"
+    planted = SHM / f"{gateway.name}.v2.{segment}"
     planted.write_bytes(bytes(4096))
     os.chown(planted, 65534, 65534)
     planted.chmod(0o666)

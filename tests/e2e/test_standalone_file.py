@@ -57,6 +57,7 @@ def test_edits_of_a_file_and_what_is_no_good(tmp_path: Path, upstream: Upstream)
             request(gateway.admin_port, "GET", "/apisix/admin/routes")
         assert "does not listen" in gateway.output()
         assert gateway.convergence()["converged"]
+        assert request(gateway.control_port, "GET", "/v1/route/a").json()["key"] == "/routes/a"
 
         write_over(path, yaml_of(upstream, "/a", "/renamed-over"))
         gateway.wait_served("/renamed-over")

@@ -101,7 +101,7 @@ def test_the_agent_and_the_workers_as_two_users(directory: Path):
             owners = {Path(f"/proc/{pid}").stat().st_uid for pid in (agent.pid, worker)}
             assert 0 not in owners
             assert len(owners) == 2
-            control = Path("/dev/shm") / f"{gateway.name}.v1.control"
+            control = Path("/dev/shm") / f"{gateway.name}.v2.control"
             for allowed, path in (("-w", gateway.directory / "data"), ("-r", secrets), ("-w", control)):
                 refused = subprocess.run([*as_user(WORKERS), "test", allowed, str(path)])
                 assert refused.returncode == 1, path

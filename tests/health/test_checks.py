@@ -153,7 +153,7 @@ def test_targets(active, fields, nodes, targets):
 
 
 @pytest.mark.parametrize(
-    ("written", "nodes"), [(None, {"10.0.0.1:80": 1, "10.0.0.2:80": 1}), ({"active": {}}, {"10.0.0.1:80": 1})]
+    ("written", "nodes"), [(None, {"10.0.0.1:80": 1, "10.0.0.2:80": 1}), ({"active": {}}, {})]
 )
 def test_nothing_to_check(written, nodes):
     fields = {} if written is None else {"checks": written}
@@ -178,8 +178,9 @@ def test_thousands_of_nodes_fit():
         ((1, 1, 1), (), (0, 1, 2)),
         ((1, 1, 1), (1,), (0, 2)),
         ((1, 1, 1), (0, 1, 2), (0, 1, 2)),
-        # One that takes no traffic is none to be left.
-        ((1, 1, 0), (0, 1), (0, 1, 2)),
+        # One that takes no traffic is none to be left, unless it is the only one.
+        ((1, 0, 0), (0,), (0, 1, 2)),
+        ((1, 1, 0), (0, 1), (2,)),
         ((1, 1, 0), (2,), (0, 1)),
     ],
 )

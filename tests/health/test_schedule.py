@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gw.health.checker import Checker, checker_of
-from gw.health.schedule import MOST_RUNNING, Due, ProbeSchedule
+from gw.health.schedule import MANY, MOST_RUNNING, Due, ProbeSchedule
 from gw.health.state import State
 from gw.model.keys import ResourceKey
 from gw.model.upstream import Upstream
@@ -47,12 +47,18 @@ def names(started: list[Due]) -> list[str]:
 BOTH = ["10.0.0.0:80", "10.0.0.1:80"]
 
 
-def test_the_first_probe_comes_within_an_interval():
+def test_the_first_probe_comes_within_an_interval_and_soon_where_there_are_few():
     schedule = ProbeSchedule(Last())
     schedule.put(checker(**intervals(5, 1)), {}, 100.0)
-    assert schedule.start_due(104.9) == []
-    assert schedule.next_due_s() == 105.0
-    assert names(schedule.start_due(105.0)) == BOTH
+    assert names(schedule.start_due(100.0 + 5 * 2 / MANY)) == BOTH
+    many = checker(MANY, "2", **intervals(5, 1), concurrency=MANY)
+    schedule.put(many, {}, 100.0)
+    early = {due.target for due in schedule.start_due(104.9)}
+    latest = {due.target for due in schedule.start_due(105.0)} - early
+    assert latest, "not all at once"
+    schedule.drop(many.mark)
+    schedule.put(checker(1, "3", **intervals(5, 1)), {}, 200.0)
+    assert len(schedule.start_due(200.0 + 5 * 3 / MANY)) == 1, "who is gone does not count"
 
 
 def test_an_interval_runs_from_start_to_start():

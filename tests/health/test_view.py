@@ -254,11 +254,11 @@ def test_nodes_that_are_probed_on_one_port_are_down_together(worker):
     assert worker.told == [{"10.0.0.1:81", "10.0.0.1:82"}]
 
 
-@pytest.mark.parametrize("no_checks", [upstream({A: 1}), upstream(checks={"active": {}})])
+@pytest.mark.parametrize("no_checks", [upstream({}), upstream({A: 1}, {"active": {}}), upstream(checks={"active": {}})])
 def test_nothing_counts_where_it_should_not(worker, no_checks):
     watch = worker.view.watch(KEY, no_checks, worker.told.append)
     if watch is None:
-        assert len(no_checks.nodes) == 1
+        assert no_checks.nodes == ()
         return
     assert not watch.is_passive
     fail(watch, A, 10)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gw.model.hosts import is_address
 from gw.model.keys import KINDS, ResourceKey, credential_key, has_old_name, parse_store_key, store_keys
 from gw.model.routing import RouteKey, route_key
 from gw.schema import validate
@@ -86,8 +87,8 @@ def test_a_key_is_written_as_in_the_store():
 @pytest.mark.parametrize(
     ("route", "expected"),
     [
-        ({"uri": "/a", "plugins": {}}, RouteKey(["/a"], [], [], 0, 1, None)),
-        ({"uri": "/a", "host": "a.com", "service_id": 7}, RouteKey(["/a"], ["a.com"], [], 0, 1, "7")),
+        ({"uri": "/a", "plugins": {}}, RouteKey(["/a"], [], [], 0, 1, None, False)),
+        ({"uri": "/a", "host": "a.com", "service_id": 7}, RouteKey(["/a"], ["a.com"], [], 0, 1, "7", False)),
         (
             {
                 "uris": ["/a", "/b"],
@@ -97,9 +98,14 @@ def test_a_key_is_written_as_in_the_store():
                 "status": 0,
                 "service_id": "s",
             },
-            RouteKey(["/a", "/b"], ["a.com", "b.com"], ["GET"], 3, 0, "s"),
+            RouteKey(["/a", "/b"], ["a.com", "b.com"], ["GET"], 3, 0, "s", False),
         ),
     ],
 )
 def test_route_keys(route: dict[str, object], expected: RouteKey):
     assert route_key(validate("routes", "1", route)) == expected
+
+
+@pytest.mark.parametrize(("host", "expected"), [("10.0.0.1", True), ("::1", True), ("a", False), ("10.0.0", False)])
+def test_is_address(host, expected):
+    assert is_address(host) is expected

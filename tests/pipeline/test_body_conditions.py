@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gw.model.route import Route
-from gw.pipeline.body_variables import BODY_LIMIT_BYTES, NeedsWait
+from gw.pipeline.body_variables import NeedsWait
 from gw.pipeline.context import Context
 from gw.pipeline.filter_func import FilterFuncError, compile_filter_func
 from gw.pipeline.json_path import compile_json_path
 from gw.pipeline.path import UnsafeRequest
-from gw.pipeline.request_body import BodyTooLarge
+from gw.pipeline.request_body import TO_MATCH_BYTES, BodyTooLarge
 from gw.pipeline.route_condition import RouteCondition, compile_route_condition
+from gw.settings import load_settings
+from gw.settings.matching import body_limits
 from tests.support.finished import HEADERS, STARTED_S, request
 
 FORM, JSON = "application/x-www-form-urlencoded", "application/json; charset=utf-8"
+MULTIPART = "Multipart/Form-Data; boundary=Xx"
+FIELD = b'--Xx\r\nContent-Disposition: form-data; name="name"\r\n\r\njo\r\n--Xx--\r\n'
 
 
 class Uploading(Context):
@@ -97,6 +102,10 @@ MESSAGES = {
         (["post_arg.user", "in", ["x"]], JSON, json.dumps(MESSAGES).encode(), False),
         (["post_arg.messages[*].content[*].type", "has", "image_url"], JSON, json.dumps(MESSAGES).encode(), True),
         (["post_arg.messages[*].content[*].type", "has", "audio"], JSON, json.dumps(MESSAGES).encode(), False),
+        (["post_arg.name", "==", "jo"], MULTIPART, FIELD, True),
+        (["post_arg.name", "==", "jo"], MULTIPART.lower(), FIELD, False),
+        (["post_arg.name", "==", "jo"], MULTIPART, b"", False),
+        (["post_arg_name", "==", "jo"], MULTIPART, FIELD, False),
         (["graphql_name", "==", "repo"], "", b"query repo { owner { name } }", True),
         (["graphql_name", "==", ""], "", b"{ owner { name } }", True),
         (["graphql_operation", "==", "mutation"], "", b"mutation m($e: E!) { create(e: $e) { id } }", True),
@@ -137,12 +146,36 @@ def test_a_body_is_awaited_once_for_all_conditions_and_only_when_one_is_reached(
 
 def test_a_body_that_is_too_large_is_refused():
     with pytest.raises(BodyTooLarge):
-        holds(condition(vars=[["post_arg_name", "==", "jo"]]), Uploading(b"a" * (BODY_LIMIT_BYTES + 1), FORM))
+        holds(condition(vars=[["post_arg_name", "==", "jo"]]), Uploading(b"a" * (TO_MATCH_BYTES + 1), FORM))
+
+
+def test_graphql_has_a_limit_of_its_own() -> None:
+    class Narrow(Uploading):
+        max_graphql_bytes = 15
+
+    made = condition(vars=[["graphql_root_fields", "has", "owner"]])
+    assert holds(made, Narrow(b"{owner{name}}"))
+    with pytest.raises(BodyTooLarge):
+        holds(made, Narrow(b"{owner{name    }}"))
+
+
+@pytest.mark.parametrize(
+    ("post_args", "graphql", "expected"),
+    [("1", "1m", (1 << 20, 1 << 20)), ("0", "5", (0, 5)), ("1", "2m", (2 << 20, 2 << 20)), ("64", "5", (64 << 20, 5))],
+)
+def test_one_read_has_room_for_both(tmp_path: Path, post_args: str, graphql: str, expected: tuple[int, int]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"apisix: {{max_post_args_readable_size: {post_args}}}\ngraphql: {{max_size: {graphql}}}\n")
+    settings = load_settings(path)
+    assert settings.warnings == ()
+    assert body_limits(settings.apisix, settings.graphql) == expected
 
 
 def test_a_form_of_too_many_fields_is_refused():
     with pytest.raises(UnsafeRequest, match="fields"):
         holds(condition(vars=[["post_arg_name", "==", "jo"]]), Uploading(b"a=1&" * 100_000 + b"name=jo", FORM))
+    with pytest.raises(UnsafeRequest, match="fields"):
+        holds(condition(vars=[["post_arg.name", "==", "jo"]]), Uploading(b"--Xx\r\n" * 100_000 + FIELD, MULTIPART))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from gw.pipeline.forwarded import (
     without_forgeries,
 )
 from gw.pipeline.origin import Origin
+from gw.pipeline.path import host_name
 from gw.settings import load_settings
 from tests.support.finished import request
 
@@ -171,3 +174,15 @@ def test_a_client_behind_loopback(tmp_path: Path) -> None:
     settled = request([HOST, (b"x-real-ip", b"192.0.2.7")], peer="127.0.0.1", admitted=False)
     Origin.from_settings(load_settings(path))(settled)
     assert (settled.remote_addr, settled.remote_port, settled.link.peer_port) == ("192.0.2.7", None, 51000)
+
+
+@pytest.mark.parametrize("remember", [host_name, lambda host: observed("http", host, 80)])
+def test_long_hosts_are_not_remembered(remember: Callable[[bytes], object]) -> None:
+    tracemalloc.start()
+    try:
+        for number in range(1024):
+            remember(b"%d." % number + b"a" * 8000)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 1_000_000

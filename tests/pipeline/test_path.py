@@ -1,6 +1,7 @@
 import pytest
 
 from gw.pipeline.path import BadTarget, canonical_path, check_query, host_name, split_absolute_form
+from gw.pipeline.path_view import compile_path_view
 
 
 @pytest.mark.parametrize(
@@ -133,3 +134,32 @@ def test_absolute_form() -> None:
     for raw in (b"ftp://a/b", b"a://b", b"*", b"canary:80", b"@canary/", b"http:/a", b"x?http://a/b"):
         with pytest.raises(BadTarget):
             split_absolute_form(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "without_slash", "like_servlet", "both"),
+    [
+        (b"/", "/", "/", "/"),
+        (b"/a", "/a", "/a", "/a"),
+        (b"/a/", "/a", "/a/", "/a"),
+        (b"/a//", "/a", "/a/", "/a"),
+        (b"/a;x=1/b;y", "/a;x=1/b;y", "/a/b", "/a/b"),
+        (b"/a%3Bx/b", "/a;x/b", "/a/b", "/a/b"),
+        (b"/a/;x=1", "/a/;x=1", "/a/", "/a"),
+        (b"/a%3Fb;x", "/a?b;x", "/a?b", "/a?b"),
+        (b"/a%2Fb;x", "/a%2Fb;x", "/a%2Fb", "/a%2Fb"),
+        (b"/a/;x/b", "/a/;x/b", None, None),
+        (b"/a/%252e%252E;x/b", "/a/%252e%252E;x/b", None, None),
+    ],
+)
+def test_what_counts_of_a_path(raw: bytes, without_slash: str, like_servlet: str | None, both: str | None) -> None:
+    text = canonical_path(raw).text
+    assert compile_path_view(without_final_slash=False, like_servlet=False) is None
+    for settings, expected in (((True, False), without_slash), ((False, True), like_servlet), ((True, True), both)):
+        view = compile_path_view(without_final_slash=settings[0], like_servlet=settings[1])
+        assert view is not None
+        if expected is None:
+            with pytest.raises(BadTarget):
+                view(text)
+        else:
+            assert view(text) == expected

@@ -41,6 +41,7 @@ def value(name: str, ctx: Context | None = None) -> str | None:
         ("real_request_uri", "/a/../b%20c?x=1&y=a%20b&x=2"),
         ("https", ""),
         ("request", "GET /a/../b%20c?x=1&y=a%20b&x=2 HTTP/1.1"),
+        ("request_line", "GET /a/../b%20c?x=1&y=a%20b&x=2 HTTP/1.1"),
         ("request_method", "GET"),
         ("method", "GET"),
         ("args", "x=1&y=a%20b&x=2"),
@@ -86,6 +87,7 @@ def value(name: str, ctx: Context | None = None) -> str | None:
         ("upstream_connect_time", "0.001"),
         ("upstream_header_time", "0.002"),
         ("upstream_response_time", "0.003"),
+        ("apisix_upstream_response_time", "0.003"),
         ("upstream_scheme", "http"),
         ("upstream_host", "Gateway.example:9080"),
         ("upstream_uri", ""),
@@ -97,6 +99,9 @@ def value(name: str, ctx: Context | None = None) -> str | None:
         ("service_name", "shop"),
         ("consumer_name", None),
         ("uri_param_name", None),
+        ("request_type", "traditional_http"),
+        ("llm_model", ""),
+        ("llm_prompt_tokens", "0"),
     ],
 )
 def test_of_a_finished_request(name: str, expected: str | None) -> None:
@@ -113,7 +118,7 @@ def test_unknown_names(name: str) -> None:
 def test_one_request_has_one_id() -> None:
     ctx = finished()
     first = value("request_id", ctx)
-    assert first == value("request_id", ctx)
+    assert first == value("request_id", ctx) == value("apisix_request_id", ctx)
     assert first is not None
     assert len(first) == 32
 

@@ -199,9 +199,10 @@ class TestBodies:
 
         run(main())
 
-    def test_beyond_the_limit_are_refused_unasked(self) -> None:
+    @pytest.mark.parametrize(("of_all", "own"), [(4, {}), (100, {"max_req_body_size": 4})])
+    def test_beyond_the_limit_are_refused_unasked(self, of_all: int, own: dict[str, Any]) -> None:
         async def main() -> None:
-            async with world(request_method="POST", attr={"max_req_body_bytes": 4}) as here:
+            async with world(request_method="POST", attr={"max_req_body_bytes": of_all}, **own) as here:
                 request = get(method="PUT", headers="Content-Length: 5\r\n") + b"hello"
                 assert (await here.running.ask(request)).status == 413
                 assert (here.asked, here.served) == ([], [])

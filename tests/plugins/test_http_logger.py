@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import logging
 import ssl
@@ -237,6 +238,24 @@ class TestBodies:
             async with world(script=swallow, include_req_body=True, include_resp_body=True, **limits) as here:
                 entry = await here.entry(post(b"the body", chunked=chunked))
                 assert (entry["request"]["body"], entry["response"]["body"]) == ("the b", "he")
+
+        run(main())
+
+    @pytest.mark.parametrize(
+        ("encoding", "sent", "limit_bytes", "logged"),
+        [
+            ("gzip", gzip.compress(b"hello world"), 100, "hello world"),
+            ("gzip", gzip.compress(b"hello" * 100), 60, "hello" * 12),
+            ("gzip", b"no gzip", 100, "no gzip"),
+            ("unknown", b"hello", 100, "hello"),
+        ],
+    )
+    def test_of_a_response_are_unpacked(self, encoding: str, sent: bytes, limit_bytes: int, logged: str) -> None:
+        async def main() -> None:
+            head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(sent)}\r\n\r\n"
+            script = replying(head.encode() + sent)
+            async with world(script=script, include_resp_body=True, max_resp_body_bytes=limit_bytes) as here:
+                assert (await here.entry())["response"]["body"] == logged
 
         run(main())
 

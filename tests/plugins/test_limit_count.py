@@ -86,7 +86,7 @@ def test_up_to_the_count_pass_with_headers_and_the_next_is_refused_with_them(env
 @pytest.mark.parametrize(
     ("conf", "status", "body"),
     [
-        ({}, 503, b'{"error_msg":"503 Service Unavailable"}\n'),
+        ({}, 503, b'{"error_msg":"503 Service Temporarily Unavailable"}\n'),
         ({"rejected_code": 429}, 429, b'{"error_msg":"429 Too Many Requests"}\n'),
         ({"rejected_code": 200}, 200, b""),
         ({"rejected_code": 599}, 599, b""),
@@ -255,17 +255,28 @@ def test_rules_each_count_by_their_own_key_and_show_headers_of_their_own(env):
     }
 
 
-def test_a_rule_without_its_key_or_number_is_skipped_and_none_at_all_is_a_failure(env):
+def test_a_rule_without_its_key_is_skipped_and_none_at_all_is_a_failure(env):
     plugin = rules(
         env,
-        {"count": "$http_count", "time_window": 60, "key": "$remote_addr"},
+        {"count": "$http_count", "time_window": 60, "key": "$http_project"},
         {"count": 1, "time_window": 60, "key": "$http_user"},
     )
     ctx = context(user="jack")
     assert plugin.access(ctx) is None
     assert set(headers_of(plugin, ctx)) == set(shown(1, 0, 60, "x-2-"))
     assert plugin.access(context()).status == 500
+    # Whoever sends no number would be counted by no rule, or by the other one alone.
+    assert plugin.access(context(user="jane", project="a", count="many")).status == 500
     assert passes(rules(env, {"count": 1, "time_window": 60, "key": "$http_user"}, allow_degradation=True))
+
+
+def test_the_prefix_of_a_rule_goes_before_ratelimit_in_the_names_of_the_metadata(env):
+    names = {"limit_header": "X-My-RateLimit-Limit", "remaining_header": "Left"}
+    env = dataclasses.replace(env, metadata=lambda name: names)
+    plugin = rules(env, {"count": 1, "time_window": 60, "key": "$remote_addr", "header_prefix": "a"})
+    ctx = context()
+    assert plugin.access(ctx) is None
+    assert headers_of(plugin, ctx) == {"x-my-a-ratelimit-limit": "1", "left": "0", "x-a-ratelimit-reset": "60"}
 
 
 def test_rules_of_one_key_and_two_windows_do_not_share_a_count(env, clock):
@@ -286,9 +297,10 @@ def test_without_shared_state_the_instance_is_not_made(env):
         made(dataclasses.replace(env, shared=None))
 
 
-def test_a_sync_interval_beyond_the_window_is_refused(env):
-    conf = {"policy": "redis", "redis_host": "127.0.0.1", "sync_interval": 61}
-    with pytest.raises(ValueError, match="sync_interval should be smaller than time_window"):
+@pytest.mark.parametrize(("interval_s", "reason"), [(60, "be smaller than time_window"), (0.09, "not be smaller than")])
+def test_a_sync_interval_beyond_the_window_or_too_short_is_refused(env, interval_s, reason):
+    conf = {"policy": "redis", "redis_host": "127.0.0.1", "sync_interval": interval_s}
+    with pytest.raises(ValueError, match=f"sync_interval should {reason}"):
         made(env, **conf)
 
 

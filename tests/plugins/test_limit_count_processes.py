@@ -18,7 +18,7 @@ KILLS = 8
 
 @pytest.fixture
 def directory():
-    path = SHM_DIR / f"test-{uuid.uuid4().hex[:12]}.v1.state"
+    path = SHM_DIR / f"test-{uuid.uuid4().hex[:12]}.v2.state"
     yield path
     shutil.rmtree(path, ignore_errors=True)
 

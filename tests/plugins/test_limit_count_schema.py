@@ -19,6 +19,8 @@ DEFAULTS = {
     "policy": "local",
     "allow_degradation": False,
     "show_limit_quota_header": True,
+    "window_type": "fixed",
+    "sync_interval": -1,
 }
 REDIS = {
     "redis_port": 6379,
@@ -76,7 +78,7 @@ BAD = [
     {**LIMIT, **ONE, "redis_port": 0},
     {**LIMIT, **ONE, "redis_timeout": 0},
     {**LIMIT, **ONE, "redis_keepalive_timeout": 999},
-    {**LIMIT, **ONE, "sync_interval": 0.05},
+    {**LIMIT, **ONE, "sync_interval": "1"},
     {**LIMIT, "window_type": "other"},
 ]
 

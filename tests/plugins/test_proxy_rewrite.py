@@ -198,6 +198,9 @@ def test_method_and_host():
         ({"add": {"x-api": "123"}}, "X-Api: a\r\nX-API: b\r\n", ["a", "b", "123"]),
         ({"add": {"x-api": "123"}}, "", ["123"]),
         ({"add": {"x-api": ""}}, "", []),
+        ({"add": {"x-api": ["b", "$http_x_api", 3, ""]}}, "X-Api: a\r\n", ["a", "b", "a", "3"]),
+        ({"set": {"X-Api": ["v1", "v2"]}}, "X-Api: a\r\n", ["v1", "v2"]),
+        ({"set": {"x-api": ["v1", "v2"], "X-Api": "v3"}}, "", ["v3"]),
         ({"remove": ["X-Api"]}, "X-Api: a\r\nX-API: b\r\n", []),
         ({"add": {"X-Api": "in_add"}, "set": {"X-Api": "in_set"}}, "X-Api: a\r\n", ["in_set"]),
         ({"add": {"X-Api": "in_add"}, "remove": ["x-api"]}, "X-Api: a\r\n", []),
@@ -300,6 +303,8 @@ def test_what_cannot_be_settled_says_why(conf: dict[str, Any], reason: str):
         {"headers": {"X A": "b"}},
         {"headers": {"X-A": "b\r\nc"}},
         {"headers": {"X-A": ["b"]}},
+        {"headers": {"set": {"X-A": []}}},
+        {"headers": {"add": {"X-A": ["b\r\nc"]}}},
         {"headers": {"remove": ["a:b"]}},
     ],
 )

@@ -74,7 +74,7 @@ def test_without_work_on_the_body_it_keeps_its_length():
         ({"X-A": "$status $remote_addr"}, "", ["200 127.0.0.1"]),
         ({"X-A": ""}, "X-A: b\r\n", []),
         ({"set": {"X-A": "1"}}, "X-A: b\r\nX-A: c\r\n", ["1"]),
-        ({"add": ["X-A: $sent_http_x_b", "X-A:2: 3"]}, "X-A: b\r\nX-B: 1\r\n", ["b", "2: 3", "1"]),
+        ({"add": ["X-A: $sent_http_x_b", "X-A:2: 3"]}, "X-A: b\r\nX-B: 1\r\n", ["b", "1", "2: 3"]),
         ({"remove": ["x-a"]}, "X-A: b\r\n", []),
         ({"add": ["X-A: 1"], "set": {"X-A": "2"}}, "X-A: b\r\n", ["2"]),
         ({"add": ["X-A: 1"], "remove": ["X-A"]}, "X-A: b\r\n", []),
@@ -120,6 +120,20 @@ def test_meta_filter(value: str, status: int, work: dict[str, Any]):
     answer = answered({"status_code": 203, **work, "_meta": {"filter": [["status", "==", value]]}})
     assert answer.status == status
     assert answer.body == (b"new" if work and status == 203 else b"hello world")
+
+
+EXPLODES = ["arg_x", "~~", r"(a+)+\1$"]
+
+
+@pytest.mark.parametrize("conf", [{"_meta": {"filter": [EXPLODES]}}, {"vars": [EXPLODES]}])
+@pytest.mark.parametrize("work", [{"status_code": 203}, {"filters": [{"regex": "hello", "replace": "x"}]}])
+def test_a_request_that_makes_a_condition_explode_is_refused(
+    conf: dict[str, Any], work: dict[str, Any], caplog: pytest.LogCaptureFixture
+):
+    answer = answered(conf | work, request=get("/?x=" + "a" * 3000 + "!"))
+    assert (answer.status, answer.body) == (400, b'{"error_msg":"400 Bad Request"}\n')
+    assert "takes too long on 3001 bytes" in caplog.text
+    assert answered(conf | work, request=get("/?x=b")).status == 200
 
 
 @pytest.mark.parametrize(
@@ -249,6 +263,12 @@ def test_what_cannot_be_filtered_breaks_off(
     assert not [record for record in caplog.records if record.name.startswith("gw.upstream")]
 
 
+def test_a_configuration_s_own_limit_goes_before_that_of_all():
+    conf = {"filters": [{"regex": "l", "replace": "L"}], "max_resp_body_size": 11}
+    for body, is_whole in ((b"hello world", True), (b"hello world!", False)):
+        assert answered(conf, upstream_answer(body), attr={"max_body_bytes": 1}).complete is is_whole
+
+
 def test_a_body_that_makes_an_expression_explode_breaks_off(caplog: pytest.LogCaptureFixture):
     """Upstreams repeat what clients say; no client may hold a worker by it."""
     for options in ("jo", "jou"):
@@ -310,7 +330,7 @@ def test_an_empty_body():
         ({"body": "", "body_base64": True}, {}, "invalid base64 content"),
         ({"vars": ["status", "==", 200]}, {}, "wrapped inside brackets"),
         ({"filters": [{"regex": "(", "replace": ""}]}, {}, "is no regular expression"),
-        ({"filters": [{"regex": "a", "replace": "", "options": "q"}]}, {}, "option 'q'"),
+        ({"filters": [{"regex": "a", "replace": "", "options": "q"}]}, {}, "unknown flag \"q\""),
         ({"filters": [{"regex": "a", "replace": "$x"}]}, {}, "after \\$"),
         ({"body": "a"}, {"max_body_bytes": 0}, "max_body_bytes"),
     ],

@@ -235,7 +235,7 @@ def broken_change(id: str, resource: dict[str, Any], routing: object) -> Change:
 def test_a_route_that_cannot_be_compiled_answers_500_for_itself_alone(memory: Memory):
     memory.publish({"routes/good": route("/good")})
     held = Held(memory)
-    routing = (("/bad",), (), (), 0, 1, None)
+    routing = (("/bad",), (), (), 0, 1, None, False)
     for _ in held.state.update([broken_change("bad", {"uri": "/bad", "upstream": 7}, routing)]):
         pass
     upstream = held.upstream_at("/bad")

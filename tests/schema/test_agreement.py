@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gw.errors import InvalidResource
 from gw.schema import schema_names, validate
+from gw.schema.empties import settle_empties
 from gw.schema.explain import explain
 from gw.schema.formats import FORMATS
 from gw.schema.load import load_schema
@@ -55,6 +56,7 @@ BASES: dict[str, dict[str, Any]] = {
     "secrets/vault": {"uri": "http://a", "prefix": "p", "token": "t"},
     "secrets/aws": {"access_key_id": "a", "secret_access_key": "b"},
     "secrets/gcp": {"auth_file": "/a"},
+    "secrets/kubernetes": {"endpoint": "https://a"},
     "stream_routes": {"upstream": {"nodes": NODES}},
 }
 IDS = {"consumers": "jack", "credentials": "jack/1", "plugins": ""}
@@ -88,6 +90,8 @@ def test_compiled_and_worded_agree(kind: str, changes: list[tuple[str, str, Any]
             target[name] = value
     for name in dropped:
         resource.pop(name, None)
+    if kind == "consumers":
+        resource.pop("id", None)  # of 2.x: no schema has it, and what a store has is read without it
     resource = copy_json(resource)
     complaint = explain(load_schema(kind), resource)
     try:
@@ -99,6 +103,10 @@ def test_compiled_and_worded_agree(kind: str, changes: list[tuple[str, str, Any]
 
     before = deepcopy(resource)
     refusal = refusal_of(kind, resource)
+    if complaint is not None:
+        settled = deepcopy(resource)
+        settle_empties(load_schema(kind), settled)
+        complaint = explain(load_schema(kind), settled)
     if complaint is not None:
         assert refusal is not None
         assert (refusal.kind, refusal.id, refusal.reason) == (*key_of(kind), complaint.reason)

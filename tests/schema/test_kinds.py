@@ -13,7 +13,7 @@ LOGGER = {"name": "a", "conf": {}}
 NODES = {"127.0.0.1:80": 1}
 UPSTREAM = {"nodes": NODES}
 IDS = {"consumers": "jack", "credentials": "jack/1", "plugins": "", "plugin_metadata": "syslog"}
-IDS |= {f"secrets/{manager}": f"{manager}/1" for manager in ("vault", "aws", "gcp")}
+IDS |= {f"secrets/{manager}": f"{manager}/1" for manager in ("vault", "aws", "gcp", "kubernetes")}
 VAULT = {"uri": "http://127.0.0.1:8200", "prefix": "kv/apisix", "token": "t"}
 AWS = {"access_key_id": "a", "secret_access_key": "b"}
 GCP = {"client_email": "a@b", "private_key": "k", "project_id": "p"}
@@ -53,6 +53,8 @@ GOOD: list[tuple[str, Any]] = [
     ("secrets/aws", AWS | {"region": "eu-west-1", "session_token": "t", "endpoint_url": "http://127.0.0.1:4566"}),
     ("secrets/gcp", {"auth_config": GCP, "ssl_verify": False}),
     ("secrets/gcp", {"auth_file": "/etc/gcp.json"}),
+    ("secrets/kubernetes", {}),
+    ("secrets/kubernetes", {"kubernetes_host": "k", "kubernetes_port": "443", "ssl_verify": False}),
     ("stream_routes", {}),
     (
         "stream_routes",
@@ -98,7 +100,7 @@ BAD: list[tuple[str, Any, str]] = [
     ),
     ("consumers", {"username": "rose"}, "wrong username"),
     ("consumers", {"username": "jack", "group_id": 0}, 'property "group_id" validation failed: '),
-    ("consumers", {"username": "jack", "plugins": []}, 'property "plugins" validation failed: wrong type: '),
+    ("consumers", {"username": "jack", "plugins": [1]}, 'property "plugins" validation failed: wrong type: '),
     ("consumer_groups", {}, 'property "plugins" is required'),
     ("consumer_groups", {"plugins": {}, "x": 1}, FORBIDDEN),
     ("consumer_groups", {"plugins": {}, "id": "2"}, "wrong consumer group id"),
@@ -161,13 +163,18 @@ BAD: list[tuple[str, Any, str]] = [
         {"auth_config": {}},
         'property "auth_config" validation failed: property "client_email" is required',
     ),
+    (
+        "secrets/kubernetes",
+        {"kubernetes_port": 443},
+        'property "kubernetes_port" validation failed: wrong type: expected string, got number',
+    ),
     ("stream_routes", {"x": 1}, FORBIDDEN),
     (
         "stream_routes",
         {"server_addr": "a"},
-        'property "server_addr" validation failed: expect valid IP address or CIDR',
+        'property "server_addr" validation failed: object matches none of the required',
     ),
-    ("stream_routes", {"remote_addr": "10.0.0.0/33"}, 'property "remote_addr" validation failed: expect valid IP'),
+    ("stream_routes", {"remote_addr": "10.0.0.0/33"}, 'property "remote_addr" validation failed: object matches none'),
     ("stream_routes", {"server_port": "1"}, 'property "server_port" validation failed: wrong type: expected integer'),
     ("stream_routes", {"upstream": {}}, 'property "upstream" validation failed: value should match only one schema'),
     ("stream_routes", {"upstream": UPSTREAM | {"type": "chash"}}, "missing key"),
@@ -209,7 +216,7 @@ def test_bad_documents(name: str, resource: Any, reason: str) -> None:
 @pytest.mark.parametrize("name", sorted({name for name, _ in GOOD}))
 @pytest.mark.parametrize("resource", [None, 1, "x", True, [1], {"": 1}, {"create_time": "x", "plugins": 1}])
 def test_nothing_else_passes(name: str, resource: Any) -> None:
-    if name == "plugin_metadata" and resource == {"": 1}:
+    if name in ("plugin_metadata", "secrets/kubernetes") and resource == {"": 1}:
         return
     with pytest.raises(InvalidResource):
         validate(*key_of(name), resource)

@@ -38,6 +38,10 @@ def of(name: str, reason: str) -> str:
 REFUSED = [
     (route(jwt_auth={}), "plugins.jwt-auth", "unknown plugin [jwt-auth]"),
     (route(jwt_auth={"_meta": {"disable": True}}), "plugins.jwt-auth", "unknown plugin [jwt-auth]"),
+    (route(jwt_auth="blah"), "plugins.jwt-auth", 'invalid plugin conf "blah" for plugin [jwt-auth]'),
+    (route(forward_auth=None), "plugins.forward-auth", "invalid plugin conf null for plugin [forward-auth]"),
+    (route(forward_auth=[7]), "plugins.forward-auth", "invalid plugin conf [7] for plugin [forward-auth]"),
+    (route(**{"a\x1b": {}}), 'plugins["a\\u001b"]', "invalid plugin name [a\\u001b]: control characters"),
     (route(forward_auth={}), "plugins.forward-auth", of("forward-auth", 'property "uri" is required')),
     (
         route(forward_auth=URI | {"timeout": "3"}),
@@ -99,6 +103,76 @@ def test_refusals_are_in_the_words_of_apisix(resource: dict[str, Any], path: str
     assert resource == before
 
 
+LIMIT = {"count": 1, "time_window": 60}
+REDIS = LIMIT | {"policy": "redis", "redis_host": "127.0.0.1"}
+RULE = LIMIT | {"key": "$http_a"}
+TOGETHER = "cannot be specified at the same time"
+NO_LIMIT = "value should match only one schema, but matches none"
+RULES = [
+    # plugin, configuration, place in it, beginning of the reason
+    ("proxy-rewrite", {"regex_uri": ["/a", "/b", "/c"]}, "regex_uri", "The length of regex_uri should be an even"),
+    ("proxy-rewrite", {"regex_uri": ["/(a", "/$1"]}, "regex_uri[0]", "invalid regex_uri(/(a, /$1): "),
+    ("proxy-rewrite", {"regex_uri": ["/a", "/b", "/(c)", "$x"]}, "regex_uri[2]", "invalid regex_uri(/(c), $x): "),
+    ("response-rewrite", {"body_base64": True}, "body", "invalid base64 content"),
+    ("response-rewrite", {"body_base64": True, "body": "1"}, "body", "invalid base64 content"),
+    ("response-rewrite", {"vars": [["a", "=", 1]]}, "vars[0]", "failed to validate the 'vars' expression: invalid"),
+    ("response-rewrite", {"filters": [{"regex": "(a", "replace": ""}]}, "filters[0]", 'regex "(a" validation failed: '),
+    (
+        "response-rewrite",
+        {"filters": [{"regex": "a", "replace": "", "options": "jh"}]},
+        "filters[0]",
+        'regex "a" validation failed: unknown flag "h" (flags "jh")',
+    ),
+    ("limit-count", REDIS | {"sync_interval": 0.05}, "sync_interval", "sync_interval should not be smaller than 0.1"),
+    ("limit-count", REDIS | {"sync_interval": 60}, "sync_interval", "sync_interval should be smaller than time_window"),
+    (
+        "http-logger",
+        URI | {"include_resp_body_expr": [["a", "<>", "b"]]},
+        "include_resp_body_expr[0]",
+        "failed to validate the 'include_resp_body_expr' expression: invalid operator '<>'",
+    ),
+]
+WORDS = [
+    # what does not fit its schema, in words of the plugin's own
+    ("limit-count", LIMIT | {"rules": [RULE]}, "", f"count/time_window and rules {TOGETHER}"),
+    ("limit-count", {"rules": [RULE], "group": "g"}, "", f"group and rules {TOGETHER}"),
+    ("limit-count", LIMIT | {"count": -1}, "count", f'property "count" validation failed: {NO_LIMIT}'),
+    ("proxy-rewrite", {"headers": {"": 1}}, "headers", "invalid field length in header"),
+    ("proxy-rewrite", {"headers": {"a b": 1}}, "headers", "invalid field character in header"),
+    ("proxy-rewrite", {"headers": {"a": "b\r"}}, "headers", "invalid value character in header"),
+    ("response-rewrite", {"headers": {"a": []}}, "headers", "invalid type as header value"),
+    ("response-rewrite", {"headers": {"": 1}}, "headers", "invalid field length in header"),
+]
+
+
+@pytest.mark.parametrize(("name", "conf", "place", "reason"), RULES + WORDS)
+def test_reasons_of_a_plugin_s_own(name: str, conf: dict[str, Any], place: str, reason: str):
+    with pytest.raises(InvalidResource) as refusal:
+        validate("routes", "1", route(**{name: conf}), OURS, refuse_unknown=True)
+    assert refusal.value.path == ".".join(filter(None, ("plugins", name, place)))
+    assert refusal.value.reason.startswith(of(name, reason))
+
+
+@pytest.mark.parametrize(("name", "conf"), [row[:2] for row in RULES])
+def test_what_a_schema_cannot_say_is_published_for_the_worker_to_find(name: str, conf: dict[str, Any]):
+    assert validate("routes", "1", route(**{name: conf}), OURS)["plugins"][name].keys() >= conf.keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "before"), [("routes", ""), ("consumers", "invalid plugins configuration: "), ("global_rules", "")]
+)
+def test_what_stands_for_a_configuration_is_repeated_to_who_sent_it(kind: str, before: str):
+    own = {"routes": {"uri": "/a"}, "consumers": {"username": "jack"}}.get(kind, {})
+    for conf, shown in (("blah", '"blah"'), (None, "null"), ([1], "[1]")):
+        resource = {**own, "plugins": {"basic-auth": conf}}
+        with pytest.raises(InvalidResource) as refusal:
+            validate(kind, "jack" if kind == "consumers" else "1", resource, OURS, refuse_unknown=True)
+        assert refusal.value.reason == f"{before}invalid plugin conf {shown} for plugin [basic-auth]"
+        assert refusal.value.stands_alone
+        with pytest.raises(InvalidResource, match=r"invalid plugin conf for plugin \[basic-auth\]"):
+            validate(kind, "jack" if kind == "consumers" else "1", resource, OURS)
+
+
 @pytest.mark.parametrize("kind", ["routes", "services", "plugin_configs", "global_rules"])
 def test_every_kind_with_plugins_has_them_checked(kind: str):
     resource = route(forward_auth={}) if kind == "routes" else {"plugins": {"forward-auth": {}}}
@@ -123,12 +197,55 @@ def test_two_configurations_share_no_default():
     assert other["plugins"]["forward-auth"]["request_headers"] == []
 
 
+REF = "$env://ANY"
+
+
+@pytest.mark.parametrize(
+    ("name", "conf"),
+    [
+        # A pattern, an enumeration, a number; a member that is required; within lists and one of several shapes.
+        ("proxy-rewrite", {"uri": REF, "method": "$ENV://M", "headers": {"set": {"X-A": REF}}}),
+        ("forward-auth", {"uri": "$secret://vault/1/a/b", "timeout": REF, "request_headers": [REF], "ssl_verify": REF}),
+        ("limit-count", {"count": REF, "time_window": 60}),
+        ("http-logger", {"uri": REF, "timeout": REF}),
+    ],
+)
+def test_a_reference_stands_for_any_value(name: str, conf: dict[str, Any]):
+    """apisix/apisix 13312. What else is asked for counts as before, and defaults are filled in."""
+    plugins = validate("routes", "1", route(**{name: deepcopy(conf)}), OURS, refuse_unknown=True)["plugins"]
+    assert plugins[name].items() >= {field: value for field, value in conf.items() if field != "headers"}.items()
+
+
+@pytest.mark.parametrize(
+    ("resource", "reason"),
+    [
+        (route(forward_auth={"timeout": REF}), of("forward-auth", 'property "uri" is required')),
+        (
+            route(forward_auth={"uri": REF, "timeout": "3"}),
+            of("forward-auth", 'property "timeout" validation failed'),
+        ),
+        (route(forward_auth={"uri": REF, "_meta": {"disable": REF}}), of("forward-auth", 'property "_meta"')),
+        (route(forward_auth={"uri": f" {REF}"}), of("forward-auth", 'property "uri" validation failed')),
+        (route(forward_auth={"uri": "$SECRET://vault/1/a"}), of("forward-auth", 'property "uri" validation failed')),
+    ],
+)
+def test_beside_a_reference_nothing_else_passes(resource: dict[str, Any], reason: str):
+    with pytest.raises(InvalidResource) as refusal:
+        validate("routes", "1", resource, OURS, refuse_unknown=True)
+    assert refusal.value.reason.startswith(reason)
+
+
 METADATA = [
     # name, metadata, path and reason; None: it passes
     ("http-logger", {"log_format": {"host": "$host"}}, None),
     ("http-logger", {"id": "http-logger", "create_time": 1, "update_time": 2, "log_format": {}}, None),
     ("request-id", {"whatever": 1}, None),
     ("request-id", {"upstream": False}, None),
+    (
+        "http-logger",
+        {"log_format": REF},
+        ("log_format", 'property "log_format" validation failed: wrong type: expected object, got string'),
+    ),
     (
         "http-logger",
         {"log_format": 7},

@@ -16,7 +16,7 @@ from gw.schema.plugin_schemas import PluginSchema
 from gw.schema.validate import COMBINATIONS
 
 # Open to any member, as in APISIX.
-OPEN = {"plugin_metadata", "secrets/vault", "secrets/aws", "secrets/gcp"}
+OPEN = {"plugin_metadata", "secrets/vault", "secrets/aws", "secrets/gcp", "secrets/kubernetes"}
 SCHEMA_MAPS = ("properties", "patternProperties")
 SCHEMA_LISTS = ("allOf", "anyOf", "oneOf")
 SCHEMAS = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
@@ -71,7 +71,7 @@ def test_combinations_stand_only_where_they_are_looked_for(kind: str):
     places = [schema, schema["properties"].get("upstream", {})]
     for place in places:
         for name, inner in place["properties"].items() if place else ():
-            if name not in ("upstream", "tls", "cert", "key", "certs", "keys", "client"):
+            if name not in ("upstream", "checks", "tls", "cert", "key", "certs", "keys", "client"):
                 assert not any(COMBINATIONS & deeper.keys() for deeper in subschemas(inner)), name
 
 

@@ -11,7 +11,7 @@ from gw.schema.load import load_plugin_meta
 from gw.schema.plugin_schemas import PluginSchema
 
 MARKER = PluginSchema({"type": "object", "properties": {"_meta": load_plugin_meta()}}, "here")
-PLUGINS = PluginSchemas({"marker": MARKER})
+PLUGINS = PluginSchemas({"marker": MARKER, "other": MARKER})
 ROUTE = {"uri": "/a", "plugins": {}}
 VARS = "failed to validate the 'vars' expression: "
 OFF = "is code, which runs only where the setting gw.allow_code is on; here it is off"
@@ -39,7 +39,12 @@ BAD_VARS: list[tuple[Any, str, str]] = [
     ([["OR", ["a", "==", 1]]], "vars[0]", "rule too short"),
     ([["a", "==", 1], ["OR", ["a", "==", 1], ["a", "x", 1]]], "vars[1][2]", "invalid operator 'x'"),
     ([["a", "~~", "(["]], "vars[0]", ""),
-    ([["a", "ipmatch", ["10.0.0.0/33"]]], "vars[0]", ""),
+    ([["a", "ipmatch", ["10.0.0.0/33"]]], "vars[0]", "invalid ip address: "),
+    ([["a", "ipmatch", ["::1", "::ffff:10.0.0.0/95"]]], "vars[0]", "invalid ip address: "),
+    ([["a", "ipmatch", ["10.0.0.0/255.0.0.0"]]], "vars[0]", "invalid ip address: "),
+    ([["a", "ipmatch", ["fe80::1%eth0"]]], "vars[0]", "invalid ip address: "),
+    ([["a", "ipmatch", []]], "vars[0]", "invalid ip address: "),
+    ([["a", "ipmatch", None]], "vars[0]", "invalid ip address: "),
     ([{}], "vars", ""),
     ([[]], "vars[0]", "rule too short"),
 ]
@@ -58,10 +63,15 @@ def test_what_is_no_condition(vars: Any, path: str, reason: str) -> None:
     assert refused.path == path
     assert refused.reason.startswith(VARS + reason)
     assert refused.stands_alone
-    filtered = refusal(ROUTE | {"plugins": {"marker": {"_meta": {"filter": vars}}}}, refuse_unknown=True)
+    one = {"marker": {"_meta": {"filter": vars}}}
+    filtered = refusal(ROUTE | {"plugins": one}, refuse_unknown=True)
     assert filtered is not None
     assert filtered.path == f"plugins.marker._meta.filter{path.removeprefix('vars')}"
-    assert filtered.reason.startswith(f"failed to check the configuration of plugin marker err: {VARS}{reason}")
+    assert filtered.reason == refused.reason
+    assert filtered.stands_alone
+    of_two = refusal(ROUTE | {"plugins": one | {"other": {}}}, refuse_unknown=True)
+    assert of_two is not None
+    assert of_two.reason == f"{refused.reason} (plugin marker)"
 
 
 @pytest.mark.parametrize("vars", [vars for vars, _, _ in BAD_VARS])
@@ -122,8 +132,17 @@ message HelloRequest { string name = 1 [deprecated = true]; } option (my.x) = 'i
 """
 
 
+# Numbers that are there twice, and are no two fields of one message.
+NUMBERS = """message A {
+  int32 a = 1; .x.B b = 2 [(o) = {n: [3, 3]; s: "}"}]; reserved 3, 4; option (o) = 1; option c = 1;
+  message B { int32 a = 1; enum E { option allow_alias = true; X = 1; Y = 1; } oneof o { int32 b = 2; } }
+  repeated group C = 5 { optional int32 a = 1; } map<string, B> d = 6; extensions 100 to 199;
+} extend A { optional int32 e = 100; } enum F { Z = 1; } service S { option a = 1; option b = 1; }
+"""
+
+
 @pytest.mark.parametrize(
-    "content", [PROTO, "message A {}", 'syntax="proto2";', file_set(b"a.proto"), file_set(b"a", b"b") + "\n"]
+    "content", [PROTO, NUMBERS, "message A {}", 'syntax="proto2";', file_set(b"a.proto"), file_set(b"a", b"b") + "\n"]
 )
 def test_proto_files(content: str) -> None:
     assert refusal({"content": content}, "protos") is None
@@ -138,6 +157,10 @@ def test_proto_files(content: str) -> None:
         ('syntax = "proto3;\n', "a string or comment does not end (line 1)"),
         ("/* message A {}", "a string or comment does not end (line 1)"),
         ("hello, world", "nothing is declared in it"),
+        ("message A { int32 a = 1;\nint32 b = 1; }", "field number 1 is there twice (line 2)"),
+        ("message A { int32 a = 1; oneof b { int32 c = 0x1 [x = 1]; } }", "field number 1 is there twice (line 1)"),
+        ("message A { message B { repeated B a = 2; map<B, B> b = 2; } }", "field number 2 is there twice (line 1)"),
+        ("message A { int32 a = 5; optional group B = 5 { } }", "field number 5 is there twice (line 1)"),
         ("AAAA", "it is base64, but of no FileDescriptorSet (protoc --descriptor_set_out)"),
         (file_set(b"a.proto")[:-4], "it is base64, but of no FileDescriptorSet (protoc --descriptor_set_out)"),
         ("/" * 100_000, "it is base64, but of no FileDescriptorSet (protoc --descriptor_set_out)"),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gw.model.merge import NO_UPSTREAM, Missing
+from gw.pipeline.path_view import compile_path_view
 from tests.support.edge import (
     OK,
     Wire,
@@ -56,6 +57,31 @@ def test_a_request_as_the_upstream_gets_it() -> None:
             assert running.routes.asked == [("/a/~d", "example.com", "GET")]
             wire.send(OK)
             assert (await client.answer()).body == b"ok"
+
+    run(main())
+
+
+def test_what_counts_of_a_path_is_not_what_leaves() -> None:
+    view = compile_path_view(without_final_slash=True, like_servlet=True)
+    targets: list[bytes] = []
+
+    async def serve(wire: Wire) -> None:
+        while True:
+            targets.append((await wire.head()).split(b" ")[1])
+            wire.send(OK)
+
+    async def main() -> None:
+        async with scripted_upstream(serve) as upstream:
+            routes = {"/a/b": compiled("1", upstream_dict(upstream.port))}
+            async with edge(routes, path_view=view) as running:
+                client = await running.connect()
+                for target in ("/a;x=1/b/?q", "/a/b/", "/a/b;y"):  # the last two repeat the fields of the first
+                    client.send(get(target))
+                    assert (await client.answer()).status == 200
+                client.send(get("/a/;x/b"))
+                assert (await client.answer()).status == 400
+                assert [path for path, _, _ in running.routes.asked] == ["/a/b"] * 3
+            assert targets == [b"/a;x=1/b/?q", b"/a/b/", b"/a/b;y"]
 
     run(main())
 
@@ -263,6 +289,7 @@ def test_both_directions_at_the_same_time() -> None:
         (upstream_dict(1, nodes=[]), 503),
         (upstream_dict(1, nodes=[{"host": "127.0.0.1", "port": 1, "weight": 0}]), 503),
         (upstream_dict(1, scheme="grpc"), 502),
+        (upstream_dict(1, type="of another gateway"), 502),
     ],
 )
 def test_no_upstream_to_send_to(upstream: Any, status: int) -> None:
@@ -309,7 +336,7 @@ def test_a_name_is_resolved() -> None:
                 assert (await running.ask(get())).body == b"ok"
             nodes = [{"host": "no-such-host.invalid", "port": upstream.port, "weight": 1}]
             async with edge({"/": compiled("1", upstream_dict(1, nodes=nodes))}) as running:
-                assert (await running.ask(get())).status == 502
+                assert (await running.ask(get())).status == 503
 
     run(main())
 

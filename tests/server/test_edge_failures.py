@@ -82,7 +82,7 @@ def test_no_connection_in_time_is_504() -> None:
         with full_backlog() as port:
             async with edge({"/": compiled("1", upstream_dict(port, timeout=timeout))}) as running:
                 answer = await running.ask(get())
-                assert (answer.status, answer.body) == (504, b'{"error_msg":"504 Gateway Timeout"}\n')
+                assert (answer.status, answer.body) == (504, b'{"error_msg":"504 Gateway Time-out"}\n')
 
     run(main())
 

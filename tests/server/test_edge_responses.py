@@ -5,7 +5,22 @@ import asyncio
 import pytest
 
 from gw.upstream.reading import MAX_HEAD_BYTES
-from tests.support.edge import OK, Wire, eventually, get, proxy, replying, run
+from tests.support.edge import (
+    OK,
+    Wire,
+    compiled,
+    eventually,
+    get,
+    proxy,
+    refusing_port,
+    replying,
+    run,
+    scripted_upstream,
+    upstream_dict,
+)
+from tests.support.edge import (
+    edge as open_edge,
+)
 
 pytestmark = pytest.mark.usefixtures("each_edge")
 
@@ -278,7 +293,7 @@ def test_an_idle_connection_that_ends_is_forgotten() -> None:
     run(main())
 
 
-def test_status_of_the_upstream_is_shown_for_5xx_only() -> None:
+def test_status_of_the_upstream_is_shown_for_5xx_unless_all_are_asked_for() -> None:
     async def main() -> None:
         async with proxy(replying(b"HTTP/1.1 503 X\r\nContent-Length: 0\r\nServer: nginx\r\n\r\n")) as (edge, _):
             answer = await edge.ask(get())
@@ -286,5 +301,19 @@ def test_status_of_the_upstream_is_shown_for_5xx_only() -> None:
             assert answer.header("server") == "Jitterway/0.1.0"
         async with proxy(replying(OK)) as (edge, _):
             assert (await edge.ask(get())).header("x-apisix-upstream-status") is None
+        async with scripted_upstream(replying(OK)) as upstream:
+            with refusing_port() as port:
+                nodes = [
+                    {"host": "127.0.0.1", "port": port, "weight": 1, "priority": 1},
+                    {"host": "127.0.0.1", "port": upstream.port, "weight": 1},
+                ]
+                routes = {
+                    "/": compiled("1", upstream_dict(upstream.port)),
+                    "/second": compiled("2", upstream_dict(0, nodes=nodes)),
+                }
+                async with open_edge(routes, shows_every_status=True) as all_shown:
+                    for path, shown in (("/", "200"), ("/second", "502, 200"), ("/", "200"), ("/", "200")):
+                        answer = await all_shown.ask(get(path))
+                        assert answer.header("x-apisix-upstream-status") == shown
 
     run(main())

@@ -12,8 +12,8 @@ import pytest
 
 from gw.model.merge import Missing
 from gw.model.route import Route
-from gw.pipeline.body_variables import BODY_LIMIT_BYTES
 from gw.pipeline.context import Context
+from gw.pipeline.request_body import TO_MATCH_BYTES
 from gw.pipeline.route_condition import compile_route_condition
 from tests.support.edge import (
     Edge,
@@ -51,7 +51,7 @@ async def echo(wire: Wire) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(ended: list[Context] | None = None) -> AsyncIterator[Edge]:
+async def running(ended: list[Context] | None = None, limit_bytes: int = TO_MATCH_BYTES) -> AsyncIterator[Edge]:
     """`form`, `graph` and `staged` lead to the echo; what meets none of them is answered 503 by the rest."""
     async with scripted_upstream(echo) as upstream:
         route = compiled("asks", upstream_dict(upstream.port))
@@ -66,7 +66,7 @@ async def running(ended: list[Context] | None = None) -> AsyncIterator[Edge]:
         def find(path: str, host: str, method: str, ctx: Any) -> _Handle:
             return _Handle(route if any(condition(ctx) for condition in conditions) else rest)
 
-        async with edge({}, ended=ended) as made:
+        async with edge({}, ended=ended, max_body_to_match_bytes=limit_bytes) as made:
             made.routes.find = find  # type: ignore[method-assign]
             yield made
 
@@ -156,7 +156,16 @@ def test_two_on_one_connection_are_answered_in_order() -> None:
 def test_a_body_beyond_what_conditions_read_is_413_and_falls_through_to_nobody() -> None:
     async def main() -> None:
         async with running() as made:
-            assert (await made.ask(post(b"a" * (BODY_LIMIT_BYTES + 1)))).status == 413
+            assert (await made.ask(post(b"a" * (TO_MATCH_BYTES + 1)))).status == 413
+
+    run(main())
+
+
+@pytest.mark.parametrize(("limit_bytes", "status"), [(10, 200), (9, 413), (0, 200)])
+def test_how_much_of_a_body_conditions_read_is_a_setting(limit_bytes: int, status: int) -> None:
+    async def main() -> None:
+        async with running(limit_bytes=limit_bytes) as made:
+            assert (await made.ask(post(b"name=jo&xx"))).status == status
 
     run(main())
 

@@ -44,6 +44,11 @@ def test_roles_readiness_changes_and_a_killed_worker(tmp_path: Path, upstream: U
         # Without shared memory: everything but traffic.
         assert workers.wait_status("/status", 200).json() == {"status": "ok"}
         wait_until(lambda: len(workers.cells()) == 2, what="both workers to report")
+        for cell in workers.cells().values():
+            # The first request to a route with a pattern does not wait for them.
+            mapped = Path(f"/proc/{cell.pid}/maps").read_text()
+            assert "_re2" in mapped
+            assert "_regex" in mapped
         not_ready = workers.wait_status("/status/ready", 503).json()
         assert not_ready["status"] == "error"
         assert not_ready["error"].endswith("has not received configuration")
@@ -284,7 +289,7 @@ def test_a_wrong_configuration_stops_the_start_with_its_reason(tmp_path: Path):
 
 
 HEAVY = (
-    *("falcon", "httptools", "uvloop", "etcd3", "grpc", "prometheus_client"),
+    *("re2", "regex", "falcon", "httptools", "uvloop", "etcd3", "grpc", "prometheus_client"),
     *("gw.app", "gw.rebuild", "gw.router", "gw.pipeline", "gw.metrics"),
 )
 

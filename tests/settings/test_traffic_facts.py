@@ -35,6 +35,11 @@ def test_a_log_elsewhere(config: Config) -> None:
     assert settings.access_log_path == Path("/var/log/jitterway/access.log")
 
 
+def test_a_format_may_be_a_block(config: Config) -> None:
+    text = "nginx_config:\n  http:\n    access_log_format: |\n      $status \"$uri\"\n"
+    assert load_settings(config(text)).nginx_config.http.access_log_format == '$status "$uri"'
+
+
 def test_an_empty_list_of_trusted_addresses_is_not_none(config: Config) -> None:
     assert load_settings(config("apisix: {trusted_addresses: []}")).apisix.trusted_addresses == ()
 

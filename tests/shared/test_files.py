@@ -35,8 +35,8 @@ def mode(path):
 
 def test_it_lies_beside_the_segments():
     names = SegmentNames("jitterway")
-    assert str(state_directory(names)) == "/dev/shm/jitterway.v1.state"
-    assert not names.owns("/jitterway.v1.state")
+    assert str(state_directory(names)) == "/dev/shm/jitterway.v2.state"
+    assert not names.owns("/jitterway.v2.state")
 
 
 def test_directory_and_files_are_the_groups_whatever_the_umask(directory):

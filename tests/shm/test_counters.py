@@ -40,7 +40,7 @@ from tests.shm.world import NAMES
 from tests.support.memory_space import MemorySpace
 from tests.support.waiting import wait_until
 
-HEADER_HEX = "4a57434e54520d0a" "01000000" "01000000" "00020000" "00080000" + "00" * 40  # fmt: skip
+HEADER_HEX = "4a57434e54520d0a" "02000000" "01000000" "00020000" "00080000" + "00" * 40  # fmt: skip
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 
 from gw.model.keys import ResourceKey
+from gw.model.routing import RouteKey
 from gw.shm.layout import (
     CELL_BYTES,
     CONTROL_BYTES,
+    FORMAT,
     SLOT_BYTES,
     TABLE_BYTES,
     AgentState,
@@ -98,7 +100,7 @@ RECORD_HEX = (
     "940709059295a6726f75746573a131cd0102c4018091a17895a6726f75746573a13200c0c0"
 )  # fmt: skip
 SNAPSHOT_HEX = (
-    "4a57534e41500d0a" "01000000" "01000000" "0300000000000000" "0700000000000000" "0500000000000000"
+    "4a57534e41500d0a" "02000000" "01000000" "0300000000000000" "0700000000000000" "0500000000000000"
     "2400000000000000" "6500000000000000" "0000000000000000"
     "20000000" "96a6726f7574657391a131c408020100000000000000c404010000009191a178"
     "80"
@@ -116,16 +118,22 @@ def test_the_worker_cell_stands_as_documented():
 
 
 def test_the_headers_stand_as_documented():
-    assert pack_control_header().hex() == "4a574354524c0d0a01000000" + "00" * 52
+    assert pack_control_header().hex() == "4a574354524c0d0a02000000" + "00" * 52
     assert (
         pack_log_header(LogHeader(epoch=0x0102, ring_bytes=960)).hex() == "4a574c4f47000d0a"
-        "01000000"
+        "02000000"
         "00000000"
         "0201000000000000"
         "c003000000000000" + "00" * 32
     )
-    assert pack_table_header().hex() == "4a57574f524b0d0a0100000000020000" + "00" * 240
+    assert pack_table_header().hex() == "4a57574f524b0d0a0200000000020000" + "00" * 240
     assert (CONTROL_BYTES, TABLE_BYTES) == (576, 131_328)
+
+
+def test_what_msgpack_holds_belongs_to_the_format():
+    """Who changes one of these raises the format: workers of one version read what an agent of another wrote."""
+    routing = ("uris", "hosts", "methods", "priority", "status", "service_id", "is_conditional")
+    assert (FORMAT, RouteKey._fields) == (2, routing)
 
 
 def test_a_record_stands_as_documented():
@@ -141,7 +149,7 @@ def test_a_snapshot_stands_as_documented():
     entries = {ResourceKey("routes", "1"): Entry(0x0102, b"\x80", ("x",))}
     segment, base = base_of(entries, number=3, version=7, digest=5)
     assert bytes(segment.view).hex() == SNAPSHOT_HEX
-    assert base == (3, 7, len(SNAPSHOT_HEX) // 2, 0xC02D3FD9)
+    assert base == (3, 7, len(SNAPSHOT_HEX) // 2, 0xF0035A8A)
 
 
 @pytest.mark.parametrize("rest", ["old", "zero"])

@@ -342,11 +342,11 @@ def test_sweep_unlinks_what_nobody_uses(publisher, space):
     for number in range(4):
         publisher.publish([put("1", "x" * (300 + number))], number, WATCHING)
     space.create(NAMES.snapshot(77), 10, 0o640)  # left by an agent killed before it named it
-    space.create("/test.v1.snapshot.x", 10, 0o640)
+    space.create("/test.v2.snapshot.x", 10, 0o640)
     assert publisher.slot.snapshot_number == 4
     assert publisher.sweep({2}) == [1, 3, 77]
     assert publisher.sweep(set()) == [2]
-    assert space.list("/") == [NAMES.control, NAMES.log, NAMES.snapshot(4), "/test.v1.snapshot.x"]
+    assert space.list("/") == [NAMES.control, NAMES.log, NAMES.snapshot(4), "/test.v2.snapshot.x"]
 
 
 def test_an_orphan_snapshot_is_never_written_over(publisher, space, clock, reader):
@@ -371,7 +371,7 @@ def test_names_that_are_all_taken_are_an_error_not_a_loop(publisher, space):
 
 def test_no_room_to_begin_is_an_error_that_leaves_nothing(space, clock):
     space.limit_bytes = SMALL_LOG_BYTES + 100
-    with pytest.raises(SegmentError, match=r"/test.v1.control.new: 576 bytes wanted, 100 free"):
+    with pytest.raises(SegmentError, match=r"/test.v2.control.new: 576 bytes wanted, 100 free"):
         attach(space, clock)
     assert space.list("/") == []
 

@@ -270,7 +270,7 @@ def test_strangers_segments_stand_in_nobodys_way(space, names):
 
 
 def test_all_of_one_gateway_is_unlinked_and_nothing_of_another(space, names):
-    other = SegmentNames(f"{names.name}.v1.b")
+    other = SegmentNames(f"{names.name}.v2.b")
     for gateway in (names, other):
         publisher = attach(space, HandClock(), gateway)
         publisher.publish([put("1")], 1, WATCHING)

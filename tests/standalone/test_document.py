@@ -24,6 +24,17 @@ ENVIRON = {"HOST": "10.0.0.1", "PORT": "8080", "NAME": "a b", "ON": "true", "EMP
         ("routes:\n#END  \n\n", {"routes": None}),
         ("routes: [] # all of them #END\n", {"routes": []}),
         ("{}\n  #END", {}),
+        # A plugin without settings, as people write it; nulls elsewhere are left to the schemas.
+        (
+            "routes: [{plugins: {key-auth: , x: {a: }}, labels: , desc: }, {plugins: }, 5]\n#END",
+            {
+                "routes": [
+                    {"plugins": {"key-auth": {}, "x": {"a": None}}, "labels": {}, "desc": None},
+                    {"plugins": {}},
+                    5,
+                ]
+            },
+        ),
     ],
 )
 def test_a_file_of_yaml_ends_with_its_mark(text: str, document: dict[str, Any]) -> None:

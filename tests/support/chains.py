@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from gw.pipeline.conditions import compile_condition
+from gw.pipeline.meta_filter import compile_filter
 from gw.pipeline.phases import Instance, Phases, settle
 from gw.pipeline.route import CompiledRoute
 from gw.plugins.api import Environment, Plugin
@@ -31,7 +31,7 @@ def chain(*plugins: Instance | type[Plugin], rules: tuple[Instance | type[Plugin
     return settle(
         [each if isinstance(each, Instance) else instance(each, owner="global_rules/1") for each in rules],
         [each if isinstance(each, Instance) else instance(each) for each in plugins],
-        compile_condition,
+        compile_filter,
     )
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from gw.clock import SystemClock
 from gw.model.keys import parse_store_key
-from gw.pipeline.conditions import compile_condition
 from gw.pipeline.context import Context
+from gw.pipeline.meta_filter import compile_filter
 from gw.pipeline.origin import Origin
 from gw.plugins.registry import Registry, load_registry
 from gw.rebuild.state import ConfigState
@@ -88,7 +88,7 @@ async def configured(
     try:
         async with scripted_upstream(play) as upstream, environment() as lent:
             env = dataclasses.replace(lent, shared=shared, metadata=state.metadata, consumers=state)
-            state.use_plugins(registry.maker(env), compile_condition, registry.credential_fields)
+            state.use_plugins(registry.maker(env), compile_filter, registry.credential_fields)
             world = Configured(state, upstream.port, served, ended)
             world.apply(resources)
             locate = Origin.from_settings(load_settings(config))

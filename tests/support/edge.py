@@ -27,7 +27,9 @@ from gw.model.route import Route
 from gw.model.upstream import Upstream
 from gw.pipeline.context import Context, Request
 from gw.pipeline.gateway import Gateway
+from gw.pipeline.path_view import PathView
 from gw.pipeline.phases import NO_PHASES, Phases
+from gw.pipeline.request_body import TO_MATCH_BYTES
 from gw.pipeline.route import CompiledRoute, Routes, compile_route
 from gw.pipeline.upstream import compile_upstream
 from gw.server.asgi import traffic_app
@@ -312,11 +314,14 @@ async def edge(
     routes: dict[str, CompiledRoute] | Routes,
     *,
     max_body_bytes: int = 0,
+    max_body_to_match_bytes: int = TO_MATCH_BYTES,
+    path_view: PathView | None = None,
     trusted_certificates: Path | None = None,
     times: ClientTimes = TIMES,
     limits: HeadLimits = LIMITS,
     ended: list[Context] | None = None,
     locate: Callable[[Request], None] | None = None,
+    shows_every_status: bool = False,
 ) -> AsyncIterator[Edge]:
     """`routes` by prefix, or all that a worker knows of them. `ended`: gets each exchange when it is over."""
     loop = asyncio.get_running_loop()
@@ -328,8 +333,11 @@ async def edge(
         upstreams,
         server_name="Jitterway/0.1.0",
         max_body_bytes=max_body_bytes,
+        max_body_to_match_bytes=max_body_to_match_bytes,
+        path_view=path_view,
         on_ended=on_ended,
         locate=locate,
+        shows_every_status=shows_every_status,
     )
     connections = Connections()
     worker = Worker(traffic_app(gateway), loop)

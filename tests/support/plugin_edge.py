@@ -14,7 +14,7 @@ import gw.schema
 from gw.clock import Clock, SystemClock
 from gw.model.route import Route
 from gw.model.upstream import Upstream
-from gw.pipeline.conditions import compile_condition
+from gw.pipeline.meta_filter import compile_filter
 from gw.pipeline.phases import Instance, Phases, settle
 from gw.pipeline.route import compile_route
 from gw.pipeline.upstream import compile_upstream
@@ -53,7 +53,7 @@ def instance(
 
 def phases(*instances: Instance, rules: tuple[Instance, ...] = ()) -> Phases:
     """What a route with these walks."""
-    return settle(rules, instances, compile_condition)
+    return settle(rules, instances, compile_filter)
 
 
 @contextlib.asynccontextmanager

@@ -30,7 +30,7 @@ SAMPLES: Final[dict[str, Sample]] = {
     "consumers/jack/credentials/1": Sample(
         {"plugins": {"key-auth": {"key": "a"}}}, {"plugins": {"key-auth": {"key": "b"}}}, {"username": "jack"}
     ),
-    "global_rules/1": Sample({"plugins": {}}, {"plugins": {"a": {}}}, {"plugins": []}),
+    "global_rules/1": Sample({"plugins": {}}, {"plugins": {"a": {}}}, {"plugins": [1]}),
     "plugin_configs/1": Sample({"plugins": {}}, {"plugins": {}, "desc": "d"}, {"plugins": 1}),
     "plugin_metadata/syslog": Sample({"a": 1}, {"a": 2}, {"create_time": "x"}),
     "plugins": Sample([{"name": "a"}], [{"name": "b", "stream": True}], ["a"]),
@@ -45,5 +45,6 @@ SAMPLES: Final[dict[str, Sample]] = {
         {"access_key_id": "a"},
     ),
     "secrets/gcp/1": Sample({"auth_config": _GCP}, {"auth_file": "/a"}, {}),
+    "secrets/kubernetes/1": Sample({}, {"ssl_verify": False}, {"ssl_verify": 1}),
     "stream_routes/1": Sample({"server_port": 9100}, {"sni": "a.com"}, {"server_addr": "a.com"}),
 }

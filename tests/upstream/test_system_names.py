@@ -2,7 +2,7 @@
 
 import pytest
 
-from gw.upstream.system_names import ResolvConf, is_address, names_to_try, parse_hosts, parse_resolv_conf
+from gw.upstream.system_names import ResolvConf, names_to_try, parse_hosts, parse_resolv_conf
 
 
 def test_hosts() -> None:
@@ -46,8 +46,3 @@ def test_resolv_conf(text: str, expected: ResolvConf) -> None:
 )
 def test_full_names(name: str, ndots: int, tried: tuple[str, ...]) -> None:
     assert names_to_try(name, ("x.test", "y.test"), ndots) == tried
-
-
-@pytest.mark.parametrize(("host", "expected"), [("10.0.0.1", True), ("::1", True), ("a", False), ("10.0.0", False)])
-def test_is_address(host: str, expected: bool) -> None:
-    assert is_address(host) is expected

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -264,3 +267,41 @@ def test_a_target_under_another_name() -> None:
     assert target.named("a") is target
     assert target.named("b") == Target("a", 1, TlsIdentity("b", verify=True, material=TlsMaterial("c", "k")))
     assert Target("a", 1).named("b") == Target("a", 1)
+
+
+@pytest.mark.parametrize("tls", [True, False])
+@pytest.mark.parametrize("last_words", [OK, b""])
+def test_what_an_idle_connection_holds_unread_is_no_answer(tls: bool, last_words: bytes) -> None:
+    """It came, or the end did, since the loop last looked: the next request would be answered by it."""
+    goes_on = threading.Event()
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        with Server().context.wrap_socket(peer, server_side=True) if tls else peer as stream:
+            stream.recv(65536)
+            stream.sendall(OK)
+            goes_on.wait(PATIENCE_S)
+            if last_words:
+                stream.sendall(last_words)
+                with contextlib.suppress(ConnectionError):
+                    stream.recv(1)
+
+    async def main() -> None:
+        client = UpstreamClient(asyncio.get_running_loop())
+        fetch = Fetcher(client).fetch
+        url = f"http{'s' * tls}://127.0.0.1:{listener.getsockname()[1]}/"
+        assert (await fetch("GET", url, timeout_s=PATIENCE_S, ssl_verify=False)).status == 200
+        (connection,) = client._connections
+        goes_on.set()
+        # The loop is held here, as by other work.
+        readable = select.select([connection._transport.get_extra_info("socket").fileno()], [], [], PATIENCE_S)[0]
+        assert readable
+        assert client.take_idle(connection.target) is None
+        assert connection.closed
+        await client.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve)
+        server.start()
+        run(main())
+        server.join()

@@ -34,7 +34,8 @@ class BodyTooLong(ValueError):
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
             f"the body is longer than the {limit_bytes} bytes that may be held of one; "
-            "raise plugin_attr.response-rewrite.max_body_bytes, or leave such responses out with vars"
+            "raise max_resp_body_size, or for all plugin_attr.response-rewrite.max_body_bytes, or leave such responses "
+            "out with vars"
         )
 
 
@@ -76,6 +77,36 @@ def unbrotli(encoded: bytes, limit_bytes: int) -> bytes:
     return body
 
 
+def gunzip_beginning(encoded: bytes, limit_bytes: int) -> bytes:
+    """What the beginning of a gzip file unpacks to: of its first member, up to the limit."""
+    try:
+        return zlib.decompressobj(_GZIP_WINDOW_BITS).decompress(encoded, limit_bytes)
+    except zlib.error as error:
+        raise BadEncoding(f"the body is not gzip: {error}") from None
+
+
+def unbrotli_beginning(encoded: bytes, limit_bytes: int) -> bytes:
+    """The same of brotli."""
+    try:
+        body: bytes = brotli.Decompressor().process(encoded, output_buffer_limit=limit_bytes)
+    except brotli.error as error:
+        raise BadEncoding(f"the body is not brotli: {error}") from None
+    return body[:limit_bytes]
+
+
+def decoded_beginning(encoding: str, encoded: bytes, limit_bytes: int) -> bytes:
+    """What the beginning of a body says, up to the limit; as it came where its encoding is not known or not kept to."""
+    decode = _BEGINNINGS.get(DECODERS.get(encoding.strip().lower(), _undecoded), _undecoded)
+    try:
+        return decode(encoded, limit_bytes)
+    except BadEncoding:
+        return encoded
+
+
+def _undecoded(encoded: bytes, _: int) -> bytes:
+    return encoded
+
+
 def _known() -> Mapping[str, Decode]:
     known: dict[str, Decode] = {"gzip": gunzip, "x-gzip": gunzip}
     # An older one cannot be stopped at a limit.
@@ -85,6 +116,7 @@ def _known() -> Mapping[str, Decode]:
 
 
 DECODERS: Final = _known()
+_BEGINNINGS: Final[Mapping[Decode, Decode]] = {gunzip: gunzip_beginning, unbrotli: unbrotli_beginning}
 _IDENTITY: Final = "identity"
 
 

@@ -57,28 +57,26 @@ def compile_edits(
 ) -> HeaderEdits:
     """Settle `headers` of a configuration: `{add, set, remove}`, or what is to be set. Raises ValueError.
 
-    `add` is an object, or a list of lines `name: value`. `not_ours`: names that are left alone, which is logged.
+    `add` is an object, or a list of lines `name: value`; a value that is an array is so many fields. `not_ours`: names
+    that are left alone, which is logged.
     """
     actions = headers if _has_actions(headers) else {"set": headers}
     added = list(_fields(actions.get("add", {})))
-    assigned = list(dict(_fields(actions.get("set", {}))).items())
+    assigned = _assigned(actions.get("set", {}))
     removed = [name.lower() for name in actions.get("remove", ())]
     for name in sorted({name for name, _ in added + assigned} | set(removed)):
         if name in not_ours:
             log.warning("%s: the header %s is left alone: it is not this plugin's to change", owner, name)
     gone = {name for name in removed if name not in not_ours}
     replaced = {name for name, _ in assigned if name not in not_ours}
-    constant: list[_Pair] = []
-    made: list[tuple[str, _Value]] = []
     kept = [pair for pair in added if pair[0] not in replaced] + assigned
-    for name, text in kept:
-        if name in gone or name in not_ours:
-            continue
-        template = compile_template(text, find=find)
-        if not template.is_constant:
-            made.append((name, template))
-        elif text:
-            constant.append(field(name, text))
+    templates = [
+        (name, compile_template(text, find=find)) for name, text in kept if name not in gone and name not in not_ours
+    ]
+    # All fields of a name are made in one go, so that they keep their order.
+    made_names = {name for name, template in templates if not template.is_constant}
+    constant = [field(name, each.text) for name, each in templates if name not in made_names and each.text]
+    made = [pair for pair in templates if pair[0] in made_names]
     return HeaderEdits((name.encode("ascii") for name in gone | replaced), constant, made)
 
 
@@ -92,8 +90,15 @@ def _fields(written: Mapping[str, Any] | list[str]) -> Iterable[tuple[str, str]]
             name, _, value = line.partition(":")
             yield name.strip().lower(), value.strip()
     else:
-        for name, value in written.items():
-            yield name.lower(), _text(value)
+        for name, values in written.items():
+            for value in values if isinstance(values, list) else (values,):
+                yield name.lower(), _text(value)
+
+
+def _assigned(written: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Of a name that stands there in two spellings the last one counts."""
+    by_name = {name.lower(): list(_fields({name: values})) for name, values in written.items()}
+    return [pair for pairs in by_name.values() for pair in pairs]
 
 
 def _text(value: Any) -> str:

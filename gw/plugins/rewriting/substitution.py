@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from gw.expr.pattern import BoundedPattern, compile_bytes_pattern, compile_pattern, is_unicode
-from gw.plugins.rewriting.replacement import Parts, parse_replacement
+from gw.expr.replacement import Parts, parse_replacement
 
 Substitute: TypeAlias = Callable[[bytes], bytes]
 

@@ -14,11 +14,11 @@ from typing import Final, NamedTuple
 
 from gw.expr import ExpressionError
 from gw.expr.pattern import compile_pattern
+from gw.expr.replacement import Parts, parse_replacement
 from gw.pipeline.context import Context
 from gw.pipeline.path import BadTarget, canonical_path
 from gw.pipeline.variable_table import wire_encoding
 from gw.pipeline.variables import Getter, compile_template, find_variable
-from gw.plugins.rewriting.replacement import Parts, parse_replacement
 
 # Bytes that may not stand in a path (RFC 3986 3.3; brackets may, as in gw.pipeline.path).
 _BEYOND_PATH: Final = re.compile(rb"[^A-Za-z0-9._~!$&'()*+,;=:@/\[\]%-]")

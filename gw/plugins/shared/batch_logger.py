@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
 from gw.pipeline.conditions import compile_condition
+from gw.pipeline.fields import get_field
 from gw.pipeline.request_body import KeptBody
 from gw.pipeline.variable_table import RESPONSE_BODY
 from gw.plugins.api import Context, Environment, Plugin
+from gw.plugins.rewriting.encodings import decoded_beginning
 from gw.plugins.shared.batches import MAX_PENDING_ENTRIES, Batches, BatchSettings, Room, Sink
 from gw.plugins.shared.log_entry import Entry, compile_format, extended, full_entry, text_of
 
@@ -116,7 +118,12 @@ class BatchLogger(Plugin):
         if wanted and (body := ctx.kept_body):
             entry["request"]["body"] = text_of(body)
         if body := bytes(ctx.state.get(self, b"")):
-            entry["response"]["body"] = text_of(body)
+            entry["response"]["body"] = text_of(self._decoded(ctx, body))
+
+    def _decoded(self, ctx: Context, body: bytes) -> bytes:
+        """A response's body for people to read, as APISIX's loggers have it (collect_body in log-util.lua)."""
+        encoding = get_field(ctx.response_headers, "content-encoding")
+        return body if encoding is None else decoded_beginning(encoding, body, self._max_resp_body_bytes)
 
 
 def _condition(conf: Mapping[str, Any], key: str) -> _Condition | None:

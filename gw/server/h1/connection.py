@@ -398,7 +398,7 @@ class H1Connection(Answering):
         over = partial(self._tunnel_over, exchange)
         tunnel = self._tunnel = Tunnel(self._loop, self._transport, upstream, idle_s, over)
         head = response_head(101, b"", headers, is_head=False, is_http_1_0=False, keeps_alive=True).data
-        self._write(head[:-2] + b"connection: Upgrade\r\nupgrade: %b\r\n\r\n" % exchange.upgrade + rest)
+        self._write(head[:-2] + b"connection: upgrade\r\nupgrade: %b\r\n\r\n" % exchange.upgrade + rest)
         if pending:
             exchange.received_bytes += len(pending)
             upstream.write(pending)

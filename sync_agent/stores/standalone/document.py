@@ -13,7 +13,7 @@ empty configuration. `resources_of` takes its items apart, and what is wrong wit
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,7 +80,10 @@ def read_document(raw: bytes, form: str, limit_bytes: int, *, needs_end: bool = 
         document = parse_yaml(raw, limit_bytes) if form == "yaml" else parse_json(raw)
     except ValueError as error:
         raise InvalidDocument(str(error)) from None
-    return check_document(document)
+    checked = check_document(document)
+    if form == "yaml":
+        _fill_left_out(checked)
+    return checked
 
 
 def check_document(document: Any) -> dict[str, Any]:
@@ -91,6 +94,26 @@ def check_document(document: Any) -> dict[str, Any]:
         if items is not None and not isinstance(items, list) and _is_list_of_resources(name):
             raise InvalidDocument(f"{name}: must be a list, not {_type_name(items)}")
     return document
+
+
+def _fill_left_out(document: Mapping[str, Any]) -> None:
+    """Put `{}` where YAML has a name and nothing behind it (`key-auth:`), as people write a plugin without settings.
+
+    To lyaml, APISIX's reader, any such nothing is an empty table; here it is where an object is all that can be meant.
+    """
+    for items in document.values():
+        for item in items if isinstance(items, list) else ():
+            if isinstance(item, dict):
+                _fill(item, ("plugins", "labels"))
+                plugins = item.get("plugins")
+                if isinstance(plugins, dict):
+                    _fill(plugins, tuple(plugins))
+
+
+def _fill(mapping: dict[str, Any], names: Iterable[str]) -> None:
+    for name in names:
+        if name in mapping and mapping[name] is None:
+            mapping[name] = {}
 
 
 def resources_of(document: Mapping[str, Any], environ: Mapping[str, str] | None) -> Resources:

@@ -138,6 +138,7 @@ class AskingRoutes(StaticRoutes):
 _OF_THE_MOMENT = frozenset(
     (
         *("remote_port", "realip_remote_port", "connection", "connection_requests", "request_id"),
+        *("apisix_request_id", "apisix_upstream_response_time"),
         *("upstream_connect_time", "upstream_header_time", "upstream_response_time"),
     )
 )

@@ -75,7 +75,7 @@ class Chaos(Work):
 
     def _unlink_control(self) -> None:
         self.book.note_agent_away()
-        Path(f"/dev/shm/{self._gateway.name}.v1.control").unlink(missing_ok=True)
+        Path(f"/dev/shm/{self._gateway.name}.v2.control").unlink(missing_ok=True)
         self.book.count("control segments unlinked")
 
 

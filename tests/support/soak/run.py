@@ -184,7 +184,7 @@ class _Run:
 
     def _check_segments(self) -> None:
         def names() -> list[str]:
-            return [name.removeprefix(f"{self._gateway.name}.v1.") for name in self._gateway.segments()]
+            return [name.removeprefix(f"{self._gateway.name}.v2.") for name in self._gateway.segments()]
 
         def is_tidy() -> bool:
             bases = [name for name in names() if name.startswith("snapshot.")]

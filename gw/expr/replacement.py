@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, TypeAlias
 
-from gw.expr import ExpressionError
+from gw.expr.errors import ExpressionError
 
 # Text as it is, and numbers of groups.
 Parts: TypeAlias = tuple[str | int, ...]
