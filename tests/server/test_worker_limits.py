@@ -96,11 +96,15 @@ def test_a_client_in_the_middle_of_a_large_body_can_read_why_it_is_refused(
     tmp_path: Path, upstream: Upstream, framing: str, piece: bytes
 ):
     config = {"nginx_config": {"http": {"client_max_body_size": "100k"}}}
-    with Workers(tmp_path, config, workers=1) as workers:
-        workers.publish({"1": {"uri": "/*", "upstream": {"nodes": {f"127.0.0.1:{upstream.port}": 1}}}})
+    # One that says nothing: the answer is nobody else's.
+    with socket.create_server(("127.0.0.1", 0)) as silent, Workers(tmp_path, config, workers=1) as workers:
+        ports = {"/": upstream.port, "/refused": silent.getsockname()[1]}
+        workers.publish(
+            {str(port): {"uri": uri, "upstream": {"nodes": {f"127.0.0.1:{port}": 1}}} for uri, port in ports.items()}
+        )
         workers.wait_ready()
         with socket.create_connection(("127.0.0.1", workers.port), timeout=20) as client:
-            client.sendall(f"POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode())
+            client.sendall(f"POST /refused HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode())
             # Far more than the sockets hold: it is taken although nobody wants it, and no reset takes the answer away.
             for _ in range(300):
                 client.sendall(piece)
