@@ -22,7 +22,7 @@ from gw.pipeline.exchange import Exchange
 from gw.pipeline.fields import Headers
 from gw.pipeline.forwarding import Forwarding
 from gw.pipeline.gateway import Gateway
-from gw.server.asgi_types import Application, Receive, Scope, Send
+from gw.server.asgi_types import CONNECTION_NOTES, Application, ConnectionNotes, Receive, Scope, Send
 from gw.upstream.connection import UpstreamConnection
 from gw.upstream.response import ResponseHead
 
@@ -74,19 +74,37 @@ def http_only(application: Any) -> Application:
 
 
 def _request(scope: Scope) -> Request:
-    peer, server = scope.get("client"), scope.get("server")
-    peer_addr, peer_port = peer if peer else ("unix", None)
-    server_addr, server_port = server if server else ("", None)
-    method, version = scope["method"], scope["http_version"]
-    return Request(
+    notes = scope["extensions"].get(CONNECTION_NOTES) if "extensions" in scope else None
+    if notes is None:
+        notes = ConnectionNotes()
+    notes.requests += 1
+    method, repeated = scope["method"], notes.repeated
+    if repeated is not None and repeated.is_settled:
+        known: Request = repeated.request(method, scope["raw_path"], scope["query_string"], notes.requests)
+        return known
+    link = notes.link
+    if link is None:
+        link = notes.link = _link(scope)
+    version = scope["http_version"]
+    request = Request(
         method,
         scope["raw_path"],
         scope["query_string"],
         scope["headers"],
-        Link(scope["scheme"], peer_addr, peer_port, server_addr, server_port),
+        link,
         version,
+        notes.requests,
         unframed_body=method in _BODY_METHODS and version == "2",
     )
+    request.repeated = repeated
+    return request
+
+
+def _link(scope: Scope) -> Link:
+    peer, server = scope.get("client"), scope.get("server")
+    peer_addr, peer_port = peer if peer else ("unix", None)
+    server_addr, server_port = server if server else ("", None)
+    return Link(scope["scheme"], peer_addr, peer_port, server_addr, server_port)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
