@@ -207,6 +207,16 @@ class _AsgiClient:
 
     async def relay(self, send: Send) -> None:
         """Pass the response on until it has ended, or was cut."""
+        if self._head is None and not self._cut:
+            waiter = self._waiter = self._loop.create_future()
+            await waiter
+            self._waiter = None
+        if self._ended and self._head is not None and len(self._pieces) == 1:
+            # PERF: as most come, whole and at once; bench/request_path.py.
+            status, headers = self._head
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": self._pieces[0], "more_body": False})
+            return
         while True:
             if self._head is None and not self._pieces and not self._ended and not self._cut:
                 waiter = self._waiter = self._loop.create_future()

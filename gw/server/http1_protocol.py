@@ -25,6 +25,7 @@ from gw.server.asgi_call import Call, KnownHead
 from gw.server.asgi_types import CONNECTION_NOTES, ConnectionNotes, Message, Scope
 from gw.server.client_pace import ClientTimes
 from gw.server.h1.repetition import METHODS, Repetition, request_line
+from gw.server.h1.request_head import RequestHead
 from gw.server.strict import StrictProtocol
 from gw.upstream.deadline import Deadline
 
@@ -110,21 +111,31 @@ class Http1Protocol(StrictProtocol):
         version = "1.0" if repeated.tail.startswith(_HTTP_1_0) else "1.1"
         self._begin(METHODS[method], version, target, query, repeated.headers, keeps_alive=repeated.keeps_alive)
 
+    def _on_bare_head(self, head: RequestHead) -> None:
+        self._deadline.at_s = math.inf
+        notes, parser = self._notes, self._callback_parser
+        notes.repeated = None
+        if parser.head and self._repetition is not None:
+            self._repetition.note(parser.head, notes, is_bare=True, keeps_alive=head.keeps_alive)
+        target, _, query = head.target.partition(b"?")
+        self._begin(head.method, head.version, target, query, head.headers, keeps_alive=head.keeps_alive)
+
     def _on_headers_complete(self) -> bool:
         super()._on_headers_complete()
         self._deadline.at_s = math.inf
+        self._notes.repeated = None
         request = self._current_request
         if request.may_upgrade() and self._is_websocket_upgrade(request):
             self._task = self.worker.loop.create_task(self._serve_websocket(request))
             return False
-        keeps_alive = not request.should_close()
-        headers, notes, parser = request.headers_bytes, self._notes, self._callback_parser
-        notes.repeated = None
-        if parser.head and self._repetition is not None:
-            self._repetition.note(parser.head, notes, is_bare=parser.is_bare, keeps_alive=keeps_alive)
         version = "1.0" if request.version == (1, 0) else "1.1"
         self._begin(
-            request.method, version, request.raw_path, request.query.encode("latin-1"), headers, keeps_alive=keeps_alive
+            request.method,
+            version,
+            request.raw_path,
+            request.query.encode("latin-1"),
+            request.headers_bytes,
+            keeps_alive=not request.should_close(),
         )
         return False
 
@@ -219,7 +230,7 @@ class Http1Protocol(StrictProtocol):
     async def _receive(self) -> Message:
         receiver = self._body_receiver
         if receiver is None:
-            # A request that was known has none: its body is empty, and what may follow is that the client leaves.
+            # A bare head's request has none: its body is empty, and what may follow is that the client leaves.
             receiver = self._body_receiver = BodyReceiver(CallbackRequest(), self)
             receiver.set_complete()
         message: Message = await receiver.receive()

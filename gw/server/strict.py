@@ -9,6 +9,7 @@ one. gunicorn's own way, `worker.alive`, also ends connections whose response pr
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +17,7 @@ from gunicorn.asgi.protocol import ASGIProtocol, _get_cached_date_header
 
 from gw import __version__
 from gw.server.asgi_call import Call
+from gw.server.h1.request_head import RequestHead
 from gw.server.quick_parser import QuickParser
 
 
@@ -38,6 +40,8 @@ class StrictProtocol(ASGIProtocol):
     def _setup_callback_parser(self) -> None:
         cfg = self.cfg
         self._callback_parser = QuickParser(
+            on_bare_head=self._on_bare_head,
+            drops_underscores=cfg.header_map == "drop",
             on_headers_complete=self._on_headers_complete,
             on_body=self._on_body,
             on_message_complete=self._on_message_complete,
@@ -45,6 +49,10 @@ class StrictProtocol(ASGIProtocol):
             limit_request_fields=cfg.limit_request_fields,
             limit_request_field_size=cfg.limit_request_field_size,
         )
+
+    @abstractmethod
+    def _on_bare_head(self, head: RequestHead) -> None:
+        """The parser has read a head that no body follows."""
 
     def _http1_buffered(self) -> int:
         # gunicorn's asks for its own class by name, and would let pipelined requests pile up in ours.

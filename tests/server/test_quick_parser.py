@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gw.server.h1.request_head import RequestHead
 from gw.server.parser import RequestParser
 from gw.server.quick_parser import QuickParser
 
@@ -42,6 +43,7 @@ def read(parser_class: type[RequestParser], pieces: list[bytes]) -> tuple[Any, .
     """What a parser makes of a stream: the head, the body, what stands behind it, or how it was refused."""
     body: list[bytes] = []
     heads: list[tuple[Any, ...]] = []
+    bare: dict[str, Any] = {}
 
     def on_head() -> bool:
         heads.append(
@@ -49,7 +51,14 @@ def read(parser_class: type[RequestParser], pieces: list[bytes]) -> tuple[Any, .
         )
         return False
 
+    def on_bare_head(head: RequestHead) -> None:
+        version = (1, int(head.version[-1]))
+        heads.append((head.method.encode(), head.target, version, head.headers, head.keeps_alive))
+
+    if parser_class is QuickParser:
+        bare["on_bare_head"] = on_bare_head
     parser = parser_class(
+        **bare,
         on_headers_complete=on_head,
         on_body=body.append,
         limit_request_line=100,
@@ -62,7 +71,7 @@ def read(parser_class: type[RequestParser], pieces: list[bytes]) -> tuple[Any, .
             parser.feed(piece)
     except Exception as error:
         refusal = (type(error), str(error))
-    framing = (parser.content_length, parser.is_chunked, parser.is_complete)
+    framing = (parser.content_length or 0, parser.is_chunked, parser.is_complete)
     behind = parser.release() if isinstance(parser, QuickParser) and parser.is_complete else bytes(parser._buffer)
     if refusal is not None:
         return refusal, heads, b"".join(body)
@@ -85,12 +94,17 @@ def test_a_head_in_one_read(line: bytes) -> None:
 
 
 def test_one_request_after_the_other() -> None:
-    parser = QuickParser(limit_request_line=100, limit_request_fields=6, limit_request_field_size=100)
-    seen = []
+    parser = QuickParser(
+        on_bare_head=lambda head: seen.append((head.target, parser.head)),
+        on_headers_complete=lambda: seen.append((parser.path, parser.head)),
+        limit_request_line=100,
+        limit_request_fields=6,
+        limit_request_field_size=100,
+    )
+    seen: list[tuple[bytes, bytes]] = []
     pieces = [b"POST /1 HTTP/1.1\r\nContent-Length: 2\r\n\r\nab", b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n"] * 2
     parser.feed(b"".join(pieces))
     while parser.is_complete:
-        seen.append((parser.path, parser.head))
         behind = parser.release()
         if behind:
             parser.feed(behind)
