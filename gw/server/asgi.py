@@ -8,9 +8,9 @@ A client that goes away: without a body, the server cancels the task (gunicorn w
 with one, `receive` says http.disconnect. Either closes the upstream connection.
 
 What ASGI cannot carry: trailers over HTTP/1, interim responses of the upstream, reason phrases, half-close, and a byte
-tunnel: a WebSocket handshake is refused (the server answers 403) on this edge. With gunicorn the head of a response
-leaves together with the first piece of its body, never alone. A response that breaks off ends this call without its
-last message, whereupon the server closes the connection.
+tunnel: a WebSocket handshake is refused (the server answers 403) on this edge. A head that is to leave before its body
+is followed by an empty piece, which makes our server (gw.server.asgi_call) write it. A response that breaks off ends
+this call without its last message, whereupon the server closes the connection.
 """
 
 import asyncio
@@ -121,7 +121,9 @@ class _AsgiClient:
     __slots__ = (
         "_cut",
         "_ended",
+        "_flushes",
         "_head",
+        "_holds_head",
         "_loop",
         "_pieces",
         "_response_paused",
@@ -135,6 +137,8 @@ class _AsgiClient:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._head: tuple[int, Headers] | None = None
+        self._holds_head = False  # no piece has followed it yet
+        self._flushes = False
         self._pieces: list[bytes] = []
         self._size = 0
         self._ended = False
@@ -152,6 +156,7 @@ class _AsgiClient:
 
     def response_head(self, status: int, reason: bytes, headers: Headers) -> None:
         self._head = (status, headers)
+        self._holds_head = True
         self._wake()
 
     def response(self, head: ResponseHead, body: bytes, now_s: float) -> None:
@@ -164,7 +169,9 @@ class _AsgiClient:
         self._wake()
 
     def response_flush(self) -> None:
-        """What is here is on its way already."""
+        if self._holds_head:
+            self._flushes = True
+            self._wake()
 
     def tunnel(self, exchange: Forwarding, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
         """Never called: no handshake is passed on from here."""
@@ -218,7 +225,7 @@ class _AsgiClient:
             await send({"type": "http.response.body", "body": self._pieces[0], "more_body": False})
             return
         while True:
-            if self._head is None and not self._pieces and not self._ended and not self._cut:
+            if self._head is None and not (self._pieces or self._ended or self._cut or self._flushes):
                 waiter = self._waiter = self._loop.create_future()
                 await waiter
                 self._waiter = None
@@ -227,6 +234,7 @@ class _AsgiClient:
                 await send({"type": "http.response.start", "status": status, "headers": headers})
             ended = self._ended
             if self._pieces:
+                self._holds_head = self._flushes = False
                 pieces, self._pieces = self._pieces, []
                 self._size = 0
                 body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -239,6 +247,9 @@ class _AsgiClient:
                 return
             elif self._cut:
                 return
+            elif self._flushes:
+                self._holds_head = self._flushes = False
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
 
     def _resume_response(self) -> None:
         if self._response_paused and self._size <= _RESPONSE_HIGH_WATER_BYTES:

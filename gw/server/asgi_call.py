@@ -1,8 +1,8 @@
 """One call of an ASGI application for a request over HTTP/1.1: what it sends becomes a response.
 
-The head is that of our own protocol (gw.server.h1.response_head) and leaves together with the body's first piece. A
-response that is not what its head says ends the connection: one that breaks off, or is shorter than its Content-Length;
-what is longer is cut. Interim responses and trailers are let pass unsaid.
+The head is that of our own protocol (gw.server.h1.response_head) and leaves together with the body's first piece, which
+may be empty. A response that is not what its head says ends the connection: one that breaks off, or is shorter than its
+Content-Length; what is longer is cut. Interim responses and trailers are let pass unsaid.
 """
 
 from __future__ import annotations
@@ -117,6 +117,11 @@ class Call:
         elif head or body or tail:
             self._protocol.write(head + body + tail)
         self.is_complete = is_last
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether nothing but the end of the connection tells where the body ends."""
+        return self._framing is Framing.CLOSE
 
     def is_whole(self) -> bool:
         """Whether the application has sent all that it began."""

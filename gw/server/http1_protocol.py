@@ -23,7 +23,7 @@ from gunicorn.asgi.protocol import BodyReceiver, _normalize_sockaddr
 from gw.pipeline.repeated import Repeated
 from gw.server.asgi_call import Call, KnownHead
 from gw.server.asgi_types import CONNECTION_NOTES, ConnectionNotes, Message, Scope
-from gw.server.client_pace import ClientTimes
+from gw.server.client_pace import ClientTimes, reset
 from gw.server.h1.repetition import METHODS, Repetition, request_line
 from gw.server.h1.request_head import RequestHead
 from gw.server.strict import StrictProtocol
@@ -198,6 +198,10 @@ class Http1Protocol(StrictProtocol):
             return False
         if not call.is_complete:
             self.log.error("ASGI application returned without completing the response; closing the connection")
+            if call.ends_with_connection:
+                # Its end would look like the body's: only a reset tells.
+                reset(self.transport)
+                self._closed = True
         return call.is_whole() and call.keeps_alive and self.worker.alive
 
     def _fail(self, call: Call) -> None:
