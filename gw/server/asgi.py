@@ -118,36 +118,22 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 class _AsgiClient:
     """Holds what the exchange says until `send` has taken it."""
 
-    __slots__ = (
-        "_cut",
-        "_ended",
-        "_flushes",
-        "_head",
-        "_holds_head",
-        "_loop",
-        "_pieces",
-        "_response_paused",
-        "_size",
-        "_upload_paused",
-        "_upload_waiter",
-        "_waiter",
-        "exchange",
-    )
+    # PERF: defaults of the class, as in gw.pipeline.exchange: most responses come whole and set three of them.
+    _cut = False
+    _ended = False
+    _flushes = False
+    _head: tuple[int, Headers] | None = None
+    _holds_head = False  # no piece has followed it yet
+    _response_paused = False
+    _size = 0
+    _upload_paused = True  # until the upstream is ready for the body
+    _upload_waiter: asyncio.Future[None] | None = None
+    _waiter: asyncio.Future[None] | None = None
+    exchange: Exchange | None = None
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._head: tuple[int, Headers] | None = None
-        self._holds_head = False  # no piece has followed it yet
-        self._flushes = False
         self._pieces: list[bytes] = []
-        self._size = 0
-        self._ended = False
-        self._cut = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._response_paused = False
-        self._upload_paused = True  # until the upstream is ready for the body
-        self._upload_waiter: asyncio.Future[None] | None = None
-        self.exchange: Exchange | None = None
 
     # What the exchange calls; see gw.pipeline.client.Client.
 

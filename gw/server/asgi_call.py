@@ -60,15 +60,15 @@ class Call:
     async def send(self, message: Message) -> None:
         """ASGI's."""
         protocol = self._protocol
-        if protocol.is_closed:
+        if protocol._closed:
             return
         kind = message["type"]
         if kind == "http.response.body":
             if not self.has_begun or self.is_complete:
                 raise RuntimeError("a piece of a body without a response")
             self._send_body(message.get("body", b""), is_last=not message.get("more_body", False))
-            if protocol.is_write_paused:
-                await protocol.written()
+            if protocol._flow_control.write_paused:
+                await protocol._flow_control.drain()
         elif kind == "http.response.start":
             if self.has_begun:
                 raise RuntimeError("a second head of one response")
@@ -113,9 +113,9 @@ class Call:
                 tail += b"0\r\n\r\n"
         if len(body) >= _NO_COPY_BYTES:
             for part in filter(None, (head, body, tail)):
-                self._protocol.write(part)
+                self._protocol._safe_write(part)
         elif head or body or tail:
-            self._protocol.write(head + body + tail)
+            self._protocol._safe_write(head + body + tail)
         self.is_complete = is_last
 
     @property

@@ -239,24 +239,3 @@ class Http1Protocol(StrictProtocol):
             receiver.set_complete()
         message: Message = await receiver.receive()
         return message
-
-    # What a call asks of its connection.
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether nobody takes a response any more."""
-        return self._closed
-
-    @property
-    def is_write_paused(self) -> bool:
-        """Whether the client takes less than it is sent."""
-        paused: bool = self._flow_control.write_paused
-        return paused
-
-    async def written(self) -> None:
-        """Wait until the client has taken most of what it was sent."""
-        await self._flow_control.drain()
-
-    def write(self, data: bytes) -> None:
-        """Send this, if anybody is there to take it."""
-        self._safe_write(data)
