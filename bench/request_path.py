@@ -1,7 +1,8 @@
 """What one proxied request costs in our own code, without sockets and loop: bytes in, bytes out, both sides in memory.
 
 The client's connection, the exchange and the upstream's connection are the real ones; the transports only take what is
-written. So it shows what a change of the request path gains or costs with little noise: the least of many rounds.
+written. So it shows what a change of the request path gains or costs with little noise: the least of many rounds. On
+the ASGI edge a request needs turns of the loop, for its task: they are in the figure, and the bench's own beside them.
 `fields` says whether the client's fields and the upstream's head are those of the request before, as they mostly are
 (gw.pipeline.repeated), or new each time. `--profile` prints where the time goes.
 """
@@ -14,6 +15,7 @@ import cProfile
 import pstats
 import socket
 import time
+from collections.abc import Awaitable
 from typing import Any, cast
 
 import uvloop
@@ -25,12 +27,15 @@ from gw.pipeline.gateway import Gateway
 from gw.pipeline.phases import NO_PHASES, Phases
 from gw.pipeline.route import CompiledRoute, compile_route
 from gw.pipeline.upstream import compile_upstream
+from gw.server.asgi import traffic_app
 from gw.server.client_pace import ClientTimes
 from gw.server.draining import Connections
 from gw.server.h1.connection import H1Connection
 from gw.server.h1.request_head import HeadLimits
+from gw.server.protocol import GatewayProtocol
 from gw.upstream.client import UpstreamClient
 from gw.upstream.connection import UpstreamConnection
+from tests.support.edge import Worker
 
 REQUESTS = {
     "wrk": b"GET /bench HTTP/1.1\r\nHost: 127.0.0.1:9080\r\n\r\n",
@@ -87,7 +92,7 @@ class _Routes:
         return NO_PHASES
 
 
-async def measure(rows: list[dict[str, Any]], *, profile: bool) -> None:
+async def measure(rows: list[dict[str, Any]], edge: str, *, profile: bool) -> None:
     loop = asyncio.get_running_loop()
     upstreams = UpstreamClient(loop)
     fields = {"type": "roundrobin", "scheme": "http", "pass_host": "pass", "hash_on": "vars"}
@@ -98,7 +103,12 @@ async def measure(rows: list[dict[str, Any]], *, profile: bool) -> None:
     near, far = socket.socketpair()
     client = _Transport(near)
     limits, times = HeadLimits(8190, 100, 8190, 32768), ClientTimes(60, 60, 60, 60)
-    connection = H1Connection(gateway, Connections(), limits, times)
+    connection: H1Connection | GatewayProtocol
+    if edge == "h1":
+        connection = H1Connection(gateway, Connections(), limits, times)
+    else:
+        app = traffic_app(gateway)
+        connection = GatewayProtocol(Worker(app, loop), app, Connections(), times)
     connection.connection_made(cast(Any, client))
     target = upstream.target(next(iter(upstream._candidates.values())).candidate, b"x")
     behind = UpstreamConnection(loop, target, upstreams)
@@ -106,23 +116,28 @@ async def measure(rows: list[dict[str, Any]], *, profile: bool) -> None:
     behind.connection_made(cast(Any, transport))
     upstreams.connection_idle(behind, 320)
 
-    def requests(pairs: list[tuple[bytes, bytes]], count: int) -> None:
+    async def requests(pairs: list[tuple[bytes, bytes]], count: int) -> None:
         for _ in range(count // len(pairs)):
             for request, response in pairs:
                 connection.data_received(request)
+                while not transport.written:
+                    await asyncio.sleep(0)
                 behind.data_received(response)
                 behind._requests = 1  # never worn out
-        transport.written.clear()
-        client.written.clear()
+                while not client.written:
+                    await asyncio.sleep(0)
+                transport.written.clear()
+                client.written.clear()
 
     for name, request in REQUESTS.items():
         for fields, pairs in (("repeated", [(request, RESPONSE)]), ("new", _varied(request, RESPONSE))):
-            requests(pairs, 2000)
-            best = min(_timed(requests, pairs, 4000) for _ in range(ROUNDS))
-            rows.append({"request": name, "fields": fields, "us_per_request": best / 4000 * 1e6})
+            await requests(pairs, 2000)
+            best = min([await _timed(requests(pairs, 4000)) for _ in range(ROUNDS)])
+            rows.append({"edge": edge, "request": name, "fields": fields, "us_per_request": best / 4000 * 1e6})
             if profile:
                 profiler = cProfile.Profile()
-                profiler.runcall(requests, pairs, 20_000)
+                with profiler:
+                    await requests(pairs, 20_000)
                 pstats.Stats(profiler).sort_stats("tottime").print_stats(28)
     near.close()
     far.close()
@@ -136,19 +151,20 @@ def _varied(request: bytes, response: bytes) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _timed(run: Any, pairs: list[tuple[bytes, bytes]], count: int) -> float:
+async def _timed(run: Awaitable[None]) -> float:
     started = time.process_time()
-    run(pairs, count)
+    await run
     return time.process_time() - started
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.request_path", description=__doc__)
     parser.add_argument("--profile", action="store_true", help="print the functions that take the time")
+    parser.add_argument("--edge", choices=("h1", "asgi"), default="h1")
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(measure(rows, profile=arguments.profile))
+        runner.run(measure(rows, arguments.edge, profile=arguments.profile))
     save("request_path", rows)
 
 

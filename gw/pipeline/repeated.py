@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gw.pipeline.context import Request
+from gw.pipeline.fields import Headers
 
 _new_request: Final = object.__new__
 
@@ -36,6 +37,12 @@ class Repeated:
         self.lines = b""
         self.is_settled = False
         self._attributes: dict[str, Any] = {}
+
+    @property
+    def headers(self) -> Headers:
+        """The fields, as the edge gave them. Not to be changed."""
+        headers: Headers = self._attributes["headers"]
+        return headers
 
     def settle(self, request: Request) -> None:
         """Remember what the fields of a request mean: it has been admitted, and nothing has changed it since."""

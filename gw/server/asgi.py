@@ -8,9 +8,9 @@ A client that goes away: without a body, the server cancels the task (gunicorn w
 with one, `receive` says http.disconnect. Either closes the upstream connection.
 
 What ASGI cannot carry: trailers over HTTP/1, interim responses of the upstream, reason phrases, half-close, and a byte
-tunnel: a WebSocket handshake is refused (the server answers 403) on this edge. With gunicorn the head of a response
-leaves together with the first piece of its body, never alone. A response that breaks off ends this call without its
-last message, whereupon the server closes the connection.
+tunnel: a WebSocket handshake is refused (the server answers 403) on this edge. A head that is to leave before its body
+is followed by an empty piece, which makes our server (gw.server.asgi_call) write it. A response that breaks off ends
+this call without its last message, whereupon the server closes the connection.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from gw.pipeline.exchange import Exchange
 from gw.pipeline.fields import Headers
 from gw.pipeline.forwarding import Forwarding
 from gw.pipeline.gateway import Gateway
-from gw.server.asgi_types import Application, Receive, Scope, Send
+from gw.server.asgi_types import CONNECTION_NOTES, Application, ConnectionNotes, Receive, Scope, Send
 from gw.upstream.connection import UpstreamConnection
 from gw.upstream.response import ResponseHead
 
@@ -74,19 +74,37 @@ def http_only(application: Any) -> Application:
 
 
 def _request(scope: Scope) -> Request:
-    peer, server = scope.get("client"), scope.get("server")
-    peer_addr, peer_port = peer if peer else ("unix", None)
-    server_addr, server_port = server if server else ("", None)
-    method, version = scope["method"], scope["http_version"]
-    return Request(
+    notes = scope["extensions"].get(CONNECTION_NOTES) if "extensions" in scope else None
+    if notes is None:
+        notes = ConnectionNotes()
+    notes.requests += 1
+    method, repeated = scope["method"], notes.repeated
+    if repeated is not None and repeated.is_settled:
+        known: Request = repeated.request(method, scope["raw_path"], scope["query_string"], notes.requests)
+        return known
+    link = notes.link
+    if link is None:
+        link = notes.link = _link(scope)
+    version = scope["http_version"]
+    request = Request(
         method,
         scope["raw_path"],
         scope["query_string"],
         scope["headers"],
-        Link(scope["scheme"], peer_addr, peer_port, server_addr, server_port),
+        link,
         version,
+        notes.requests,
         unframed_body=method in _BODY_METHODS and version == "2",
     )
+    request.repeated = repeated
+    return request
+
+
+def _link(scope: Scope) -> Link:
+    peer, server = scope.get("client"), scope.get("server")
+    peer_addr, peer_port = peer if peer else ("unix", None)
+    server_addr, server_port = server if server else ("", None)
+    return Link(scope["scheme"], peer_addr, peer_port, server_addr, server_port)
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,32 +118,22 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 class _AsgiClient:
     """Holds what the exchange says until `send` has taken it."""
 
-    __slots__ = (
-        "_cut",
-        "_ended",
-        "_head",
-        "_loop",
-        "_pieces",
-        "_response_paused",
-        "_size",
-        "_upload_paused",
-        "_upload_waiter",
-        "_waiter",
-        "exchange",
-    )
+    # PERF: defaults of the class, as in gw.pipeline.exchange: most responses come whole and set three of them.
+    _cut = False
+    _ended = False
+    _flushes = False
+    _head: tuple[int, Headers] | None = None
+    _holds_head = False  # no piece has followed it yet
+    _response_paused = False
+    _size = 0
+    _upload_paused = True  # until the upstream is ready for the body
+    _upload_waiter: asyncio.Future[None] | None = None
+    _waiter: asyncio.Future[None] | None = None
+    exchange: Exchange | None = None
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._head: tuple[int, Headers] | None = None
         self._pieces: list[bytes] = []
-        self._size = 0
-        self._ended = False
-        self._cut = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._response_paused = False
-        self._upload_paused = True  # until the upstream is ready for the body
-        self._upload_waiter: asyncio.Future[None] | None = None
-        self.exchange: Exchange | None = None
 
     # What the exchange calls; see gw.pipeline.client.Client.
 
@@ -134,6 +142,7 @@ class _AsgiClient:
 
     def response_head(self, status: int, reason: bytes, headers: Headers) -> None:
         self._head = (status, headers)
+        self._holds_head = True
         self._wake()
 
     def response(self, head: ResponseHead, body: bytes, now_s: float) -> None:
@@ -146,7 +155,9 @@ class _AsgiClient:
         self._wake()
 
     def response_flush(self) -> None:
-        """What is here is on its way already."""
+        if self._holds_head:
+            self._flushes = True
+            self._wake()
 
     def tunnel(self, exchange: Forwarding, connection: UpstreamConnection, headers: Headers, rest: bytes) -> None:
         """Never called: no handshake is passed on from here."""
@@ -189,8 +200,18 @@ class _AsgiClient:
 
     async def relay(self, send: Send) -> None:
         """Pass the response on until it has ended, or was cut."""
+        if self._head is None and not self._cut:
+            waiter = self._waiter = self._loop.create_future()
+            await waiter
+            self._waiter = None
+        if self._ended and self._head is not None and len(self._pieces) == 1:
+            # PERF: as most come, whole and at once; bench/request_path.py.
+            status, headers = self._head
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": self._pieces[0], "more_body": False})
+            return
         while True:
-            if self._head is None and not self._pieces and not self._ended and not self._cut:
+            if self._head is None and not (self._pieces or self._ended or self._cut or self._flushes):
                 waiter = self._waiter = self._loop.create_future()
                 await waiter
                 self._waiter = None
@@ -199,6 +220,7 @@ class _AsgiClient:
                 await send({"type": "http.response.start", "status": status, "headers": headers})
             ended = self._ended
             if self._pieces:
+                self._holds_head = self._flushes = False
                 pieces, self._pieces = self._pieces, []
                 self._size = 0
                 body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -211,6 +233,9 @@ class _AsgiClient:
                 return
             elif self._cut:
                 return
+            elif self._flushes:
+                self._holds_head = self._flushes = False
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
 
     def _resume_response(self) -> None:
         if self._response_paused and self._size <= _RESPONSE_HIGH_WATER_BYTES:

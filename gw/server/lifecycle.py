@@ -48,6 +48,7 @@ from gw.server.h1.connection import H1Connection
 from gw.server.h1.request_head import HeadLimits
 from gw.server.listeners import ADMIN, CONTROL, METRICS, STATUS, TRAFFIC
 from gw.server.parser import MAX_HEAD_BYTES
+from gw.server.protocol import GatewayProtocol
 from gw.server.report import CellReport
 from gw.server.traffic import Traffic, open_traffic
 from gw.server.waiting import ServedWait
@@ -80,6 +81,12 @@ class Gateway:
     def h1_factory(self, connections: Connections, times: ClientTimes) -> Callable[[], H1Connection]:
         """What makes a protocol for each connection of the traffic listeners."""
         return partial(H1Connection, self.traffic.gateway, connections, self.head_limits, times)
+
+    def asgi_factory(
+        self, worker: Any, role: str, connections: Connections, times: ClientTimes
+    ) -> Callable[[], GatewayProtocol]:
+        """The same for any listener: gunicorn's protocol before the role's application."""
+        return partial(GatewayProtocol, worker, self.apps[role], connections, times)
 
     def draining(self) -> None:
         """Say in the cell that this worker takes nothing new."""

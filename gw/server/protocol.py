@@ -6,7 +6,7 @@ complete can read the answer; and each connection is known (gw.server.draining),
 worker that stops waits for requests and loses none. Everything of gunicorn's that is relied on is pinned by
 tests/server/test_worker_upstream.py.
 
-Thin, because the gunicorn master imports it with the worker class.
+Loaded after the fork, as all that serves.
 """
 
 from __future__ import annotations
@@ -17,40 +17,23 @@ from typing import Any
 from gw.server.asgi_types import Application
 from gw.server.client_pace import ClientTimes, Lingering, SendWatch
 from gw.server.draining import Connections
-from gw.server.strict import StrictProtocol
+from gw.server.http1_protocol import Http1Protocol
 
 
-class GatewayProtocol(StrictProtocol):
-    """gunicorn's HTTP/1.1 protocol for one role.
-
-    Later heads are bounded by gunicorn's keep-alive timer, which runs from the answer before to the end of the head.
-    """
-
-    _closed: bool
+class GatewayProtocol(Http1Protocol):
+    """The protocol for one role."""
 
     def __init__(self, worker: Any, app: Application, connections: Connections, times: ClientTimes) -> None:
-        super().__init__(worker)
+        super().__init__(worker, times)
         self.app = app
         self._connections = connections
-        self._times = times
-        self._header_timer: asyncio.TimerHandle | None = None
         self._send_watch: SendWatch | None = None  # made when the client first falls behind
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is lost by closing: no request is being read or answered."""
-        return (
-            self._awaiting_request
-            and not self._request_ready.is_set()
-            and not self._finishing_calls
-            and not self._has_partial_head
-        )
-
-    @property
-    def _has_partial_head(self) -> bool:
-        # The Python parser holds what it cannot use yet in its buffer, and says "headers" once it has the request line.
         parser = self._callback_parser
-        return parser is not None and (bool(parser._buffer) or parser._state != "request_line")
+        return self._task is None and (parser is None or not parser.has_partial_head)
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         if not self._connections.add(self):
@@ -59,11 +42,9 @@ class GatewayProtocol(StrictProtocol):
             transport.abort()
             return
         super().connection_made(transport)
-        self._header_timer = self.worker.loop.call_later(self._times.header_s, self._on_header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._cancel_header_timer()
         if self._send_watch is not None:
             self._send_watch.stop()
         self._connections.discard(self)
@@ -71,18 +52,6 @@ class GatewayProtocol(StrictProtocol):
             self._end_cycle()
         else:
             self._task.add_done_callback(self._end_cycle)
-
-    def _end_cycle(self, _: object = None) -> None:
-        """Let go of what calls us back: without cycles a connection is freed when it ends, and not by the collector,
-        which does not look at what was there when a rebuild froze the heap.
-        """
-        self._callback_parser: Any = None
-        self._body_receiver: Any = None
-
-    def _on_headers_complete(self) -> bool:
-        self._cancel_header_timer()
-        skip_body: bool = super()._on_headers_complete()
-        return skip_body
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -121,20 +90,9 @@ class GatewayProtocol(StrictProtocol):
 
     def close_idle(self) -> None:
         """Close as when the keep-alive time is over."""
-        self._keepalive_timeout()
+        self._close_transport()
 
     def abort(self) -> None:
         """Cut off: what is still to be sent is not."""
         if self.transport is not None:
             self.transport.abort()
-
-    def _on_header_timeout(self) -> None:
-        self._header_timer = None
-        if self._has_partial_head:
-            self._send_error_response(408, "Request Timeout")
-        self.close_idle()
-
-    def _cancel_header_timer(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None

@@ -1,42 +1,38 @@
-"""gunicorn's HTTP/1.1 protocol with our parser, and with exactly one answer to each request.
+"""gunicorn's protocol with our parser, and with at most one answer to each request.
 
-What is changed: a malformed request is answered in our words, which quote nothing of it; never within a response that
-has begun (the rest of a body may turn out malformed long after its answer was started), where it would read as part of
-that response; an application may end the connection by `connection: close` in its answer, as ASGI servers let it; a
-client of HTTP/1.0 whose connection is kept is told so (RFC 9112 section 9.3), or it would wait for the end of it; every
-registered status has its phrase; and a connection that drains (gw.server.draining) says in its next response that it is
-the last one. gunicorn's own way, `worker.alive`, also ends connections whose response promised to be followed by more.
-
-Thin, as gw.server.protocol is.
+What is changed: a malformed request is answered in our words, which quote nothing of it, and never within a response
+that has begun (the rest of a body may turn out malformed long after its answer was started), where it would read as
+part of that response; and a connection that drains (gw.server.draining) says in its next response that it is the last
+one. gunicorn's own way, `worker.alive`, also ends connections whose response promised to be followed by more.
 """
 
 from __future__ import annotations
 
+import asyncio
+from abc import abstractmethod
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
-from gunicorn.asgi.protocol import (
-    _REASON_PHRASES,
-    ASGIProtocol,
-    _get_cached_date_header,
-    _get_cached_status_line,
-)
+from gunicorn.asgi.protocol import ASGIProtocol, _get_cached_date_header
 
 from gw import __version__
 from gw.pipeline.reply import error_reply
-from gw.server.parser import RequestParser
-
-_CLOSE: Final = (b"connection", b"close")
-_KEEP_ALIVE: Final = (b"connection", b"keep-alive")
-_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus if status.value not in _REASON_PHRASES}
+from gw.server.asgi_call import Call
+from gw.server.h1.request_head import RequestHead
+from gw.server.quick_parser import QuickParser
 
 
 class StrictProtocol(ASGIProtocol):
-    """See the module's rules."""
+    """See the module's rules. `_call`: of the present request, from its head to the end of its answer."""
+
+    _body_receiver: Any
+    _callback_parser: Any
+    _current_request: Any
+    _task: asyncio.Task[None] | None
 
     def __init__(self, worker: Any) -> None:
         super().__init__(worker)
-        self._answered_request: Any = None
+        self._call: Call | None = None
         self._is_draining = False
         self._is_last_answered = False
         # gunicorn's own logs each path decoded, line feeds and all, at level debug.
@@ -44,7 +40,9 @@ class StrictProtocol(ASGIProtocol):
 
     def _setup_callback_parser(self) -> None:
         cfg = self.cfg
-        self._callback_parser = RequestParser(
+        self._callback_parser = QuickParser(
+            on_bare_head=self._on_bare_head,
+            drops_underscores=cfg.header_map == "drop",
             on_headers_complete=self._on_headers_complete,
             on_body=self._on_body,
             on_message_complete=self._on_message_complete,
@@ -52,6 +50,10 @@ class StrictProtocol(ASGIProtocol):
             limit_request_fields=cfg.limit_request_fields,
             limit_request_field_size=cfg.limit_request_field_size,
         )
+
+    @abstractmethod
+    def _on_bare_head(self, head: RequestHead) -> None:
+        """The parser has read a head that no body follows."""
 
     def _http1_buffered(self) -> int:
         # gunicorn's asks for its own class by name, and would let pipelined requests pile up in ours.
@@ -65,28 +67,24 @@ class StrictProtocol(ASGIProtocol):
         """Let the next response be the last one; see gw.server.draining."""
         self._is_draining = True
 
+    def may_go_on(self) -> bool:
+        """Whether another request may follow the response whose head is written now; what is said there holds."""
+        worker = self.worker
+        if not (worker.alive and self._keepalive) or worker.nr + 1 >= worker.max_requests:
+            return False
+        if self._is_draining and not self._has_next_request:
+            self._is_last_answered = True
+            return False
+        return True
+
     @property
     def _has_next_request(self) -> bool:
         """Whether bytes of another request have come behind the one that is answered."""
         parser = self._callback_parser
         return parser is not None and parser.is_complete and bool(parser._buffer)
 
-    def _send_response_start(self, status: int, headers: Any, request: Any, close: bool = False) -> None:
-        self._answered_request = request
-        if not close and self._is_draining and not self._has_next_request:
-            self._is_last_answered = close = True
-            _end_after(request)
-        elif not close and _CLOSE in headers:
-            _end_after(request)
-        elif not close and request.version == (1, 0):
-            headers = [*headers, _KEEP_ALIVE]
-        if status in _PHRASES:
-            # The line stays in gunicorn's cache.
-            _get_cached_status_line(request.version, status, _PHRASES[status])
-        super()._send_response_start(status, headers, request, close)
-
     def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
-        if self._current_request is not None and self._answered_request is self._current_request:
+        if self._call is not None and self._call.has_begun:
             self.log.info("closing a connection within its response: %s", ascii(message))
             return
         self.log.debug("answered %d: %s", status, ascii(message))
@@ -102,10 +100,3 @@ class StrictProtocol(ASGIProtocol):
         )
         date: bytes = _get_cached_date_header()  # with its line end
         self._safe_write(head.encode("ascii") + date + b"\r\n" + body)
-
-
-def _end_after(request: Any) -> None:
-    """Make gunicorn close the connection when this request is answered."""
-    request.must_close = True
-    # Whoever has read these may have changed them, so gunicorn decides anew whether it closes.
-    _ = request.headers

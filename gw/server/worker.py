@@ -21,11 +21,9 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gasgi import ASGIWorker
 
 from gw.errors import ConfigError
-from gw.server.asgi_types import Application
 from gw.server.client_pace import ClientTimes
 from gw.server.draining import GRACE_S, Connections
 from gw.server.listeners import TRAFFIC, assign, listeners
-from gw.server.protocol import GatewayProtocol
 
 if TYPE_CHECKING:
     from gw.server.lifecycle import Gateway
@@ -185,7 +183,6 @@ class GatewayWorker(ASGIWorker):
         self.log.info("%s served on %s", role, sock)
 
     def _factory(self, gateway: Gateway, role: str) -> Callable[[], asyncio.Protocol]:
-        app: Application = gateway.apps[role]
         connections = self._traffic if role == TRAFFIC else self._others
         assert connections is not None
         http = self.assignment.settings.nginx_config.http
@@ -197,7 +194,7 @@ class GatewayWorker(ASGIWorker):
         )
         if role == TRAFFIC and self.assignment.settings.gw.edge == "h1":
             return gateway.h1_factory(connections, times)
-        return lambda: GatewayProtocol(self, app, connections, times)
+        return gateway.asgi_factory(self, role, connections, times)
 
     def _all_connections(self) -> list[Connections]:
         return [connections for connections in (self._traffic, self._others) if connections is not None]

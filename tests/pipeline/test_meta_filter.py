@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gw.pipeline.body_variables import BODY_LIMIT_BYTES
+from gw.pipeline.request_body import TO_MATCH_BYTES
 from gw.plugins.proxy_rewrite import ProxyRewrite
 from gw.plugins.response_rewrite import ResponseRewrite
 from tests.support.edge import Answer, Wire, fields_of, run
@@ -71,7 +71,7 @@ def test_two_plugins_ask_of_one_body() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "status"), [(b"key=" + b"a" * BODY_LIMIT_BYTES, 413), (b"&".join([b"a=b"] * 20_000), 400)]
+    ("body", "status"), [(b"key=" + b"a" * TO_MATCH_BYTES, 413), (b"&".join([b"a=b"] * 20_000), 400)]
 )
 def test_a_body_that_is_too_much_to_look_at_is_refused(body: bytes, status: int) -> None:
     assert answered((ProxyRewrite, NEW | {"_meta": {"filter": OF_FORM}}), body=body).status == status

@@ -27,11 +27,10 @@ async def stalled_client(app: Application, head: bytes):
     """A client with a small receive buffer that asks and does not read; the server's connections beside it."""
     loop = asyncio.get_running_loop()
     worker, connections = Worker(app, loop), Connections()
-    worker.cfg.set("keepalive", 1)
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     listening.bind(("127.0.0.1", 0))
-    times = ClientTimes(header_s=60, body_s=60, idle_s=60, send_s=0.2)
+    times = ClientTimes(header_s=60, body_s=60, idle_s=1, send_s=0.2)
     server = await loop.create_server(lambda: GatewayProtocol(worker, app, connections, times), sock=listening)
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -25,17 +25,11 @@ async def answer_whole_body(wire: Wire) -> None:
     wire.send(OK)
 
 
-@pytest.mark.parametrize(
-    "length", [str(LIMIT_BYTES + 1), "0" * 20 + str(LIMIT_BYTES + 1), "9" * 4000], ids=["above", "zeros", "absurd"]
-)
-def test_an_announced_body_that_is_too_large_goes_nowhere(length: str, each_edge: str) -> None:
-    if each_edge == "h1" and len(length) > 18:
-        pytest.skip("refused as malformed: tests/e2e/test_advisories_framing.py")
-
+def test_an_announced_body_that_is_too_large_goes_nowhere() -> None:
     async def main() -> None:
         async with proxy(max_body_bytes=LIMIT_BYTES) as (running, upstream):
             client = await running.connect()
-            client.send(post(f"Content-Length: {length}\r\nExpect: 100-continue"))
+            client.send(post(f"Content-Length: {LIMIT_BYTES + 1}\r\nExpect: 100-continue"))
             answer = await client.answer()  # not 100
             assert answer.status == 413
             assert answer.body == b'{"error_msg":"413 Request Entity Too Large"}\n'

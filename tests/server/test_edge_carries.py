@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.edge import OK, Edge, ScriptedUpstream, get, proxy, run
+from tests.support.edge import OK, PATIENCE_S, Edge, ScriptedUpstream, get, proxy, run
 
 pytestmark = pytest.mark.usefixtures("each_edge")
 
@@ -87,13 +87,28 @@ async def a_head_before_its_body(running: Edge, upstream: ScriptedUpstream) -> o
     await wire.head()
     wire.send(CHUNKED)
     head = asyncio.create_task(client.head())
-    # On the edge that cannot, the head comes with the body's first piece.
-    for _ in range(50):
-        await asyncio.sleep(0.002)
+    await asyncio.wait([head], timeout=PATIENCE_S)
     came = head.done()
     wire.send(b"1\r\na\r\n0\r\n\r\n")
     await head
     return came
+
+
+async def a_body_of_unknown_length_that_breaks_off(running: Edge, upstream: ScriptedUpstream) -> object:
+    """To a client of HTTP/1.0, which takes the end of the connection for the body's: whether it may think so."""
+    client = await running.connect()
+    client.send(b"GET / HTTP/1.0\r\n\r\n")
+    wire = await upstream.accept()
+    await wire.head()
+    wire.send(CHUNKED + b"1\r\na\r\n")
+    await client.head()
+    wire.abort()
+    try:
+        while await client.reader.read(65536):
+            pass
+    except ConnectionResetError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(
@@ -105,7 +120,8 @@ async def a_head_before_its_body(running: Edge, upstream: ScriptedUpstream) -> o
         (a_phrase, b"HTTP/1.1 200 Fine", b"HTTP/1.1 200 OK"),
         (a_client_that_says_no_more, True, False),
         (a_tunnel, b"101", b"403"),
-        (a_head_before_its_body, True, False),
+        (a_head_before_its_body, True, True),
+        (a_body_of_unknown_length_that_breaks_off, False, False),
     ],
 )
 def test_what_each_edge_carries(

@@ -79,10 +79,7 @@ class TestFiltersThatAwait:
 
         run(main())
 
-    def test_let_a_head_leave_before_the_first_piece(self, each_edge: str) -> None:
-        if each_edge == "asgi":
-            pytest.skip("gunicorn holds a head until the first piece")
-
+    def test_let_a_head_leave_before_the_first_piece(self) -> None:
         async def main() -> None:
             async with gateway(Slow) as (running, upstream):
                 client, wire = await asked(running, upstream)

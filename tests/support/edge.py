@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.config import Config
 
 from gw.model.merge import Missing
@@ -37,6 +36,7 @@ from gw.server.client_pace import ClientTimes
 from gw.server.draining import Connections
 from gw.server.h1.connection import H1Connection
 from gw.server.h1.request_head import HeadLimits
+from gw.server.protocol import GatewayProtocol
 from gw.upstream.client import UpstreamClient
 
 PATIENCE_S = 30.0  # for what must happen; nothing waits for it when all is well
@@ -282,7 +282,7 @@ class Edge:
         self.port = port
         self.routes = routes
         self.upstreams = upstreams
-        self.connections = connections  # of our own protocol alone
+        self.connections = connections
         self._wires: list[Wire] = []
 
     async def connect(self) -> Wire:
@@ -343,8 +343,9 @@ async def edge(
     worker = Worker(traffic_app(gateway), loop)
 
     def protocol() -> asyncio.Protocol:
-        own = chosen.get() == "h1"
-        return H1Connection(gateway, connections, limits, times) if own else ASGIProtocol(worker)
+        if chosen.get() == "h1":
+            return H1Connection(gateway, connections, limits, times)
+        return GatewayProtocol(worker, worker.asgi, connections, times)
 
     server = await loop.create_server(protocol, "127.0.0.1", 0)
     running = Edge(server.sockets[0].getsockname()[1], table, upstreams, connections)

@@ -8,9 +8,8 @@ upgrades and very long heads are left to be read each time. What all connections
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Protocol
 
-from gw.pipeline.context import Request
 from gw.pipeline.repeated import Repeated
 from gw.server.h1.request_head import HeadLimits
 
@@ -28,6 +27,12 @@ MAX_HOLDERS: Final = 4096
 _holders: Final[dict[Repetition, None]] = {}
 
 
+class Repeating(Protocol):
+    """A request, or what an edge tells the pipeline of one."""
+
+    repeated: Repeated | None
+
+
 class Repetition:
     """The fields of one connection's last heads. `known`: what may come again, None for nothing.
 
@@ -42,7 +47,7 @@ class Repetition:
         self._candidate: Repeated | None = None
         self.known: Repeated | None = None
 
-    def note(self, data: bytes, request: Request, body_bytes: int, *, is_bare: bool, keeps_alive: bool) -> None:
+    def note(self, data: bytes, request: Repeating, body_bytes: int, *, is_bare: bool, keeps_alive: bool) -> None:
         """A head that came as `request`, behind it in the same read a body of so many bytes and nothing else.
 
         `is_bare`: no more of a body is to come, and no wish to upgrade or to be told to go on belongs to it.

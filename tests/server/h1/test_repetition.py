@@ -38,6 +38,8 @@ from tests.support.edge import (
 )
 from tests.support.plugin_edge import instance, plugin_edge
 
+pytestmark = pytest.mark.usefixtures("each_edge")
+
 DATE = b"Date: Sat, 21 Nov 2026 13:00:00 GMT\r\n"
 FIELDS = [
     b"Host: a\r\n",
