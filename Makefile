@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CONFIG ?= conf/config.yaml
 # Processes that share the files of tests out, since most of them wait rather than compute; 0: one after the other.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 4
 
 .PHONY: run test lint clean venv-without-ensurepip
 

@@ -22,6 +22,8 @@ _HEAD_END: Final = b"\r\n\r\n"
 _CR: Final = 0x0D
 _VERSIONS: Final = {"1.1": (1, 1), "1.0": (1, 0)}
 _NO_FIELDS: Final[Headers] = []
+# gunicorn's bounds; our reader takes any word.
+_METHOD_CHARACTERS: Final = range(3, 21)
 _PATH: Final = re.compile(rb"/[!-~]*").fullmatch
 
 
@@ -91,7 +93,8 @@ class QuickParser(RequestParser):
             return False
         headers = reader.headers
         # After CONNECT nothing is a request any more, whatever it was answered: the strict parser sees to that.
-        if not _PATH(reader.target) or _hosts(headers) > 1 or reader.method == "CONNECT":
+        method_fits = len(reader.method) in _METHOD_CHARACTERS and reader.method != "CONNECT"
+        if not _PATH(reader.target) or _hosts(headers) > 1 or not method_fits:
             return False
         if reader.is_plain or not (reader.length or reader.is_chunked or reader.upgrade):
             self.hold()

@@ -269,7 +269,10 @@ def test_what_is_repeated_means_what_it_means_alone(
         (FIELDS[-1], False),
     ],
 )
-def test_which_fields_are_known_when_they_come_again(fields: bytes, is_known: bool) -> None:
+def test_which_fields_are_known_when_they_come_again(each_edge: str, fields: bytes, is_known: bool) -> None:
+    # A body comes to an ASGI application by itself: its head is not worth remembering there.
+    is_known = is_known and (each_edge == "h1" or b"Length: 2" not in fields)
+
     async def main() -> None:
         async with proxy(Upstream()) as (running, _):
             wire = await running.connect()
