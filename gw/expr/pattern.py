@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, AnyStr, Final, Generic
 
-from gw.expr.effort import longest_harmless
+from gw.expr.effort import is_too_large, longest_harmless
 from gw.expr.errors import ExpressionError, SearchTooLong, shown
 from gw.expr.pieces import pieces_of
 
@@ -135,6 +135,8 @@ def _source(text: str, options: str) -> str:
 def _compiled(source: AnyStr, flags: int, text: str) -> BoundedPattern[AnyStr]:
     import regex  # see gw.expr.engines
 
+    if is_too_large(text, _NEXT_OUTSIDE, _NEXT_IN_CLASS):
+        raise ExpressionError(f"{shown(text)} is too large: what it repeats comes to too much when written out")
     # Flags have other numbers there.
     others = regex.VERSION0 | sum(int(getattr(regex, flag.name)) for flag in re.RegexFlag(flags) if flag.name)
     try:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
+from gw.expr.effort import is_too_large
 from gw.expr.errors import ExpressionError, SearchTooLong, shown
 from gw.expr.pattern import LONGEST_SEARCH_S
 from gw.expr.pieces import pieces_of
@@ -81,6 +82,8 @@ def _bounded(pattern: str, ignores_case: bool) -> Search:
     """By the `regex` module."""
     import regex  # as above
 
+    if is_too_large(pattern, _NEXT_OUTSIDE, _NEXT_IN_CLASS):
+        raise ExpressionError(f"{shown(pattern)} is too large: what it repeats comes to too much when written out")
     flags = regex.VERSION0 | (regex.IGNORECASE if ignores_case else 0)
     try:
         with warnings.catch_warnings():
