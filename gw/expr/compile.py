@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from gw.expr.errors import ExpressionError
+from gw.expr.errors import ExpressionError, shown
 from gw.expr.operators import OPERATORS, Getter, Networks, Predicate
 
 # A variable's name -> what reads it, None for a name that nobody knows.
@@ -49,7 +49,7 @@ class _Compiler:
 
     def rule(self, rule: object, place: str, depth: int) -> Predicate:
         if not isinstance(rule, list | tuple):
-            raise ExpressionError(f"{rule!r} is no rule: a rule is a list", place)
+            raise ExpressionError(f"{shown(rule)} is no rule: a rule is a list", place)
         if not rule:
             raise ExpressionError("rule too short", place)
         if depth > _MAX_DEPTH:
@@ -71,7 +71,7 @@ class _Compiler:
     def _comparison(self, rule: Sequence[Any], place: str) -> Predicate:
         variable, name, value, is_reversed = _parts(rule, place)
         if not isinstance(variable, str) or (get := self._find(variable)) is None:
-            raise ExpressionError(f"there is no variable {variable!r}", place)
+            raise ExpressionError(f"there is no variable {shown(variable)}", place)
         try:
             holds = OPERATORS[name](get, value, self._networks)
         except ExpressionError as error:
@@ -100,7 +100,7 @@ def _parts(rule: Sequence[Any], place: str) -> tuple[object, str, Any, bool]:
 def _operator(written: object, place: str) -> str:
     name = written.lower() if isinstance(written, str) else written
     if not isinstance(name, str) or name not in OPERATORS:
-        raise ExpressionError(f"invalid operator '{written}'", place)
+        raise ExpressionError(f"invalid operator '{shown(str(written))[1:-1]}'", place)
     return name
 
 

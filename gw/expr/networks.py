@@ -6,12 +6,14 @@ import ipaddress
 import re
 from typing import Final, TypeAlias
 
+from gw.expr.errors import shown
+
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # The bits before an IPv4 address inside IPv6.
 _MAPPED_PREFIX_BITS: Final = 96
 # Python also takes zone ids (`fe80::1%eth0`) and netmasks in place of a length.
-_WRITTEN: Final = re.compile(r"[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?").fullmatch
+_WRITTEN: Final = re.compile(r"[0-9A-Fa-f:.]{1,45}(?:/[0-9]{1,3})?").fullmatch
 
 
 def parse_network(text: str) -> Network:
@@ -21,7 +23,7 @@ def parse_network(text: str) -> Network:
     refused: read as written it would hold all of IPv4 and far more. What a schema accepts is what is read here.
     """
     if _WRITTEN(text) is None:
-        raise ValueError(f"{text!r} is neither an address nor a block")
+        raise ValueError(f"{shown(text)} is neither an address nor a block")
     network = ipaddress.ip_network(text, strict=False)
     if network.version == 4:
         return network

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
-from gw.expr.errors import ExpressionError
+from gw.expr.errors import ExpressionError, shown
 from gw.expr.search import compile_search
 
 Getter: TypeAlias = Callable[[Any], Any]
@@ -83,7 +83,7 @@ def _compared(holds: Callable[[float, float], bool]) -> Operator:
     def settle(get: Getter, bound: Any, _: Networks) -> Predicate:
         number = to_number(bound)
         if number is None:
-            raise ExpressionError(f"{bound!r} is no number, so nothing is more or less than it")
+            raise ExpressionError(f"{shown(bound)} is no number, so nothing is more or less than it")
 
         def predicate(ctx: Any) -> bool:
             value = to_number(get(ctx))
@@ -97,7 +97,7 @@ def _compared(holds: Callable[[float, float], bool]) -> Operator:
 def _matches(ignores_case: bool) -> Operator:
     def settle(get: Getter, pattern: Any, _: Networks) -> Predicate:
         if not isinstance(pattern, str):
-            raise ExpressionError(f"{pattern!r} is no regular expression")
+            raise ExpressionError(f"{shown(pattern)} is no regular expression")
         search = compile_search(pattern, ignores_case=ignores_case)
 
         def predicate(ctx: Any) -> bool:

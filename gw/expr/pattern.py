@@ -16,8 +16,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any, AnyStr, Final, Generic
 
-from gw.expr.effort import longest_harmless
-from gw.expr.errors import ExpressionError, SearchTooLong
+from gw.expr.effort import is_too_large, longest_harmless
+from gw.expr.errors import ExpressionError, SearchTooLong, shown
 from gw.expr.pieces import pieces_of
 
 # Of one search: short beside what a request may hold a worker for (50 ms), long beside any that was meant.
@@ -97,7 +97,7 @@ class BoundedPattern(Generic[AnyStr]):
         return replaced
 
     def _too_long(self, subject: AnyStr) -> SearchTooLong:
-        return SearchTooLong(f"{self._text!r} takes too long on {len(subject)} characters")
+        return SearchTooLong(f"{shown(self._text)} takes too long on {len(subject)} characters")
 
 
 def compile_pattern(text: str, options: str = "jo") -> BoundedPattern[str]:
@@ -122,7 +122,7 @@ def _flags(options: str) -> int:
             flags |= _FLAGS[option]
         elif option not in _WITHOUT_MEANING | _UNICODE and option != "a":
             # In the words of OpenResty's ngx.re.
-            raise ExpressionError(f'unknown flag "{option}" (flags "{options}")')
+            raise ExpressionError(f'unknown flag "{shown(option)[1:-1]}" (flags "{shown(options)[1:-1]}")')
     return flags
 
 
@@ -135,6 +135,8 @@ def _source(text: str, options: str) -> str:
 def _compiled(source: AnyStr, flags: int, text: str) -> BoundedPattern[AnyStr]:
     import regex  # see gw.expr.engines
 
+    if is_too_large(text, _NEXT_OUTSIDE, _NEXT_IN_CLASS):
+        raise ExpressionError(f"{shown(text)} is too large: what it repeats comes to too much when written out")
     # Flags have other numbers there.
     others = regex.VERSION0 | sum(int(getattr(regex, flag.name)) for flag in re.RegexFlag(flags) if flag.name)
     try:
@@ -143,7 +145,7 @@ def _compiled(source: AnyStr, flags: int, text: str) -> BoundedPattern[AnyStr]:
             warnings.simplefilter("ignore", FutureWarning)
             plain, bounded = re.compile(source, flags), regex.compile(source, others)
     except (re.error, regex.error, RecursionError, OverflowError) as error:
-        raise ExpressionError(f"{text!r} is no regular expression here: {error}") from None
+        raise ExpressionError(f"{shown(text)} is no regular expression here: {error}") from None
     # `^` is the beginning of any line with m, a space means nothing with x; either may be set in the pattern.
     is_plain = not plain.flags & (re.MULTILINE | re.VERBOSE)
     harmless = longest_harmless(text, _NEXT_OUTSIDE, _NEXT_IN_CLASS) if is_plain else 0

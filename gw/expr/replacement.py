@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, TypeAlias
 
-from gw.expr.errors import ExpressionError
+from gw.expr.errors import ExpressionError, shown
 
 # Text as it is, and numbers of groups.
 Parts: TypeAlias = tuple[str | int, ...]
@@ -31,7 +31,7 @@ def parse_replacement(text: str, groups: int) -> Parts:
             continue
         digits = match[2] or match[3]
         if digits is None:
-            raise ExpressionError(f"{text!r}: after $ comes a group's number, or $ for a dollar sign")
+            raise ExpressionError(f"{shown(text)}: after $ comes a group's number, or $ for a dollar sign")
         if len(digits) > _MAX_DIGITS or int(digits) > groups:
             continue
         if any(literal):

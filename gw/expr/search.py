@@ -15,7 +15,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from gw.expr.errors import ExpressionError, SearchTooLong
+from gw.expr.effort import is_too_large
+from gw.expr.errors import ExpressionError, SearchTooLong, shown
 from gw.expr.pattern import LONGEST_SEARCH_S
 from gw.expr.pieces import pieces_of
 
@@ -81,20 +82,22 @@ def _bounded(pattern: str, ignores_case: bool) -> Search:
     """By the `regex` module."""
     import regex  # as above
 
+    if is_too_large(pattern, _NEXT_OUTSIDE, _NEXT_IN_CLASS):
+        raise ExpressionError(f"{shown(pattern)} is too large: what it repeats comes to too much when written out")
     flags = regex.VERSION0 | (regex.IGNORECASE if ignores_case else 0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             compiled = regex.compile(_renamed(pattern).encode("utf-8", "surrogateescape"), flags)
     except (regex.error, RecursionError, OverflowError, ValueError) as error:
-        raise ExpressionError(f"{pattern!r} is no regular expression here: {error}") from None
+        raise ExpressionError(f"{shown(pattern)} is no regular expression here: {error}") from None
 
     def search(text: str) -> bool:
         subject = _octets(text)
         try:
             return compiled.search(subject, timeout=LONGEST_SEARCH_S) is not None
         except TimeoutError:
-            raise SearchTooLong(f"{pattern!r} takes too long on {len(subject)} bytes") from None
+            raise SearchTooLong(f"{shown(pattern)} takes too long on {len(subject)} bytes") from None
 
     return search
 

@@ -101,7 +101,11 @@ async def read_graphql(ctx: Context) -> None:
     read = _read(ctx)
     if len(read.body) > ctx.max_graphql_bytes:
         raise BodyTooLarge
-    text = _graphql_text(ctx, read)
+    try:
+        text = _graphql_text(ctx, read)
+    except UnsafeRequest:  # said when the question is asked again, where its answer is known
+        read.graphql = _UNREAD_GRAPHQL
+        return
     read.graphql = await asyncio.get_running_loop().run_in_executor(None, _parse_graphql, text) if text else _NO_GRAPHQL
 
 

@@ -7,6 +7,7 @@ looks for a handler. What such a container and this gateway could still read in 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -16,7 +17,7 @@ from gw.pipeline.path import BadTarget
 PathView: TypeAlias = Callable[[str], str]
 
 # Dot segments to a container that decodes once more; the plain ones are refused in any path (gw.pipeline.path).
-_ENCODED_DOTS: Final = frozenset(("%252e", "%252e%252e"))
+_IS_DOTS: Final = re.compile(r"(?:\.|%252e){1,2}", re.IGNORECASE).fullmatch
 
 
 def compile_path_view(*, without_final_slash: bool, like_servlet: bool) -> PathView | None:
@@ -41,7 +42,7 @@ def _without_parameters(path: str) -> str:
         if semicolon:
             if not name and number != last:
                 raise BadTarget("a segment of parameters alone")
-            if name.lower() in _ENCODED_DOTS:
+            if _IS_DOTS(name):
                 raise BadTarget("an encoded dot segment with a parameter")
             segments[number] = name
     return "/".join(segments)

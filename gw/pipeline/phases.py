@@ -106,8 +106,11 @@ def settle_joined(
     route = list(route)
     new = [instance for instance in route if instance.plugin.name not in rewritten]
     rewrite = _Chains((), new, compile_filter).of(("route", "rewrite"))
+    # One that was rewritten as the route has it may be configured otherwise from here on, with another filter.
+    others = [instance for instance in route if instance.plugin.name in rewritten]
+    questions = _Chains((), others, compile_filter).questions
     chains = _Chains(global_rules, route, compile_filter)
-    return chains.phases(base.request, (*rewrite, *chains.of(("route", "access"))))
+    return chains.phases(base.request, (*rewrite, *questions, *chains.of(("route", "access"))))
 
 
 class _Chains:
@@ -118,10 +121,10 @@ class _Chains:
     ) -> None:
         groups = {"global": sorted(global_rules, key=_order), "route": sorted(route, key=_order)}
         self._instances = [instance for instances in groups.values() for instance in instances]
-        filters = {id(instance): _filter_of(instance, compile_filter) for instance in self._instances}
+        self._filters = {id(instance): _filter_of(instance, compile_filter) for instance in self._instances}
         self._steps = {
             (group, phase): [
-                step for instance in instances for step in _steps_of(instance, phase, filters[id(instance)])
+                step for instance in instances for step in _steps_of(instance, phase, self._filters[id(instance)])
             ]
             for group, instances in groups.items()
             for phase in PHASES
@@ -131,6 +134,12 @@ class _Chains:
     def attaches(self) -> bool:
         """Whether one of the plugins may attach a consumer."""
         return any(map(attaches_consumers, self._instances))
+
+    @property
+    def questions(self) -> tuple[Step, ...]:
+        """What awaits the bodies that filters read; each answers once, whoever asks again."""
+        asked = ((instance, self._filters[id(instance)]) for instance in self._instances)
+        return tuple(_question(instance, holds) for instance, holds in asked if holds is not None and holds.waits)
 
     def of(self, *parts: tuple[str, str]) -> tuple[Step, ...]:
         """The steps of these groups and phases, one after the other."""
@@ -188,9 +197,13 @@ def _steps_of(instance: Instance, phase: str, meta_filter: MetaFilter | None) ->
     if meta_filter is not None and meta_filter.waits:
         first = "rewrite" if _takes_part(instance, "rewrite") else "access"
         if phase == first:
-            yield Step(meta_filter.prepare, instance.plugin.name, instance.owner, True)
+            yield _question(instance, meta_filter)
     if _takes_part(instance, phase) or _is_asked_before(instance, phase):
         yield _step(instance, phase, meta_filter)
+
+
+def _question(instance: Instance, meta_filter: MetaFilter) -> Step:
+    return Step(meta_filter.prepare, instance.plugin.name, instance.owner, True)
 
 
 def _step(instance: Instance, phase: str, meta_filter: MetaFilter | None) -> Step:

@@ -20,6 +20,7 @@ from gw.plugins.counting.delayed import DelayedCounter
 from gw.plugins.counting.local import Counter, FixedCounter, SlidingCounter
 from gw.plugins.counting.quota import CountingFailed, Quota, Verdict
 from gw.plugins.counting.remote import RemoteCounter
+from gw.schema.plugin_rules import NOT_DELAYED, SHORTEST_SYNC_S
 
 # Header names, by the keys of the plugin's metadata.
 DEFAULT_HEADERS: Final = {
@@ -31,8 +32,6 @@ DEFAULT_HEADERS: Final = {
 # Lua's numbers are exact up to here, and APISIX takes none beyond.
 _LARGEST: Final = 2**53 - 1
 _WHOLE: Final = re.compile(r"\s*\+?(\d{1,16})(?:\.0*)?\s*", re.ASCII).fullmatch
-_NOT_DELAYED: Final = -1
-_SHORTEST_SYNC_S: Final = 0.1
 # Of a header's name: what a rule's own prefix stands before.
 _PREFIXED: Final = "RateLimit-"
 # One line a second for what every request may meet.
@@ -186,10 +185,10 @@ class _LimitCountElsewhere(LimitCount):
 
     def _open_counter(self) -> None:
         conf, env = self.conf, self.env
-        interval_s, window_s = conf.get("sync_interval", _NOT_DELAYED), conf.get("time_window")
-        is_delayed = interval_s != _NOT_DELAYED
-        if is_delayed and interval_s < _SHORTEST_SYNC_S:
-            raise ValueError(f"limit-count: sync_interval should not be smaller than {_SHORTEST_SYNC_S}")
+        interval_s, window_s = conf.get("sync_interval", NOT_DELAYED), conf.get("time_window")
+        is_delayed = interval_s != NOT_DELAYED
+        if is_delayed and interval_s < SHORTEST_SYNC_S:
+            raise ValueError(f"limit-count: sync_interval should not be smaller than {SHORTEST_SYNC_S}")
         if is_delayed and isinstance(window_s, int) and interval_s >= window_s:
             raise ValueError("limit-count: sync_interval should be smaller than time_window")
         lease = Lease(Options.of(conf), env.loop)

@@ -19,7 +19,7 @@ from typing import Any, Final
 from gw.errors import JitterwayError
 from gw.pipeline.phases import PHASES
 from gw.plugins.api import Environment, Plugin
-from gw.plugins.resolving import resolved_conf
+from gw.plugins.resolving import UnfitReference, resolved_conf
 from gw.schema.installed import InstalledPlugin, choose_plugins, installed_plugins
 from gw.schema.plugin_schemas import NO_PLUGINS, PluginSchemas, load_plugin_schemas
 
@@ -74,7 +74,7 @@ class Registry:
         """What makes instances: (name, configuration without `_meta`, owner such as `routes/1`) -> the instance.
 
         It raises PluginError for a plugin that is not enabled or cannot be run, UnresolvedReference and UnfitReference
-        for references, and whatever its `prepare` raises.
+        for references, and whatever its `prepare` raises of a configuration without any.
         """
 
         def make(name: str, conf: Mapping[str, Any], owner: str) -> Plugin:
@@ -82,7 +82,15 @@ class Registry:
             if registered is None:
                 raise PluginError(f"it {self.problems.get(name) or 'is not enabled (`plugins` in config.yaml)'}")
             schema = self.schemas.schema_for(owner.partition("/")[0], name)
-            return registered.cls(resolved_conf(conf, schema, os.environ), env, owner)
+            resolved = resolved_conf(conf, schema, os.environ)
+            try:
+                return registered.cls(resolved, env, owner)
+            except Exception as error:
+                if resolved is conf:
+                    raise
+                # What a plugin says of a value may quote it, and goes into logs.
+                reason = f"it cannot be prepared with what its references name ({type(error).__name__})"
+                raise UnfitReference(f"{reason}; the reason is not shown, for it may hold a value") from None
 
         return make
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any
+from itertools import count
+from typing import Any, Final, NoReturn
 
 from gw.errors import JitterwayError
 from gw.model.secret_references import resolve_references
 from gw.schema.plugin_schemas import PluginSchema
-from gw.schema.wording import path_of
+from gw.schema.wording import Place, path_of
+
+# Times that a configuration is held against its schema, with one text after the other read as what is asked for there.
+# After so many all of them are.
+_MOST_READINGS: Final = 16
 
 
 class UnfitReference(JitterwayError):
@@ -25,32 +30,54 @@ def resolved_conf(
     A variable of the environment is a text. Where a number, true or false is asked for, one that reads so is that, as
     Lua takes it. Raises UnresolvedReference, and UnfitReference for a value that the schema refuses; neither shows one.
     """
-    found = resolve_references(conf, environ)
-    if found is conf or schema is None:
-        result: Mapping[str, Any] = found
+    reading: Any = resolve_references(conf, environ)
+    if reading is conf or schema is None:
+        result: Mapping[str, Any] = reading
         return result
-    complaint = None
-    for reading in (found, _as_scalars(found, conf)):
+    for readings in count(1):
         fitting: dict[str, Any] = deepcopy(dict(reading))
         complaint = schema.own_complaint(fitting)
         if complaint is None:
             return fitting
-    place = path_of(complaint.place) if complaint is not None else ""
-    raise UnfitReference(f"it does not fit its schema{place and f' at {place}'} with what its references name")
+        # Where the schema complains, and nowhere else: a password of digits is a text.
+        before, reading = reading, _as_scalars(reading, conf, complaint.place if readings < _MOST_READINGS else ())
+        if reading is before:
+            place = path_of(complaint.place)
+            raise UnfitReference(f"it does not fit its schema{place and f' at {place}'} with what its references name")
+    raise AssertionError("each reading but the last one has fewer texts")
 
 
-def _as_scalars(found: Any, written: Any) -> Any:
-    """`found` with texts that a reference stood for read as JSON, where that is a number, true or false."""
+def _as_scalars(found: Any, written: Any, place: Place) -> Any:
+    """`found` with texts at a place and below, which a reference stood for, read as JSON where that is a number, true
+    or false; the same object where none does.
+    """
     if found is written:
         return found
     if isinstance(found, str):
-        try:
-            value = json.loads(found)
-        except (ValueError, RecursionError):
-            return found
-        return value if isinstance(value, int | float) else found
+        return _scalar(found)
     if isinstance(found, Mapping):
-        return {name: _as_scalars(value, written[name]) for name, value in found.items()}
+        items = {
+            name: _as_scalars(value, written[name], place[1:]) if not place or place[0] == name else value
+            for name, value in found.items()
+        }
+        return found if all(items[name] is value for name, value in found.items()) else items
     if isinstance(found, list | tuple):
-        return [_as_scalars(value, before) for value, before in zip(found, written, strict=True)]
+        values = [
+            _as_scalars(value, written[number], place[1:]) if not place or place[0] == number else value
+            for number, value in enumerate(found)
+        ]
+        return found if all(new is old for new, old in zip(values, found, strict=True)) else values
     return found
+
+
+def _scalar(text: str) -> Any:
+    try:
+        value = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, int | float) else text
+
+
+def _no_number(name: str) -> NoReturn:
+    """NaN and infinities keep no bound that a schema sets."""
+    raise ValueError(name)

@@ -20,9 +20,10 @@ from gw.schema.explain import Complaint
 from gw.schema.expressions import expression_complaint
 from gw.schema.wording import bare, quote
 
-# As its redis_schema has it: a shorter one would ask Redis more often than every request does.
+# Of limit-count's `sync_interval`, as its redis_schema has it: a shorter one would ask Redis more often than every
+# request does.
 SHORTEST_SYNC_S: Final = 0.1
-_NOT_DELAYED: Final = -1
+NOT_DELAYED: Final = -1
 
 _Conf: TypeAlias = Mapping[str, Any]
 _Rule: TypeAlias = Callable[[_Conf], Iterator[Complaint]]
@@ -61,7 +62,7 @@ def _response_rewrite(conf: _Conf) -> Iterator[Complaint]:
 
 def _limit_count(conf: _Conf) -> Iterator[Complaint]:
     interval_s, window_s = conf["sync_interval"], conf.get("time_window")
-    if conf["policy"] == "local" or interval_s == _NOT_DELAYED:
+    if conf["policy"] == "local" or interval_s == NOT_DELAYED:
         return
     if interval_s < SHORTEST_SYNC_S:
         yield Complaint(("sync_interval",), f"sync_interval should not be smaller than {SHORTEST_SYNC_S}")

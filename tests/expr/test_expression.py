@@ -141,12 +141,18 @@ def test_rules_together(expression: Any, variables: dict[str, Any], expected: bo
         ([["ip", "ipmatch", []]], "ipmatch"),
         ([["ip", "ipmatch", [""]]], "invalid ip address"),
         ([["ip", "ipmatch", [1]]], "invalid ip address"),
+        # Of what is long, the beginning.
+        ([["k", "x" * 999, "v"]], "invalid operator 'xxx"),
+        ([["x" * 999, "==", "v"]], "there is no variable 'xxx"),
+        ([["k", "~~", "(" + "x" * 999]], "'(xxx"),
+        ([["k", "==", "v"], "x" * 999], "'xxx"),
     ],
 )
 def test_what_is_none_is_refused_with_its_place(expression: Any, reason: str):
     with pytest.raises(ExpressionError) as caught:
         holds(expression)
     assert reason in str(caught.value)
+    assert len(str(caught.value)) < 200
 
 
 def test_nesting_has_an_end():

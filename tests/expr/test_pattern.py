@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gw.expr.effort import NO_LIMIT
 from gw.expr.errors import ExpressionError, SearchTooLong
 from gw.expr.pattern import _source, compile_bytes_pattern, compile_pattern
+from gw.expr.search import compile_search
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,30 @@ def test_what_re_takes_is_read_alike(pattern: str, subject: str):
     for search in (compiled.search, compiled._bounded.search):
         found = search(subject)
         assert (found and (found.span(), found.groups())) == (expected and (expected.span(), expected.groups()))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_fine"),
+    [
+        ("(?:(?:a{1000}){1000}){1000}", False),
+        ("(?x)(?:(?:a{1000}) {1000}) {1000}", False),
+        ("((a|b){400}){400,}", False),
+        ("[a-z]{1000000}", False),
+        ("a{" + "9" * 5000 + "}", False),
+        ("(" * 400 + "a" + "){2}" * 400, False),
+        ("(?:[a-z]{0,63}[.]){1,126}", True),
+        ("(?:(?:a{0,1000}){0,1000}){000}", True),
+        ("[({5000}]{20}[a{9}]|\\(a{300}", True),
+        ("(abc){1000}", True),
+    ],
+)
+def test_what_is_written_out_is_bounded(pattern: str, is_fine: bool):
+    for compiling in (compile_pattern, lambda text: compile_search(f"(?=x){text}", ignores_case=False)):
+        if is_fine:
+            compiling(pattern)
+        else:
+            with pytest.raises(ExpressionError, match="too large"):
+                compiling(pattern)
 
 
 @pytest.mark.parametrize(

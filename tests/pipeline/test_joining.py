@@ -206,6 +206,21 @@ class TestWhoseConfigurationRuns:
 
         run(main())
 
+    def test_a_filter_about_the_body_is_asked_also_where_the_route_has_the_plugin(self, tmp_path: Path) -> None:
+        """Its rewrite phase, in which it would wait for the body, is not run again."""
+        only = {"text": "j", "_meta": {"filter": [["post_arg_a", "==", "1"]]}}
+
+        async def main() -> None:
+            resources = {"routes/1": route(mark={"text": "r"}), "consumers/jack": jack(plugins={"mark": only})}
+            async with world(tmp_path, resources) as here:
+                for body, expected in (("a=1", all_of("mark", "j", "rewrite")), ("a=2", set())):
+                    head = "POST / HTTP/1.1\r\nHost: a\r\nApikey: jack\r\nContent-Length: 3\r\n"
+                    form = "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+                    assert (await here.edge.ask(f"{head}{form}{body}".encode())).status == 200
+                    assert set(ways(here)) == {"mark.rewrite(r)", *expected}
+
+        run(main())
+
     def test_a_consumer_with_plugins_changes_nothing_for_another(self, tmp_path: Path) -> None:
         async def main() -> None:
             resources = {

@@ -150,6 +150,7 @@ def test_absolute_form() -> None:
         (b"/a%2Fb;x", "/a%2Fb;x", "/a%2Fb", "/a%2Fb"),
         (b"/a/;x/b", "/a/;x/b", None, None),
         (b"/a/%252e%252E;x/b", "/a/%252e%252E;x/b", None, None),
+        (b"/a/.%252e;x/b", "/a/.%252e;x/b", None, None),
     ],
 )
 def test_what_counts_of_a_path(raw: bytes, without_slash: str, like_servlet: str | None, both: str | None) -> None:

@@ -32,6 +32,10 @@ def post(body: bytes) -> bytes:
     return get("/", method="POST", headers=f"Content-Length: {len(body)}\r\n{JSON}") + body
 
 
+# Nested deeper than anybody reads.
+DEEP = post(b'{"a":' * 100_000 + b"1" + b"}" * 100_000)
+
+
 def marking(*phases: str, awaits: bool = False) -> type[Plugin]:
     """A plugin that shows in the head of the response in which phases it ran; a header filter is one of them."""
 
@@ -103,6 +107,9 @@ def test_what_gets_no_answer_of_a_filter() -> None:
                 assert (answer.status, answer.header("x-marks")) == (403, None)
                 assert (await running.ask(post(LARGE + b" " * 30))).status == 413
             async with edge(routes) as running:
-                assert (await running.ask(post(b'{"a":' * 100_000 + b"1" + b"}" * 100_000))).status == 400
+                assert (await running.ask(DEEP)).status == 400
+            graph = instance(marking("access"), meta={"filter": [["graphql_operation", "==", "query"]]})
+            async with edge({"/": walking(upstream.port, graph)}) as running:
+                assert (await running.ask(DEEP)).status == 400
 
     run(main())

@@ -153,10 +153,12 @@ def test_two_on_one_connection_are_answered_in_order() -> None:
     run(main())
 
 
-def test_a_body_beyond_what_conditions_read_is_413_and_falls_through_to_nobody() -> None:
+def test_a_body_that_conditions_do_not_read_is_refused_and_falls_through_to_nobody() -> None:
     async def main() -> None:
         async with running() as made:
             assert (await made.ask(post(b"a" * (TO_MATCH_BYTES + 1)))).status == 413
+            deep = post(b'{"a":' * 100_000 + b"1" + b"}" * 100_000, content_type="application/json")
+            assert (await made.ask(deep)).status == 400
 
     run(main())
 
