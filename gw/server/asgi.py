@@ -180,6 +180,7 @@ class _AsgiClient:
 
     def response_cut(self) -> None:
         self._cut = True
+        self._flushes = self._holds_head
         self._wake()
 
     def pause_request(self) -> None:
@@ -231,11 +232,11 @@ class _AsgiClient:
             elif ended:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
-            elif self._cut:
-                return
             elif self._flushes:
                 self._holds_head = self._flushes = False
                 await send({"type": "http.response.body", "body": b"", "more_body": True})
+            elif self._cut:
+                return
 
     def _resume_response(self) -> None:
         if self._response_paused and self._size <= _RESPONSE_HIGH_WATER_BYTES:

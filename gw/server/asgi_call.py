@@ -2,7 +2,8 @@
 
 The head is that of our own protocol (gw.server.h1.response_head) and leaves together with the body's first piece, which
 may be empty. A response that is not what its head says ends the connection: one that breaks off, or is shorter than its
-Content-Length; what is longer is cut. Interim responses and trailers are let pass unsaid.
+Content-Length; what is longer is cut. One that begins before the request's body is complete says that it is the last
+(RFC 9112 section 9.6). Interim responses and trailers are let pass unsaid.
 """
 
 from __future__ import annotations
@@ -75,8 +76,11 @@ class Call:
             self._send_head(message["status"], message.get("headers", []))
 
     def _send_head(self, status: int, headers: Any) -> None:
-        protocol = self._protocol
-        keeps_alive = self.keeps_alive and protocol.may_go_on()
+        protocol, receiver = self._protocol, self._protocol._body_receiver
+        is_early = receiver is not None and not receiver._complete
+        if is_early:
+            receiver.expect_continue = False  # RFC 9110 section 15.2: no interim response follows a final one
+        keeps_alive = self.keeps_alive and not is_early and protocol.may_go_on()
         is_usual = keeps_alive and not self.is_head and not self.is_http_1_0
         known = protocol.known_head
         if not is_usual or known is None or known.status != status or known.headers != headers:

@@ -193,20 +193,22 @@ class Http1Protocol(StrictProtocol):
         """Whether the application has sent a whole response, after which another request may come."""
         if self._closed:
             return False
-        if not call.has_begun:
+        if not call.is_whole():
+            self.log.error("ASGI application returned without completing the response; closing the connection")
             self._fail(call)
             return False
-        if not call.is_complete:
-            self.log.error("ASGI application returned without completing the response; closing the connection")
-            if call.ends_with_connection:
-                # Its end would look like the body's: only a reset tells.
-                reset(self.transport)
-                self._closed = True
-        return call.is_whole() and call.keeps_alive and self.worker.alive
+        return call.keeps_alive and self.worker.alive
 
     def _fail(self, call: Call) -> None:
-        if not call.has_begun and not self._closed:
+        """Answer 500 where no answer has begun, and let none that has look whole."""
+        if self._closed:
+            return
+        if not call.has_begun:
             self._send_error_response(500, "Internal Server Error")
+        elif call.ends_with_connection and not call.is_complete:
+            # Its end would look like the body's: only a reset tells.
+            reset(self.transport)
+            self._closed = True
 
     def _go_on(self) -> None:
         """Take the next request, if it is here already."""

@@ -72,7 +72,7 @@ class QuickParser(RequestParser):
         """Begin anew; what came behind the last request is returned."""
         self.head = b""
         if self._is_held and not self._buffer:
-            self._is_held = self.is_complete = False
+            self._is_held = self.is_complete = self._empty_line_skipped = False
             self._state = "request_line"
             return b""
         rest = bytes(self._buffer)
@@ -90,6 +90,7 @@ class QuickParser(RequestParser):
         try:
             reader.read(head)
         except Refused:
+            reader.close()
             return False
         headers = reader.headers
         # After CONNECT nothing is a request any more, whatever it was answered: the strict parser sees to that.

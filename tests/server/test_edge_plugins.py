@@ -11,7 +11,18 @@ import pytest
 
 from gw.pipeline.context import Context
 from gw.pipeline.phases import Phases, Step
-from tests.support.edge import OK, Wire, compiled, edge, eventually, get, run, scripted_upstream, upstream_dict
+from tests.support.edge import (
+    OK,
+    Wire,
+    compiled,
+    edge,
+    eventually,
+    get,
+    replying,
+    run,
+    scripted_upstream,
+    upstream_dict,
+)
 
 pytestmark = pytest.mark.usefixtures("each_edge")
 
@@ -136,5 +147,27 @@ def test_a_filter_that_fails_is_logged_once_and_the_connection_is_given_up(
         messages = [record.getMessage() for record in caplog.records if record.name.startswith("gw")]
         assert len(messages) == 1, messages
         assert "plugin test of route 1 failed" in messages[0]
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_head_leaves_though_the_filter_of_its_body_fails_at_once(is_async: bool) -> None:
+    """Without it a client takes the request for one that nobody has seen, and may send it again."""
+
+    def fail(*_: Any) -> None:
+        raise ValueError("broken")
+
+    async def fail_later(*_: Any) -> None:
+        raise ValueError("broken")
+
+    async def main() -> None:
+        phases = Phases(body_filter=step(fail_later if is_async else fail), filters_await=is_async)
+        async with (
+            scripted_upstream(replying(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfour")) as upstream,
+            edge({"/": compiled("1", upstream_dict(upstream.port), phases)}) as running,
+        ):
+            answer = await running.ask(get())
+            assert (answer.status, answer.body, answer.complete) == (200, b"", False)
 
     run(main())

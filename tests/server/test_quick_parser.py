@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from gunicorn.asgi.parser import ParseError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -39,10 +40,10 @@ STREAMS = st.builds(
 )
 
 
-def read(parser_class: type[RequestParser], pieces: list[bytes]) -> tuple[Any, ...]:
-    """What a parser makes of a stream: the head, the body, what stands behind it, or how it was refused."""
-    body: list[bytes] = []
-    heads: list[tuple[Any, ...]] = []
+def open_parser(
+    parser_class: type[RequestParser], heads: list[tuple[Any, ...]], body: list[bytes], **limits: int
+) -> RequestParser:
+    """One that says what it finds in the same words as the other."""
     bare: dict[str, Any] = {}
 
     def on_head() -> bool:
@@ -57,14 +58,16 @@ def read(parser_class: type[RequestParser], pieces: list[bytes]) -> tuple[Any, .
 
     if parser_class is QuickParser:
         bare["on_bare_head"] = on_bare_head
-    parser = parser_class(
-        **bare,
-        on_headers_complete=on_head,
-        on_body=body.append,
-        limit_request_line=100,
-        limit_request_fields=6,
-        limit_request_field_size=100,
-    )
+    set_ = {"limit_request_line": 100, "limit_request_fields": 6, "limit_request_field_size": 100, **limits}
+    parser = parser_class(**bare, on_headers_complete=on_head, on_body=body.append, **set_)
+    return parser
+
+
+def read(parser_class: type[RequestParser], pieces: list[bytes]) -> tuple[Any, ...]:
+    """What a parser makes of a stream: the head, the body, what stands behind it, or how it was refused."""
+    body: list[bytes] = []
+    heads: list[tuple[Any, ...]] = []
+    parser = open_parser(parser_class, heads, body)
     refusal = None
     try:
         for piece in pieces:
@@ -91,6 +94,44 @@ def test_a_head_in_one_read(line: bytes) -> None:
         for fields in ([b"Host: a", field], [b"Host: a", field, field], [b"Content-Length: 3", field]):
             pieces = [b"\r\n".join([line, *fields]) + b"\r\n\r\nabc"]
             assert read(QuickParser, pieces) == read(RequestParser, pieces), fields
+
+
+USUAL = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+# Refused by llhttp's reader alone, which counts the line, too.
+LARGE_FIELDS = b"Connection: keep-alive\r\n" + b"X: %b\r\n" % (b"x" * 7900) * 4
+LARGE = b"POST /" + b"l" * 3000 + b" HTTP/1.1\r\nContent-Length: %d\r\n" + LARGE_FIELDS + b"\r\n"
+# Taken for the body that a head like that announces.
+TAKEN = b"GET /a?: HTTP/1.1\r\nX: y\r\n"
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        [[LARGE % 0], [b"GET / HTTP/1.0\r\nHost: a\r\n\r\n"]],
+        [[LARGE % len(TAKEN) + b"x" * len(TAKEN)], [TAKEN + b"GET /b?: HTTP/1.1\r\nHost: a\r\n\r\n"]],
+        [[b"\r\n", USUAL], [b"\r\n", USUAL], [b"\r\n" + USUAL]],
+    ],
+)
+def test_no_request_leaves_anything_to_the_next(requests: list[list[bytes]]) -> None:
+    assert read_all(QuickParser, requests) == read_all(RequestParser, requests)
+
+
+def read_all(parser_class: type[RequestParser], requests: list[list[bytes]]) -> list[Any]:
+    """What one parser makes of all requests of a connection, to the first that it refuses."""
+    found: list[Any] = []
+    parser = open_parser(parser_class, found, found, limit_request_line=8190, limit_request_field_size=8190)
+    try:
+        for pieces in requests:
+            for piece in pieces:
+                parser.feed(piece)
+            assert parser.is_complete
+            if isinstance(parser, QuickParser):
+                assert parser.release() == b""
+            else:
+                parser.reset()
+    except ParseError as error:
+        found.append(str(error))
+    return found
 
 
 def test_one_request_after_the_other() -> None:

@@ -175,8 +175,12 @@ class RequestHead:
         return version, _methods.setdefault(method, method.decode("ascii"))
 
     def close(self) -> None:
-        """Let go of the parser, which calls us back."""
+        """Let go of the parser, which calls us back, and of what a head that was refused has left.
+
+        Whoever goes on after `Refused` has to call it: llhttp may stand anywhere then.
+        """
         self._parser = None
+        self._specials = []
 
     # What the parser calls.
 
