@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import Iterator
 
 import pytest
 
 from gw.plugins.api import Context, Plugin
 from tests.support.edge import PATIENCE_S, Edge, Wire, asked, eventually, get, replying, run
+from tests.support.garbage import garbage_kept
 from tests.support.plugin_gateway import ANSWER, Logged, Marks, chunks, gateway
 
 pytestmark = pytest.mark.usefixtures("each_edge")
@@ -248,20 +248,6 @@ class TestFraming:
                 assert (answer.header("content-length"), answer.body) == ("5", b"hello")
 
         run(main())
-
-
-@contextlib.contextmanager
-def garbage_kept() -> Iterator[None]:
-    """What only the collector finds goes to gc.garbage instead of being freed; it does not run by itself."""
-    gc.collect()
-    gc.disable()
-    gc.set_debug(gc.DEBUG_SAVEALL)
-    try:
-        yield
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
 
 
 @pytest.mark.parametrize("plugins", [(Marks, Logged), (Slow, Logged), (Slow, Watches)])
