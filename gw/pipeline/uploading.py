@@ -56,8 +56,7 @@ class Uploading(Forwarding):
             return
         body.ended = True
         body.trailers = trailers
-        if self._body_waiter is not None:
-            self._wake_reader()
+        self._wake_reader()
         if self._connection is not None:
             self._write_body(self._connection, body)
             self._end_request(self._connection, body)

@@ -32,7 +32,7 @@ class KnownHead(NamedTuple):
 
 
 class Call:
-    """`is_usual`: the request asks for a body, over HTTP/1.1. `has_begun`: a response's head was sent."""
+    """`has_begun`: a response's head was sent. `is_complete`: so was the last piece of its body."""
 
     __slots__ = (
         "_framing",
